@@ -1,0 +1,1 @@
+"""The main job from end to end: a month of LLM usage becomes paid invoices."""

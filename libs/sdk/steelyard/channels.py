@@ -1,0 +1,79 @@
+"""gRPC channels with credentials, deadlines, trace context and typed errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from opentelemetry import propagate
+
+from steelyard.errors import error_from
+
+# UNAVAILABLE is retried by gRPC itself, transparently and throttled. `timeout` must not stand in a service config: its
+# deadlines are too short in grpcio 1.76 to 1.85 (grpc issue 34547).
+_SERVICE_CONFIG = json.dumps(
+    {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": ""},
+        "methodConfig": [
+            {
+                "name": [{}],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    }
+)
+
+
+class _Caller(grpc.aio.UnaryUnaryClientInterceptor):
+    """Adds what every call needs, and turns its failure into a SteelyardError."""
+
+    def __init__(self, secret: str, tenant_id: str, timeout_s: float) -> None:
+        self._secret, self._tenant_id, self._timeout_s = secret, tenant_id, timeout_s
+
+    async def intercept_unary_unary(
+        self,
+        continuation: Callable[[grpc.aio.ClientCallDetails, Any], Awaitable[Any]],
+        client_call_details: grpc.aio.ClientCallDetails,
+        request: Any,
+    ) -> Any:
+        headers: dict[str, str] = {}
+        propagate.inject(headers)
+        if self._secret:
+            headers["authorization"] = f"Bearer {self._secret}"
+        if self._tenant_id:
+            headers["x-steelyard-tenant"] = self._tenant_id
+        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *headers.items())
+        details = grpc.aio.ClientCallDetails(
+            method=client_call_details.method,
+            timeout=client_call_details.timeout or self._timeout_s,
+            metadata=metadata,
+            credentials=client_call_details.credentials,
+            wait_for_ready=client_call_details.wait_for_ready,
+        )
+        try:
+            return await (await continuation(details, request))
+        except grpc.aio.AioRpcError as error:
+            raise error_from(error) from error
+
+
+def open_channel(target: str, *, secret: str, tenant_id: str, timeout_s: float) -> grpc.aio.Channel:
+    """Open a channel.
+
+    :param secret: API key, sent as a bearer token
+    :param tenant_id: for operators only, who act for a tenant; empty for tenant keys
+    """
+    return grpc.aio.insecure_channel(
+        target,
+        options=[("grpc.service_config", _SERVICE_CONFIG), ("grpc.max_receive_message_length", 16 * 1024 * 1024)],
+        interceptors=[_Caller(secret, tenant_id, timeout_s)],
+    )

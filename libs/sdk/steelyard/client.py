@@ -1,0 +1,241 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import grpc
+from opentelemetry import trace
+
+from steelyard.channels import open_channel
+from steelyard.delivery import Ack, DeliveryReport, EventProblem, Verdict
+from steelyard.errors import BufferFull, ClientClosed, DeliveryFailed, SteelyardError
+from steelyard.events import PropertyValue, UsageEvent
+from steelyard.ingest.v1 import ingest_service_pb2, ingest_service_pb2_grpc
+from steelyard.outbound import OutboundBatch
+from steelyard.retry import pause_s, worth_retrying
+from steelyard.services import Services
+from steelyard.settings import Endpoints, Options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TRACER = trace.get_tracer("steelyard")
+_MAX_EVENTS, _MAX_BYTES = 1000, 750_000
+
+
+class Client:
+    """Sends usage events and reaches every service. Use it inside one event loop::
+
+        async with Client(api_key="sy_...", source="api-gateway") as client:
+            await client.record("llm.request", "cust-01", {"input_tokens": 812})
+
+    `record` returns at once; batches leave by size and time and are tried again with the same event ids until they are
+    answered. `flush` waits for the answers. Nothing is dropped silently: what could not be delivered comes back
+    in DeliveryFailed.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        endpoints: Endpoints | None = None,
+        source: str = "sdk",
+        tenant_id: str = "",
+        options: Options | None = None,
+        on_problem: Callable[[EventProblem], None] | None = None,
+    ) -> None:
+        """Make a client; it connects on first use.
+
+        :param endpoints: default: from the environment
+        :param source: source of events that name none
+        :param tenant_id: for operator keys only: the tenant to act for
+        :param on_problem: called for each rejected or conflicting event of `record`
+        """
+        self._options = options or Options()
+        self._source, self._on_problem = source, on_problem
+        self._endpoints = endpoints or Endpoints.from_env()
+        self._api_key, self._tenant_id = api_key, tenant_id
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._open = OutboundBatch()
+        self._undelivered = 0
+        self._space = asyncio.Event()
+        self._space.set()
+        self._in_flight = asyncio.Semaphore(self._options.in_flight_batches)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._linger: asyncio.TimerHandle | None = None
+        self._report, self._failed = DeliveryReport(), list[UsageEvent]()
+        self._failure: SteelyardError | None = None
+        self._closed = False
+        self._random = random.Random()  # noqa: S311 - jitter, not a secret
+        self.services = Services(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace_back: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def record(
+        self,
+        event_type: str,
+        customer_id: str,
+        properties: Mapping[str, PropertyValue] | None = None,
+        *,
+        event_id: str | None = None,
+        event_time: datetime | None = None,
+    ) -> str:
+        """Put one event into the buffer and return its id; waits while the buffer is full.
+
+        :raises TypeError: if a property is neither str, int nor Decimal
+        :raises ClientClosed: after close
+        """
+        event = _event(event_type, customer_id, properties, event_id, event_time)
+        await self.record_event(event)
+        return event.event_id
+
+    async def record_event(self, event: UsageEvent) -> None:
+        """Like record, with an event."""
+        while self._undelivered >= self._options.buffer_events:
+            self._space.clear()
+            await self._space.wait()
+        self.record_nowait(event)
+
+    def record_nowait(self, event: UsageEvent) -> None:
+        """Put one event into the buffer without waiting.
+
+        :raises BufferFull: if buffer_events are undelivered
+        :raises ClientClosed: after close
+        """
+        if self._closed:
+            raise ClientClosed("the client is closed")
+        if self._undelivered >= self._options.buffer_events:
+            raise BufferFull(f"{self._undelivered} events are undelivered")
+        self._open.add(event, event.to_pb(self._source))
+        self._undelivered += 1
+        if len(self._open) >= self._options.batch_events or self._open.size_bytes >= self._options.batch_bytes:
+            self._dispatch()
+        elif self._linger is None:
+            self._linger = asyncio.get_running_loop().call_later(self._options.linger_s, self._dispatch)
+
+    async def send(self, events: Sequence[UsageEvent], *, ack: Ack = Ack.QUEUED) -> DeliveryReport:
+        """Send events now, past the buffer, and return what became of them.
+
+        :raises DeliveryFailed: if they could not be delivered within delivery_timeout_s
+        :raises SteelyardError: if the server refused the call as a whole
+        """
+        report = DeliveryReport()
+        for batch in OutboundBatch.cut(events, self._source, max_events=_MAX_EVENTS, max_bytes=_MAX_BYTES):
+            verdicts, problems = await self._send_until_answered(batch, ack)
+            report.add(verdicts, problems)
+        return report
+
+    async def flush(self) -> DeliveryReport:
+        """Wait until every event recorded so far is answered; return what became of them since the last flush.
+
+        :raises DeliveryFailed: with the events that could not be delivered
+        """
+        self._dispatch()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+        report, self._report = self._report, DeliveryReport()
+        failed, self._failed = self._failed, []
+        failure, self._failure = self._failure, None
+        if failed:
+            raise DeliveryFailed(f"{len(failed)} events could not be delivered: {failure}", failed) from failure
+        return report
+
+    async def close(self) -> DeliveryReport:
+        """Flush and close. Safe to call twice.
+
+        :raises DeliveryFailed: like flush
+        """
+        self._closed = True
+        try:
+            return await self.flush()
+        finally:
+            for channel in self._channels.values():
+                await channel.close()
+            self._channels.clear()
+
+    def _channel(self, endpoint: str) -> grpc.aio.Channel:
+        if endpoint not in self._channels:
+            target = str(getattr(self._endpoints, endpoint))
+            if not target:
+                raise SteelyardError(f"no target for {endpoint}: set it in Endpoints or the environment")
+            self._channels[endpoint] = open_channel(
+                target, secret=self._api_key, tenant_id=self._tenant_id, timeout_s=self._options.call_timeout_s
+            )
+        return self._channels[endpoint]
+
+    def _dispatch(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        if self._open:
+            batch, self._open = self._open, OutboundBatch()
+            task = asyncio.get_running_loop().create_task(self._deliver(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _deliver(self, batch: OutboundBatch) -> None:
+        try:
+            async with self._in_flight:
+                verdicts, problems = await self._send_until_answered(batch, Ack.QUEUED)
+            self._report.add(verdicts, problems)
+            for problem in problems if self._on_problem else ():
+                self._on_problem(problem)  # type: ignore[misc]
+        except SteelyardError as error:
+            self._failed.extend(batch.events)
+            self._failure = error
+        finally:
+            self._undelivered -= len(batch)
+            self._space.set()
+
+    async def _send_until_answered(self, batch: OutboundBatch, ack: Ack) -> tuple[list[Verdict], list[EventProblem]]:
+        stub: ingest_service_pb2_grpc.IngestServiceAsyncStub = self.services.ingest
+        request = ingest_service_pb2.IngestEventsRequest(events=batch.encoded, ack_level=ack.value)
+        give_up_at = time.monotonic() + self._options.delivery_timeout_s
+        attempt = 0
+        with _TRACER.start_as_current_span(
+            "steelyard.send_events", context=batch.parent(), links=batch.links(), kind=trace.SpanKind.CLIENT
+        ) as span:
+            span.set_attribute("messaging.batch.message_count", len(batch))
+            while True:
+                attempt += 1
+                try:
+                    return batch.answer(await stub.IngestEvents(request))
+                except SteelyardError as error:
+                    pause = pause_s(attempt, self._options.backoff_s, error, self._random)
+                    if not worth_retrying(error):
+                        raise
+                    if time.monotonic() + pause >= give_up_at:
+                        raise DeliveryFailed(f"no answer after {attempt} tries: {error}", batch.events) from error
+                await asyncio.sleep(pause)
+
+
+def _event(
+    event_type: str,
+    customer_id: str,
+    properties: Mapping[str, PropertyValue] | None,
+    event_id: str | None,
+    event_time: datetime | None,
+) -> UsageEvent:
+    event = UsageEvent(event_type=event_type, customer_id=customer_id, properties=properties or {})
+    if event_id is None and event_time is None:
+        return event
+    return UsageEvent(
+        event_type=event_type,
+        customer_id=customer_id,
+        properties=event.properties,
+        event_id=event_id or event.event_id,
+        event_time=event_time or event.event_time,
+    )

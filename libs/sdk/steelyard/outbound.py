@@ -1,0 +1,79 @@
+"""A batch on its way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+
+from steelyard.delivery import EventProblem, Verdict
+from steelyard.errors import ServerError
+from steelyard.events import UsageEvent
+from steelyard.ingest.v1 import ingest_service_pb2, usage_event_pb2
+
+_FRAMING_BYTES = 4  # Tag and length of one event inside the request.
+
+
+class OutboundBatch:
+    """Events, their encoded form, and the traces that they were recorded in."""
+
+    def __init__(self) -> None:
+        self.events: list[UsageEvent] = []
+        self.encoded: list[usage_event_pb2.UsageEvent] = []
+        self.size_bytes = 0
+        self._contexts: dict[int, trace.SpanContext] = {}
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    @classmethod
+    def cut(cls, events: Sequence[UsageEvent], source: str, *, max_events: int, max_bytes: int) -> Iterator[Self]:
+        """Cut events into batches within both limits."""
+        batch = cls()
+        for event in events:
+            encoded = event.to_pb(source)
+            too_long = batch.size_bytes + encoded.ByteSize() + _FRAMING_BYTES > max_bytes
+            if batch and (len(batch) >= max_events or too_long):
+                yield batch
+                batch = cls()
+            batch.add(event, encoded)
+        if batch:
+            yield batch
+
+    def add(self, event: UsageEvent, encoded: usage_event_pb2.UsageEvent) -> None:
+        """Add one event, and remember the span it was recorded in."""
+        self.events.append(event)
+        self.encoded.append(encoded)
+        self.size_bytes += encoded.ByteSize() + _FRAMING_BYTES
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            self._contexts[span.span_id] = span
+
+    def parent(self) -> otel_context.Context | None:
+        """The one span that all events were recorded in; otherwise none, and `links` name them."""
+        if len(self._contexts) != 1:
+            return otel_context.Context()
+        (span,) = self._contexts.values()
+        return trace.set_span_in_context(trace.NonRecordingSpan(span))
+
+    def links(self) -> list[trace.Link]:
+        """The spans that events were recorded in, at most 128."""
+        return [trace.Link(span) for span in list(self._contexts.values())[:128]]
+
+    def answer(self, response: ingest_service_pb2.IngestEventsResponse) -> tuple[list[Verdict], list[EventProblem]]:
+        """Pair the answer with the events.
+
+        :raises ServerError: if it does not have one verdict per event
+        """
+        if len(response.verdicts) != len(self.events):
+            raise ServerError(f"{len(response.verdicts)} verdicts for {len(self.events)} events")
+        verdicts = [Verdict(value) for value in response.verdicts]
+        problems = [
+            EventProblem(
+                self.events[item.index].event_id, verdicts[item.index], item.field, item.reason, item.description
+            )
+            for item in response.problems
+        ]
+        return verdicts, problems
