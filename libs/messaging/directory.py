@@ -1,0 +1,175 @@
+"""The directory: tenants, key hashes, clocks, customers and meters, the last value of each, in every process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import NotFoundError
+
+from libs.messaging.confirmation import ConfirmationResponder
+from libs.messaging.errors import UnreadableMessage
+from libs.messaging.failures import backoff_s, default_jitter, pause
+from libs.messaging.fetcher import Fetcher
+from libs.messaging.streams import DIRECTORY
+from libs.messaging.subjects import from_token
+
+_logger = logging.getLogger(__name__)
+
+Applier = Callable[[tuple[str, ...], bytes | None, int], None]
+"""Called with the ids in the subject behind the kind, the value (None: removed), and its stream sequence."""
+
+_BATCH = 500
+_IDLE_FETCHES_BEFORE_CHECK = 3
+_FORGET_CONSUMER_S = 30
+_FIRST_RETRY_S = 0.1
+_LONGEST_RETRY_S = 2.0
+
+
+class _EntriesMissed(Exception):
+    """The server sent entries that did not arrive."""
+
+
+class DirectoryReader:
+    """Loads the last value of every matching subject, then follows changes, until stopped.
+
+    Within one incarnation of the stream no entry is applied after a newer one. When the stream is recreated, its
+    sequences begin again, what was known stays, and what the owners publish anew is applied: appliers of values with a
+    version must keep the highest.
+    """
+
+    def __init__(
+        self, js: JetStreamContext, nc: Client, *, service: str, instance: str, subjects: Sequence[str]
+    ) -> None:
+        self._js = js
+        self._responder = ConfirmationResponder(nc, service=service, instance=instance, is_applied=self._is_applied)
+        self._config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            ack_policy=AckPolicy.NONE,
+            filter_subjects=list(subjects),
+            mem_storage=True,
+            num_replicas=1,
+            inactive_threshold=_FORGET_CONSUMER_S,
+        )
+        self._appliers: dict[str, Applier] = {}
+        self._ready = asyncio.Event()
+        self._epoch: datetime | None = None
+        self._applied = 0
+        self._consumer = ""
+        self._received = 0
+
+    def on_entry(self, kind: str, applier: Applier) -> None:
+        """Have entries `directory.<kind>.>` applied; to be called before `run`. Other kinds are passed over.
+
+        What an applier raises ends `run`, except UnreadableMessage: that entry is logged and left out.
+        """
+        self._appliers[kind] = applier
+
+    @property
+    def applied_sequence(self) -> int:
+        """Every matching entry up to this sequence of the stream is applied."""
+        return self._applied
+
+    async def ready(self) -> None:
+        """Return when everything that was in the directory at the start is applied."""
+        await self._ready.wait()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Follow the directory until `stopping` is set; survives restarts of the server and loss of the stream.
+
+        :raises nats.errors.ConnectionClosedError: if the connection was closed for good
+        """
+        failures = 0
+        async with self._responder:
+            while not stopping.is_set():
+                try:
+                    fetcher = await self._subscribe()
+                    failures = 0
+                    try:
+                        await self._follow(fetcher, stopping)
+                    finally:
+                        await fetcher.unsubscribe()
+                except nats.errors.ConnectionClosedError:
+                    raise
+                except (nats.errors.Error, TimeoutError, _EntriesMissed) as error:
+                    failures += 1
+                    level = logging.INFO if isinstance(error, NotFoundError) else logging.WARNING
+                    _logger.log(level, "the directory is loaded again: %r", error)
+                    delay_s = backoff_s(
+                        failures, first_s=_FIRST_RETRY_S, most_s=_LONGEST_RETRY_S, jitter=default_jitter
+                    )
+                    await pause(stopping, delay_s)
+
+    async def _subscribe(self) -> Fetcher:
+        stream = await self._js.stream_info(DIRECTORY.name)
+        if stream.created != self._epoch:
+            self._epoch, self._applied = stream.created, 0
+        consumer = await self._js.add_consumer(DIRECTORY.name, self._config)
+        self._consumer, self._received = consumer.name, 0
+        if not consumer.num_pending:
+            self._caught_up(stream.state.last_seq)
+        return await Fetcher.bind(self._js, DIRECTORY.name, consumer.name)
+
+    async def _follow(self, fetcher: Fetcher, stopping: asyncio.Event) -> None:
+        idle = 0
+        while not stopping.is_set() and not fetcher.stale:
+            messages = await fetcher.fetch(_BATCH)
+            for message in messages:
+                self._receive(message)
+            idle = 0 if messages else idle + 1
+            if idle and idle % _IDLE_FETCHES_BEFORE_CHECK == 0 and not await self._is_caught_up():
+                # Either it is still under way, or it was lost with a connection.
+                for message in await fetcher.fetch(_BATCH):
+                    self._receive(message)
+                if not await self._is_caught_up():
+                    raise _EntriesMissed(f"only {self._received} entries arrived from {self._consumer}")
+
+    def _receive(self, message: Msg) -> None:
+        metadata = message.metadata
+        if metadata.sequence.consumer != self._received + 1:
+            raise _EntriesMissed(f"entry {metadata.sequence.consumer} came after {self._received}")
+        if metadata.sequence.stream > self._applied:  # After a reload, what is applied already comes again.
+            self._apply(message.subject, message.data or None, metadata.sequence.stream)
+            self._applied = metadata.sequence.stream
+        self._received += 1
+        if metadata.num_pending == 0:
+            self._ready.set()
+
+    def _apply(self, subject: str, payload: bytes | None, sequence: int) -> None:
+        try:
+            _, kind, *tokens = subject.split(".")
+            applier = self._appliers.get(kind)
+            if applier is not None:
+                applier(tuple(from_token(token) for token in tokens), payload, sequence)
+        except (UnreadableMessage, UnicodeDecodeError) as error:
+            # One bad entry must not keep every process of the system from starting.
+            _logger.error("directory entry %d, %s, is left out: %r", sequence, subject, error)
+
+    def _caught_up(self, sequence: int) -> None:
+        self._applied = max(self._applied, sequence)
+        self._ready.set()
+
+    async def _is_caught_up(self) -> bool:
+        """Whether all that the server has sent is applied and it has no more to send, as far as we match."""
+        consumer_name = self._consumer
+        stream = await self._js.stream_info(DIRECTORY.name)
+        consumer = await self._js.consumer_info(DIRECTORY.name, consumer_name)
+        delivered = consumer.delivered.consumer_seq if consumer.delivered else 0
+        is_current = consumer_name == self._consumer and stream.created == self._epoch
+        if not is_current or consumer.num_pending or delivered > self._received:
+            return False
+        self._caught_up(stream.state.last_seq)
+        return True
+
+    async def _is_applied(self, epoch: datetime, sequence: int) -> bool:
+        if epoch != self._epoch:
+            return False
+        # Entries that we do not subscribe to never arrive; then only the server can tell that we have all of ours.
+        return self._applied >= sequence or (await self._is_caught_up() and self._applied >= sequence)

@@ -1,0 +1,20 @@
+"""Money and exact decimals: parsing, canonical text, rounding to minor units, allocation."""
+
+from libs.money.allocation import allocate
+from libs.money.currencies import MINOR_DIGITS
+from libs.money.decimals import QUANTITY_CONTEXT, DecimalRejected, exact, parse_decimal, plain
+from libs.money.money import CurrencyMismatch, Money, RoundingMode, round_to_minor
+
+__all__ = [
+    "MINOR_DIGITS",
+    "QUANTITY_CONTEXT",
+    "CurrencyMismatch",
+    "DecimalRejected",
+    "Money",
+    "RoundingMode",
+    "allocate",
+    "exact",
+    "parse_decimal",
+    "plain",
+    "round_to_minor",
+]

@@ -1,0 +1,34 @@
+"""Transactional outboxes: facts (a row each), state (a dirty mark per item) and watermarks that follow the state.
+
+A use case writes into an outbox in its own transaction; a relay, in a worker process, publishes what was committed.
+Everything is published at least once, under the same `Nats-Msg-Id` each time.
+"""
+
+from libs.outbox.fact_relay import FactRelay
+from libs.outbox.facts import Fact, FactOutbox, FactTables, fact_tables
+from libs.outbox.marks import Mark, StateOutbox, mark_table, pending_floor
+from libs.outbox.packing import StateValue
+from libs.outbox.publisher import Publisher
+from libs.outbox.state_relay import StateFeed, StateRelay
+from libs.outbox.watermark_forwarder import WatermarkFeed, WatermarkForwarder
+from libs.outbox.watermarks import WatermarkOutbox, watermark_table
+
+__all__ = [
+    "Fact",
+    "FactOutbox",
+    "FactRelay",
+    "FactTables",
+    "Mark",
+    "Publisher",
+    "StateFeed",
+    "StateOutbox",
+    "StateRelay",
+    "StateValue",
+    "WatermarkFeed",
+    "WatermarkForwarder",
+    "WatermarkOutbox",
+    "fact_tables",
+    "mark_table",
+    "pending_floor",
+    "watermark_table",
+]

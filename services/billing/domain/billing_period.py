@@ -1,0 +1,35 @@
+"""Billing periods as they are stored, from the first usage to the invoice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from libs.periods import Period
+from services.billing.domain.charge import PeriodKey
+
+
+@dataclass(frozen=True, slots=True)
+class BillingPeriod:
+    """One stored period of a subscription; `version` grows with every change."""
+
+    subscription_id: str
+    customer_id: str
+    rate_card_id: str
+    period: Period
+    version: int
+
+    @property
+    def key(self) -> PeriodKey:
+        return PeriodKey(self.subscription_id, self.period.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far rating has come for a tenant, in real time: everything acknowledged before `rated_through` is here.
+
+    `rated_through` is None until known; with `holds` (reasons) it does not count for this tenant.
+    """
+
+    rated_through: datetime | None
+    holds: tuple[str, ...] = ()

@@ -1,0 +1,108 @@
+"""Subscriptions and their monthly billing periods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+from libs.errors import AlreadyExists, InvalidInput, NotFound
+from libs.periods import BillingCycle, Period, find_zone
+
+# Each period since the start is invoiced, so a start by mistake in the year 1 would make 24,000 invoices.
+START_OFFSET_MAX = timedelta(days=10 * 366)
+
+
+class SubscriptionNotFound(NotFound):
+    reason = "SUBSCRIPTION_NOT_FOUND"
+
+
+class SubscriptionExists(AlreadyExists):
+    reason = "SUBSCRIPTION_EXISTS"
+
+
+class BillingPeriodNotFound(NotFound):
+    reason = "BILLING_PERIOD_NOT_FOUND"
+
+
+class BillingAnchor(StrEnum):
+    """Where months begin: on the start's day of the month, or on the first."""
+
+    ANNIVERSARY = "anniversary"
+    CALENDAR = "calendar"
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Binds a customer to a rate card, monthly, in arrears, from local midnight of `starts_on`.
+
+    `time_zone` is the customer's at the time of creation: stored periods never move. `currency` is the rate card's,
+    which never changes either.
+    """
+
+    subscription_id: str
+    customer_id: str
+    rate_card_id: str
+    currency: str
+    starts_on: date
+    anchor: BillingAnchor
+    time_zone: str
+    created_at: datetime
+    ended_at: datetime | None = None
+
+    @property
+    def cycle(self) -> BillingCycle:
+        zone = find_zone(self.time_zone)
+        if self.anchor is BillingAnchor.CALENDAR:
+            return BillingCycle.calendar(self.starts_on, zone)
+        return BillingCycle.anniversary(self.starts_on, zone)
+
+    def current_index(self, now: datetime) -> int:
+        """The index of the period that contains `now`; the first before the start, the last after the end."""
+        cycle = self.cycle
+        at = max(now, cycle.period_at_index(0).start)
+        if self.ended_at is not None and at >= self.ended_at:
+            at = self.ended_at - timedelta(microseconds=1)
+        return cycle.index_at(at)
+
+    def current_period(self, now: datetime) -> Period:
+        return self.cycle.period_at_index(self.current_index(now))
+
+    def period_at(self, at: datetime) -> Period:
+        """The billing period that contains an instant.
+
+        :raises BillingPeriodNotFound: if the subscription is not active then
+        """
+        cycle = self.cycle
+        if at < cycle.period_at_index(0).start or (self.ended_at is not None and at >= self.ended_at):
+            message = f"subscription {self.subscription_id} has no billing period at {at.isoformat()}"
+            raise BillingPeriodNotFound(message, subscriptionId=self.subscription_id)
+        return cycle.period_containing(at)
+
+    def periods_up_to(self, now: datetime, from_index: int) -> Iterator[tuple[int, Period]]:
+        """The periods from an index up to the one after the period that contains `now`, with their indices.
+
+        One ahead, so that early usage finds its period. An ended subscription gets no period after its end.
+        """
+        cycle = self.cycle
+        last_index = self.current_index(now) + 1
+        for index in range(from_index, last_index + 1):
+            period = cycle.period_at_index(index)
+            if self.ended_at is not None and period.start >= self.ended_at:
+                return
+            yield index, period
+
+    def canceled(self, now: datetime) -> Subscription:
+        """The subscription, ending with the period that contains `now`; an end that is set stays."""
+        if self.ended_at is not None:
+            return self
+        return replace(self, ended_at=self.current_period(now).end)
+
+
+def check_start(starts_on: date, today: date) -> None:
+    """:raises InvalidInput: if a subscription would start absurdly far from today"""
+    if abs(starts_on - today) > START_OFFSET_MAX:
+        raise InvalidInput.of(
+            "subscription.start_date", "OUT_OF_RANGE", "must be within 10 years of the tenant's today"
+        )

@@ -1,0 +1,220 @@
+"""Billing periods in PostgreSQL, and the queue of those that are not invoiced. Rows stay here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.database import raw
+from libs.ids import new_id
+from libs.outbox import StateOutbox
+from libs.periods import Period
+from services.billing.domain.billing_period import BillingPeriod
+from services.billing.domain.charge import PeriodKey
+from services.billing.domain.invoice import Invoice, InvoiceKind
+from services.billing.domain.subscription import Subscription
+from services.billing.store.rows import LOCK_PERIODS, PERIOD_KEYS, Row, insert_rows, key_rows, recordset, to_json
+from services.billing.store.tables import billing_period_marks, billing_periods, due_periods
+from services.billing.usecases.ports import ClosingPeriod
+
+_COLUMNS = [column.name for column in billing_periods.c if column.name != "version"]
+_ADD = f"""
+INSERT INTO billing_periods ({", ".join(_COLUMNS)}) SELECT {", ".join(_COLUMNS)}
+FROM {recordset(billing_periods, _COLUMNS)} ORDER BY period_start
+RETURNING subscription_id, period_start, version
+"""
+_START_CLOSING = f"""
+UPDATE due_periods d SET closing_at = $3, try_at = $3
+FROM (
+    SELECT q.subscription_id, q.period_start
+    FROM due_periods q JOIN {PERIOD_KEYS} USING (subscription_id, period_start)
+    WHERE q.tenant_id = $1 AND q.closing_at IS NULL
+    ORDER BY q.subscription_id, q.period_start FOR UPDATE OF q SKIP LOCKED
+) seen
+WHERE d.tenant_id = $1 AND d.subscription_id = seen.subscription_id AND d.period_start = seen.period_start
+RETURNING d.subscription_id, d.period_start
+"""
+_ADD_DRAFTS = f"""
+INSERT INTO invoices (tenant_id, invoice_id, customer_id, subscription_id, period_start, period_end, kind, ordinal,
+    currency, state, invoice_number, total_minor, payment_id, void_reason, trace_parent)
+SELECT p.tenant_id, r.invoice_id, p.customer_id, p.subscription_id, p.period_start, p.period_end,
+    '{InvoiceKind.PERIOD}', p.ordinal, s.currency, 'draft', '', 0, '', '', ''
+FROM jsonb_to_recordset($2::jsonb) AS r(invoice_id text, subscription_id text, period_start timestamptz)
+JOIN billing_periods p USING (subscription_id, period_start)
+JOIN subscriptions s USING (tenant_id, subscription_id)
+WHERE p.tenant_id = $1
+ON CONFLICT DO NOTHING
+"""
+# A period that another worker has invoiced has no due row any more; one that another worker has claimed since, or
+# that was voided and reopened, has another try_at.
+_LOCK_CLOSING = f"""
+SELECT p.subscription_id, p.period_start, p.period_end, p.customer_id, p.ordinal, i.invoice_id, i.currency
+FROM billing_periods p
+JOIN {PERIOD_KEYS} USING (subscription_id, period_start)
+JOIN due_periods d USING (tenant_id, subscription_id, period_start)
+JOIN invoices i USING (tenant_id, subscription_id, period_start)
+WHERE p.tenant_id = $1 AND NOT p.invoiced AND d.closing_at IS NOT NULL AND d.try_at = $3
+    AND i.kind = '{InvoiceKind.PERIOD}' AND i.state = 'draft' AND i.ordinal = p.ordinal
+ORDER BY p.subscription_id, p.period_start
+FOR UPDATE OF p, d, i
+"""
+_INVOICED = f"""
+UPDATE billing_periods p SET invoiced = true, problem = '' FROM {PERIOD_KEYS}
+WHERE p.tenant_id = $1 AND p.subscription_id = k.subscription_id AND p.period_start = k.period_start
+"""
+_NOT_DUE = f"""
+DELETE FROM due_periods d USING {PERIOD_KEYS}
+WHERE d.tenant_id = $1 AND d.subscription_id = k.subscription_id AND d.period_start = k.period_start
+"""
+_PROBLEMS = """
+UPDATE billing_periods p SET problem = r.problem
+FROM jsonb_to_recordset($2::jsonb) AS r(subscription_id text, period_start timestamptz, problem text)
+WHERE p.tenant_id = $1 AND p.subscription_id = r.subscription_id AND p.period_start = r.period_start
+"""
+_TRY_AT = f"""
+UPDATE due_periods d SET try_at = $3 FROM {PERIOD_KEYS}
+WHERE d.tenant_id = $1 AND d.subscription_id = k.subscription_id AND d.period_start = k.period_start
+"""
+_REOPEN = """
+WITH period AS (
+    UPDATE billing_periods SET invoiced = false, ordinal = ordinal + 1
+    WHERE tenant_id = $1 AND subscription_id = $2 AND period_start = $3 RETURNING period_end
+)
+INSERT INTO due_periods (tenant_id, subscription_id, period_start, due_at, try_at)
+SELECT $1, $2, $3, period_end, $4 FROM period
+"""
+
+
+class PostgresBillingPeriods:
+    """The billing periods of a transaction's tenant."""
+
+    def __init__(self, connection: AsyncConnection, tenant_id: str, real_now: datetime) -> None:
+        self._connection = connection
+        self._tenant_id = tenant_id
+        self._real_now = real_now
+
+    async def add(self, subscription: Subscription, periods: Sequence[tuple[int, Period]], grace: timedelta) -> None:
+        rows = to_json([_row(self._tenant_id, subscription, index, period) for index, period in periods])
+        added = await (await raw(self._connection)).fetch(_ADD, rows)
+        due: list[Row] = [
+            {
+                "tenant_id": self._tenant_id,
+                "subscription_id": subscription.subscription_id,
+                "period_start": period.start,
+                "due_at": period.end + grace,
+                "try_at": period.start,
+            }
+            for _, period in periods
+        ]
+        await insert_rows(self._connection, due_periods, due)
+        marks = [(self._tenant_id, state_key(row["subscription_id"], row["period_start"]), row["version"]) for row in added]
+        await StateOutbox(self._connection, billing_period_marks).mark(marks, self._real_now)
+
+    async def start_closing(self, keys: Sequence[PeriodKey], closing_at: datetime) -> int:
+        connection = await raw(self._connection)
+        seen = await connection.fetch(_START_CLOSING, self._tenant_id, key_rows(keys), closing_at)
+        drafts = [{**dict(row), "invoice_id": new_id("inv")} for row in seen]
+        await connection.execute(_ADD_DRAFTS, self._tenant_id, to_json(drafts))
+        return len(drafts)
+
+    async def lock_closing(self, keys: Sequence[PeriodKey], claimed_until: datetime) -> list[ClosingPeriod]:
+        rows = await (await raw(self._connection)).fetch(
+            _LOCK_CLOSING, self._tenant_id, key_rows(keys), claimed_until
+        )
+        closing = [_closing(row) for row in rows]
+        # Numbers follow the order of the periods where several of a subscription are caught up.
+        return sorted(closing, key=lambda item: (item.key.period_start, item.key.subscription_id))
+
+    async def invoiced(self, keys: Sequence[PeriodKey]) -> None:
+        connection = await raw(self._connection)
+        await connection.execute(_INVOICED, self._tenant_id, key_rows(keys))
+        await connection.execute(_NOT_DUE, self._tenant_id, key_rows(keys))
+
+    async def lock(self, key: PeriodKey) -> None:
+        await (await raw(self._connection)).execute(LOCK_PERIODS, self._tenant_id, key_rows([key]))
+
+    async def reopen(self, key: PeriodKey, try_at: datetime) -> None:
+        await (await raw(self._connection)).execute(
+            _REOPEN, self._tenant_id, key.subscription_id, key.period_start, try_at
+        )
+
+    async def set_aside(self, reasons: Mapping[PeriodKey, str], try_at: datetime) -> None:
+        connection, keys = await raw(self._connection), key_rows(list(reasons))
+        await connection.execute(LOCK_PERIODS, self._tenant_id, keys)
+        problems = [
+            {"subscription_id": key.subscription_id, "period_start": key.period_start, "problem": reason}
+            for key, reason in reasons.items()
+        ]
+        await connection.execute(_PROBLEMS, self._tenant_id, to_json(problems))
+        await connection.execute(_TRY_AT, self._tenant_id, keys, try_at)
+
+    async def ordinal(self, key: PeriodKey) -> int:
+        query = sa.select(billing_periods.c.ordinal).where(
+            billing_periods.c.tenant_id == self._tenant_id,
+            billing_periods.c.subscription_id == key.subscription_id,
+            billing_periods.c.period_start == key.period_start,
+        )
+        return (await self._connection.execute(query)).scalar_one_or_none() or 1
+
+    async def page(
+        self, subscription_id: str, ending_after: datetime | None, after: PeriodKey | None, limit: int
+    ) -> list[BillingPeriod]:
+        table = billing_periods
+        query = sa.select(table).where(table.c.tenant_id == self._tenant_id)
+        if subscription_id:
+            query = query.where(table.c.subscription_id == subscription_id)
+        if ending_after is not None:
+            query = query.where(table.c.period_end > ending_after)
+        if after is not None:
+            position = sa.tuple_(table.c.subscription_id, table.c.period_start)
+            query = query.where(position > sa.tuple_(after.subscription_id, after.period_start))
+        rows = await self._connection.execute(query.order_by(table.c.subscription_id, table.c.period_start).limit(limit))
+        return [billing_period_from_row(row) for row in rows]
+
+
+def state_key(subscription_id: str, period_start: datetime) -> str:
+    """The key of a period's state mark; ids hold no bar."""
+    return f"{subscription_id}|{period_start.isoformat()}"
+
+
+def key_from_state(key: str) -> PeriodKey:
+    """The period of a state mark."""
+    subscription_id, _, period_start = key.partition("|")
+    return PeriodKey(subscription_id, datetime.fromisoformat(period_start))
+
+
+def billing_period_from_row(row: sa.Row[tuple[object, ...]]) -> BillingPeriod:
+    """A row of `billing_periods`, whatever further columns it has."""
+    period = Period(row.period_start, row.period_end)
+    return BillingPeriod(row.subscription_id, row.customer_id, row.rate_card_id, period, row.version)
+
+
+def _row(tenant_id: str, subscription: Subscription, index: int, period: Period) -> Row:
+    return {
+        "tenant_id": tenant_id,
+        "subscription_id": subscription.subscription_id,
+        "period_start": period.start,
+        "period_end": period.end,
+        "period_index": index,
+        "customer_id": subscription.customer_id,
+        "rate_card_id": subscription.rate_card_id,
+        "ordinal": 1,
+        "invoiced": False,
+        "problem": "",
+    }
+
+
+def _closing(row: Mapping[str, Any]) -> ClosingPeriod:
+    draft = Invoice(
+        invoice_id=row["invoice_id"],
+        customer_id=row["customer_id"],
+        subscription_id=row["subscription_id"],
+        period=Period(row["period_start"], row["period_end"]),
+        ordinal=row["ordinal"],
+        currency=row["currency"],
+    )
+    return ClosingPeriod(PeriodKey(row["subscription_id"], row["period_start"]), draft)

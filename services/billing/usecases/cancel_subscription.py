@@ -1,0 +1,37 @@
+"""End a subscription with its current billing period."""
+
+from __future__ import annotations
+
+from libs.clock import Clock
+from services.billing.domain.subscription import SubscriptionNotFound
+from services.billing.usecases.extend_periods import extend
+from services.billing.usecases.get_subscriptions import SubscriptionView
+from services.billing.usecases.ports import UnitOfWork
+from services.billing.usecases.request import Request, require_valid
+
+
+class CancelSubscription:
+    """The current period is invoiced as usual, no later one ever. One that has ended keeps its end.
+
+    :raises InvalidInput, SubscriptionNotFound, RequestIdReused: and nothing changes
+    """
+
+    def __init__(self, *, unit_of_work: UnitOfWork, clock: Clock) -> None:
+        self._unit_of_work = unit_of_work
+        self._clock = clock
+
+    async def __call__(self, *, request: Request, tenant_id: str, subscription_id: str) -> SubscriptionView:
+        require_valid(request.request_id)
+        real_now = self._clock()
+        async with self._unit_of_work(tenant_id) as work:
+            now = (await work.tenants.clock()).now(real_now)
+            if await request.claim(work, subscription_id, real_now) is None:
+                # The clock may have moved further than the worker has come.
+                await extend(work, [subscription_id], now)
+                locked = {item.subscription_id: item for item in await work.subscriptions.lock([subscription_id])}
+                if subscription_id not in locked:
+                    raise SubscriptionNotFound(f"no subscription {subscription_id}", subscriptionId=subscription_id)
+                canceled = locked[subscription_id].canceled(now)
+                if canceled.ended_at is not None:
+                    await work.subscriptions.end(subscription_id, canceled.ended_at)
+            return SubscriptionView(await work.subscriptions.get(subscription_id), now)

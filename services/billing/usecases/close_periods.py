@@ -1,0 +1,152 @@
+"""Turn billing periods that are over into invoices.
+
+A period is due when its end and the tenant's grace are behind the tenant's now. At first sight the real time is stored
+as `closing_at`; the invoice is issued once rating has passed that instant, so everything acknowledged before it counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from libs.clock import Clock
+from libs.errors import Unavailable
+from services.billing.domain.charge import Charge, PeriodKey
+from services.billing.domain.events import InvoiceFact, InvoiceIssued, InvoicePaid
+from services.billing.domain.invoice import Invoice, InvoiceState, LineRefused, lines_from_charges
+from services.billing.domain.trace import trace_parents
+from services.billing.usecases.ports import ClosingPeriod, Confirmed, Queues, Rating, RowsRefused, UnitOfWork, Work
+
+PERIODS_PER_CHUNK = 200
+CLAIM = timedelta(seconds=30)
+RETRY = timedelta(seconds=2)
+SET_ASIDE = timedelta(minutes=1)
+
+_logger = logging.getLogger(__name__)
+
+
+class ClosePeriods:
+    """One round: drafts for what is newly due, invoices for one chunk of what the watermark has passed.
+
+    Run by any number of workers at once and after any crash, it issues one invoice per period: a claim keeps workers
+    apart as a convenience, and the lock of the period's row, its due row and a unique key decide. Returns how many
+    periods it touched; 0 when there is nothing to do.
+    """
+
+    def __init__(self, *, unit_of_work: UnitOfWork, queues: Queues, rating: Rating, clock: Clock) -> None:
+        self._unit_of_work = unit_of_work
+        self._queues = queues
+        self._rating = rating
+        self._clock = clock
+
+    async def __call__(self) -> int:
+        return await self._start_closing() + await self._close()
+
+    async def _start_closing(self) -> int:
+        touched = 0
+        newly_due = await self._queues.newly_due(self._clock(), PERIODS_PER_CHUNK)
+        for tenant_id, keys in newly_due.items():
+            async with self._unit_of_work(tenant_id) as work:
+                touched += await work.periods.start_closing(keys, self._clock())
+        return touched
+
+    async def _close(self) -> int:
+        now = self._clock()
+        claimed = await self._queues.claim_closing(now, now + CLAIM, PERIODS_PER_CHUNK)
+        for tenant_id, keys in claimed.items():
+            await self._close_chunk(IssueChunk(self._unit_of_work, self._clock, tenant_id, now + CLAIM), keys)
+        return sum(len(keys) for keys in claimed.values())
+
+    async def _close_chunk(self, issue: IssueChunk, keys: Sequence[PeriodKey]) -> None:
+        try:
+            answers = await self._rating.confirm_charges(issue.tenant_id, keys)
+        except Unavailable as error:
+            await issue.set_aside(dict.fromkeys(keys, f"rating cannot confirm the charges: {error}"), RETRY)
+            return
+        if refused := {answer.key: answer.refusal for answer in answers if answer.refusal}:
+            await issue.set_aside(refused, RETRY)
+        await issue([answer for answer in answers if not answer.refusal])
+
+
+class IssueChunk:
+    """Issues the invoices of one tenant's confirmed periods in one transaction, all or none.
+
+    A chunk that the database refuses is halved until the bad item stands alone; that one is set aside.
+    """
+
+    def __init__(self, unit_of_work: UnitOfWork, clock: Clock, tenant_id: str, claimed_until: datetime) -> None:
+        self.tenant_id = tenant_id
+        self._unit_of_work = unit_of_work
+        self._clock = clock
+        self._claimed_until = claimed_until
+
+    async def __call__(self, confirmed: Sequence[Confirmed]) -> None:
+        if not confirmed:
+            return
+        try:
+            async with self._unit_of_work(self.tenant_id) as work:
+                refused = await self._issue(work, confirmed)
+        except RowsRefused as error:
+            if len(confirmed) > 1:
+                middle = len(confirmed) // 2
+                await self(confirmed[:middle])
+                await self(confirmed[middle:])
+                return
+            refused = {confirmed[0].key: str(error)}
+        if refused:
+            await self.set_aside(refused, SET_ASIDE)
+
+    async def set_aside(self, reasons: dict[PeriodKey, str], retry_after: timedelta) -> None:
+        """Keep the reasons with the periods, and leave them alone for a while."""
+        for key, reason in reasons.items():
+            _logger.warning(
+                "period not invoiced: %s %s %s: %s", self.tenant_id, key.subscription_id, key.period_start, reason
+            )
+        async with self._unit_of_work(self.tenant_id) as work:
+            await work.periods.set_aside(reasons, self._clock() + retry_after)
+
+    async def _issue(self, work: Work, confirmed: Sequence[Confirmed]) -> dict[PeriodKey, str]:
+        """Issue what can be issued; returns the reasons of the rest."""
+        closing = await work.periods.lock_closing([item.key for item in confirmed], self._claimed_until)
+        drafts, refused = _drafts(closing, await _charges_to_freeze(work, confirmed))
+        if drafts:
+            tenant = await work.tenants.get()
+            now = (await work.tenants.clock()).now(self._clock())
+            await work.invoices.freeze(list(drafts.values()))
+            await work.periods.invoiced(list(drafts))
+            first = await work.invoices.take_numbers(len(drafts))
+            issued = {
+                value: draft.issue(invoice_number=tenant.invoice_number(value), now=now)
+                for value, draft in enumerate(drafts.values(), first)
+            }
+            await work.invoices.issue(issued)
+            await work.announce([fact for invoice in issued.values() for fact in _facts(invoice)])
+        return refused
+
+
+async def _charges_to_freeze(work: Work, confirmed: Sequence[Confirmed]) -> dict[PeriodKey, list[Charge]]:
+    """The prices that rating named, each in the highest version that is known here after its answer."""
+    await work.charges.apply([charge for item in confirmed for charge in item.charges])
+    stored = await work.charges.of([item.key for item in confirmed])
+    named = {item.key: {charge.price_id for charge in item.charges} for item in confirmed}
+    return {key: [charge for charge in stored.get(key, []) if charge.price_id in named[key]] for key in named}
+
+
+def _drafts(
+    closing: Sequence[ClosingPeriod], charges: dict[PeriodKey, list[Charge]]
+) -> tuple[dict[PeriodKey, Invoice], dict[PeriodKey, str]]:
+    """The drafts with their lines, and the reasons for those that cannot have any."""
+    drafts: dict[PeriodKey, Invoice] = {}
+    refused: dict[PeriodKey, str] = {}
+    for item in closing:
+        try:
+            drafts[item.key] = item.draft.with_lines(lines_from_charges(charges[item.key], item.draft.currency))
+        except (LineRefused, ArithmeticError) as error:
+            refused[item.key] = str(error)
+    return drafts, refused
+
+
+def _facts(invoice: Invoice) -> list[InvoiceFact]:
+    issued = InvoiceIssued(invoice, tuple(trace_parents(invoice.lines)))
+    return [issued, InvoicePaid(invoice)] if invoice.state is InvoiceState.PAID else [issued]

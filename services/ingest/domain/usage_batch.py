@@ -1,0 +1,120 @@
+"""Usage in columns: what a producer sent, and what an acceptor put into the queue."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import orjson
+
+from libs.errors import Violation
+
+MAX_BATCH_EVENTS = 1_000
+MAX_BATCH_BYTES = 768 * 1024
+NANOSECONDS = 1_000_000_000
+
+
+class Instant(Protocol):
+    """A protobuf Timestamp."""
+
+    seconds: int
+    nanos: int
+
+
+class EventMessage(Protocol):
+    """A UsageEvent as it came over the wire; the domain does not know the generated class."""
+
+    event_id: str
+    source: str
+    event_type: str
+    customer_id: str
+
+    @property
+    def event_time(self) -> Instant: ...
+
+    @property
+    def properties(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class UsageColumns:
+    """Events as parallel lists of equal length; `times_ns` are nanoseconds since 1970, 0 for a missing time."""
+
+    event_ids: list[str]
+    sources: list[str]
+    event_types: list[str]
+    customer_ids: list[str]
+    times_ns: list[int]
+    properties: list[dict[str, str]]
+
+    @classmethod
+    def from_messages(cls, messages: Sequence[EventMessage]) -> UsageColumns:
+        """Read generated messages; comprehensions per column, because this runs for every event."""
+        times = [message.event_time for message in messages]
+        return cls(
+            event_ids=[message.event_id for message in messages],
+            sources=[message.source for message in messages],
+            event_types=[message.event_type for message in messages],
+            customer_ids=[message.customer_id for message in messages],
+            times_ns=[time.seconds * NANOSECONDS + time.nanos for time in times],
+            properties=[dict(message.properties) for message in messages],
+        )
+
+    def __len__(self) -> int:
+        return len(self.event_ids)
+
+    def payload_hashes(self) -> list[bytes]:
+        """Hash each event's content, the part beside its identity (16 bytes each); see `payload_hash`."""
+        columns = zip(self.event_types, self.customer_ids, self.times_ns, self.properties, strict=True)
+        return [payload_hash(*content) for content in columns]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedEvent:
+    """An event that did not pass the door, as far as it is kept; the ids are what the producer sent, cut."""
+
+    event_id: str
+    source: str
+    event_type: str
+    customer_id: str
+    time_ns: int
+    problem: Violation
+
+
+@dataclass(frozen=True, slots=True)
+class UsageBatch:
+    """What an acceptor took from one tenant; (tenant, epoch, number) identifies it over redeliveries.
+
+    `received_at` is real time, `accepted_at` the same instant on the tenant's clock. The ordinal of an event is its
+    index in `events`, that of a rejected event is -1 - its index. The totals are the acceptor's own count so far.
+    """
+
+    tenant_id: str
+    acceptor_epoch: str
+    batch_number: int
+    received_at: datetime
+    accepted_at: datetime
+    events: UsageColumns
+    rejected: Sequence[RejectedEvent]
+    accepted_total: int
+    rejected_total: int
+    abandoned_numbers: Sequence[int]
+    trace_parent: str
+
+
+def payload_hash(event_type: str, customer_id: str, time_ns: int, properties: Mapping[str, str]) -> bytes:
+    """BLAKE2b-128 of the canonical JSON array [type, customer, nanoseconds, properties].
+
+    Canonical: UTF-8, no blanks, keys sorted by code point, only quotes, backslashes and control characters escaped.
+    The hashes are stored, so the encoding never changes.
+    """
+    content = orjson.dumps((event_type, customer_id, time_ns, properties), option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def storable(text: str, max_length: int = 128) -> str:
+    """What is kept of a refused text: cut, and without U+0000, which PostgreSQL cannot store."""
+    return text[:max_length].replace("\x00", "\ufffd")

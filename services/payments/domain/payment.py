@@ -1,0 +1,200 @@
+"""Payments and their attempts: which state follows which, and nothing else.
+
+An attempt only ever moves forward: created, perhaps unknown, then one of the final states. A payment follows its newest
+attempt. Nothing here calls a gateway or knows what a clock says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from libs.errors import FailedPrecondition, NotFound
+from libs.money import Money
+from services.payments.domain.gateway import Captured, Declined, Outcome
+
+MAX_ATTEMPTS = 4
+"""After so many soft declines the customer has to give another payment method."""
+RETRY_AFTER = timedelta(days=1)
+"""Between a soft decline and the next try, on the tenant's clock."""
+
+
+class PaymentState(StrEnum):
+    """See PaymentState in the protos."""
+
+    REQUIRES_METHOD = "requires_method"
+    SCHEDULED = "scheduled"
+    PROCESSING = "processing"
+    SUCCEEDED = "succeeded"
+    CANCELED = "canceled"
+
+
+class AttemptState(StrEnum):
+    """See AttemptState in the protos."""
+
+    CREATED = "created"
+    SUCCEEDED = "succeeded"
+    DECLINED_SOFT = "declined_soft"
+    DECLINED_HARD = "declined_hard"
+    UNKNOWN = "unknown"
+
+    @property
+    def final(self) -> bool:
+        """Whether the outcome is known."""
+        return self not in (AttemptState.CREATED, AttemptState.UNKNOWN)
+
+
+class PaymentNotFound(NotFound):
+    reason = "PAYMENT_NOT_FOUND"
+
+
+class PaymentNotCancelable(FailedPrecondition):
+    """Money moved, or may have."""
+
+    reason = "PAYMENT_NOT_CANCELABLE"
+
+
+class AmountMismatch(Exception):
+    """The gateway says that it captured something else than it was asked for: somebody has to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """The intent to collect one invoice. `created_at` and `next_attempt_at` are on the tenant's clock."""
+
+    tenant_id: str
+    payment_id: str
+    invoice_id: str
+    invoice_number: str
+    customer_id: str
+    amount: Money
+    state: PaymentState
+    created_at: datetime
+    next_attempt_at: datetime | None = None
+    attempt_count: int = 0
+    trace_parent: str = ""
+
+    @classmethod
+    def for_invoice(
+        cls,
+        *,
+        tenant_id: str,
+        payment_id: str,
+        invoice_id: str,
+        invoice_number: str,
+        customer_id: str,
+        amount: Money,
+        issued_at: datetime,
+        trace_parent: str = "",
+    ) -> Payment:
+        """Make the payment of an invoice, due at once.
+
+        :raises ValueError: if there is nothing to collect
+        """
+        if amount.minor_units <= 0:
+            raise ValueError(f"invoice {invoice_id} has nothing to collect: {amount}")
+        return cls(
+            tenant_id=tenant_id,
+            payment_id=payment_id,
+            invoice_id=invoice_id,
+            invoice_number=invoice_number,
+            customer_id=customer_id,
+            amount=amount,
+            state=PaymentState.SCHEDULED,
+            created_at=issued_at,
+            next_attempt_at=issued_at,
+            trace_parent=trace_parent,
+        )
+
+    def begin(self, *, token: str, now: datetime) -> tuple[Payment, Attempt]:
+        """Start the next attempt; `now` is real time. Its key is derived, so that it can never have two.
+
+        :raises ValueError: if no attempt is due in this state
+        """
+        if self.state is not PaymentState.SCHEDULED:
+            raise ValueError(f"payment {self.payment_id} is {self.state}: no attempt may start")
+        number = self.attempt_count + 1
+        attempt = Attempt(
+            payment_id=self.payment_id,
+            number=number,
+            idempotency_key=f"pay:{self.tenant_id}:{self.payment_id}:{number}",
+            gateway_token=token,
+            state=AttemptState.CREATED,
+            created_at=now,
+        )
+        processing = replace(self, state=PaymentState.PROCESSING, next_attempt_at=None, attempt_count=number)
+        return processing, attempt
+
+    def without_method(self) -> Payment:
+        """Wait for a payment method."""
+        return replace(self, state=PaymentState.REQUIRES_METHOD, next_attempt_at=None)
+
+    def with_new_method(self, now: datetime) -> Payment:
+        """Try again with a new payment method; `now` is the tenant's. Other states than REQUIRES_METHOD stay."""
+        if self.state is not PaymentState.REQUIRES_METHOD:
+            return self
+        return replace(self, state=PaymentState.SCHEDULED, next_attempt_at=now)
+
+    def settle(self, attempt: Attempt, outcome: Captured | Declined, now: datetime) -> tuple[Payment, Attempt]:
+        """Apply the known outcome of the newest attempt; `now` is the tenant's.
+
+        :raises AmountMismatch: if another amount was captured
+        :raises ValueError: if the attempt is not the one under way
+        """
+        if self.state is not PaymentState.PROCESSING or attempt.number != self.attempt_count or attempt.state.final:
+            raise ValueError(f"attempt {attempt.number} of {self.payment_id} is not under way")
+        if isinstance(outcome, Captured):
+            if outcome.amount != self.amount:
+                raise AmountMismatch(f"{outcome.charge_id} captured {outcome.amount}, asked for {self.amount}")
+            settled = replace(attempt, state=AttemptState.SUCCEEDED, gateway_charge_id=outcome.charge_id)
+            return replace(self, state=PaymentState.SUCCEEDED), settled
+        state = AttemptState.DECLINED_HARD if outcome.hard else AttemptState.DECLINED_SOFT
+        settled = replace(attempt, state=state, gateway_charge_id=outcome.charge_id, decline_code=outcome.code)
+        if outcome.hard or attempt.number >= MAX_ATTEMPTS:
+            return self.without_method(), settled
+        return replace(self, state=PaymentState.SCHEDULED, next_attempt_at=now + RETRY_AFTER), settled
+
+    def cancel(self) -> Payment:
+        """Give up collecting.
+
+        :raises PaymentNotCancelable: if money moved or may have; metadata "state"
+        """
+        if self.state in (PaymentState.PROCESSING, PaymentState.SUCCEEDED):
+            raise PaymentNotCancelable(
+                f"payment {self.payment_id} is {self.state}", paymentId=self.payment_id, state=self.state.value
+            )
+        return replace(self, state=PaymentState.CANCELED, next_attempt_at=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call of the gateway under one idempotency key. `created_at` is real time."""
+
+    payment_id: str
+    number: int
+    idempotency_key: str
+    gateway_token: str
+    state: AttemptState
+    created_at: datetime
+    gateway_charge_id: str = ""
+    decline_code: str = ""
+    asks: int = 0
+    """How often the gateway was asked for its outcome."""
+
+    def unanswered(self) -> Attempt:
+        """The call, or the question, ended without an answer."""
+        return replace(self, state=AttemptState.UNKNOWN, asks=self.asks + 1)
+
+
+_ASK_AFTER = tuple(timedelta(seconds=seconds) for seconds in (1, 5, 30, 300, 3600))
+
+
+def ask_again_after(asks: int) -> timedelta:
+    """How long (real time) to wait before the gateway is asked again, after so many questions."""
+    return _ASK_AFTER[min(max(asks - 1, 0), len(_ASK_AFTER) - 1)]
+
+
+def known(outcome: Outcome) -> Captured | Declined | None:
+    """The outcome if it is one, None if the gateway did not answer."""
+    return outcome if isinstance(outcome, Captured | Declined) else None

@@ -1,0 +1,213 @@
+"""What the use cases need from outside: one transaction, the queue across tenants, the gateway, tenants' clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from libs.money import Money
+from libs.periods import Period
+from services.payments.domain.events import IssuedInvoice, PaymentFact, VoidedInvoice
+from services.payments.domain.gateway import ChargeRequest, GatewayCharge, NeverSeen, Outcome
+from services.payments.domain.ledger import LedgerTransaction
+from services.payments.domain.method import PaymentMethod
+from services.payments.domain.payment import Attempt, Payment, PaymentState
+
+PaymentKey = tuple[str, str]
+"""Tenant id and payment id."""
+
+
+class TaskKind(StrEnum):
+    """What is due for a payment: a try (on the tenant's clock), or a question to the gateway (in real time)."""
+
+    COLLECT = "collect"
+    ASK = "ask"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something due for a payment. `due_at` is on the clock of its kind."""
+
+    kind: TaskKind
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPayment:
+    """A payment, locked, with its newest attempt (if any) and its customer's current method."""
+
+    payment: Payment
+    attempt: Attempt | None
+    gateway_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSummary:
+    """Balances by account and currency (debits positive), and the currencies and transactions that do not add up."""
+
+    balances: tuple[tuple[str, Money], ...]
+    transaction_count: int
+    unbalanced: tuple[str, ...]
+
+
+class Requests(Protocol):
+    async def claim(
+        self, tenant_id: str, method: str, request_id: str, fingerprint: bytes, result_id: str, now: datetime
+    ) -> str | None:
+        """See libs.database.RequestLog.claim."""
+
+
+class Invoices(Protocol):
+    """What payments knows of billing's invoices, one row each; the row is the lock of everything about an invoice."""
+
+    async def add(self, invoices: Sequence[IssuedInvoice]) -> set[PaymentKey]:
+        """Store invoices in one order, locked; returns (tenant, invoice) of those that are not to be collected."""
+
+    async def customers(self, voided: Sequence[VoidedInvoice]) -> Mapping[PaymentKey, str]:
+        """The customers of known invoices by (tenant, invoice)."""
+
+    async def forbid(self, tenant_id: str, invoice_id: str) -> None:
+        """Lock an invoice, known or not, and never collect it from now on."""
+
+    async def capture(self, payments: Sequence[Payment]) -> None:
+        """Add captured amounts; the database refuses more than an invoice's total."""
+
+
+class Payments(Protocol):
+    async def add(self, payments: Sequence[Payment]) -> None: ...
+
+    async def lock_open(self, keys: Iterable[PaymentKey]) -> list[OpenPayment]:
+        """The payments that exist, locked in one order."""
+
+    async def lock_of_invoice(self, tenant_id: str, invoice_id: str) -> Payment | None: ...
+
+    async def lock_waiting(self, tenant_id: str, customer_id: str) -> list[Payment]:
+        """The customer's payments that need a method."""
+
+    async def save(self, payments: Sequence[Payment]) -> None: ...
+
+    async def add_attempts(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
+        """Store new attempts by tenant."""
+
+    async def save_attempts(self, keyed: Sequence[tuple[str, Attempt]]) -> None: ...
+
+    async def get(self, tenant_id: str, payment_id: str) -> tuple[Payment, list[Attempt]]:
+        """:raises PaymentNotFound: if there is none"""
+
+    async def newest_of_invoice(self, tenant_id: str, invoice_id: str) -> tuple[Payment, list[Attempt]]:
+        """:raises PaymentNotFound: if there is none"""
+
+    async def page(
+        self, tenant_id: str, customer_id: str, state: PaymentState | None, before: str, limit: int
+    ) -> list[tuple[Payment, list[Attempt]]]:
+        """Newest first."""
+
+    async def all_of_invoices(self, tenant_id: str, invoice_ids: Sequence[str]) -> list[tuple[Payment, list[Attempt]]]:
+        """Every payment of the invoices, cancelled ones included."""
+
+
+class Methods(Protocol):
+    async def put(self, method: PaymentMethod) -> None:
+        """Store a method as its customer's current one."""
+
+    async def get(self, tenant_id: str, payment_method_id: str) -> PaymentMethod: ...
+
+
+class Ledger(Protocol):
+    async def post(self, transactions: Sequence[LedgerTransaction]) -> None:
+        """Add transactions; one whose id is there already changes nothing."""
+
+    async def summary(self, tenant_id: str) -> LedgerSummary: ...
+
+    async def page(self, tenant_id: str, invoice_id: str, before: str, limit: int) -> list[LedgerTransaction]:
+        """Newest first."""
+
+    async def ids_of(self, tenant_id: str, transaction_ids: Sequence[str]) -> set[str]:
+        """Those of the ids that are posted."""
+
+
+class TaskQueue(Protocol):
+    async def put(self, tasks: Mapping[PaymentKey, Task]) -> None:
+        """Set what is due for payments, and end every claim on them."""
+
+    async def remove(self, keys: Iterable[PaymentKey]) -> None:
+        """Nothing is due for these payments."""
+
+
+class Work(Protocol):
+    """One transaction."""
+
+    @property
+    def requests(self) -> Requests: ...
+    @property
+    def invoices(self) -> Invoices: ...
+    @property
+    def payments(self) -> Payments: ...
+    @property
+    def methods(self) -> Methods: ...
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def tasks(self) -> TaskQueue: ...
+
+    async def first_deliveries(self, facts: Sequence[tuple[str, str, bytes]], now: datetime) -> set[str]:
+        """Record (tenant, event id, body) as handled; returns the ids that were not handled before."""
+
+    async def announce(self, facts: Sequence[PaymentFact], now: datetime) -> None:
+        """Publish facts after the commit."""
+
+
+class UnitOfWork(Protocol):
+    def __call__(self, *tenant_ids: str) -> AbstractAsyncContextManager[Work]: ...
+
+
+class DueTasks(Protocol):
+    async def claim(
+        self, *, now: datetime, until: datetime, tenant_times: Mapping[str, datetime], limit: int
+    ) -> dict[PaymentKey, TaskKind]:
+        """Take what is due: nobody else gets it before `until`. `tenant_times` are the tenants on test clocks."""
+
+
+class Gateway(Protocol):
+    """A payment gateway. Neither call raises for what the gateway or the network does: that is NoAnswer."""
+
+    async def charge(self, tenant_id: str, request: ChargeRequest) -> Outcome:
+        """Take money under an idempotency key: repeated, it has its effect once."""
+
+    async def find(self, tenant_id: str, idempotency_key: str) -> Outcome | NeverSeen:
+        """Ask what became of a key."""
+
+    async def captures(self, tenant_id: str, references: Sequence[str]) -> list[GatewayCharge]:
+        """The gateway's own record of what was captured for our references."""
+
+
+@dataclass(frozen=True, slots=True)
+class BilledInvoice:
+    """An invoice as billing has it."""
+
+    invoice_id: str
+    invoice_number: str
+    total: Money
+    state: str
+    """issued, paid or void."""
+
+
+class Billing(Protocol):
+    async def invoices(self, tenant_id: str, period: Period | None) -> list[BilledInvoice]:
+        """All invoices but drafts, of billing periods that start in the period.
+
+        :raises Unavailable: if billing does not answer
+        """
+
+
+class TenantTimes(Protocol):
+    """What time it is for a tenant."""
+
+    def now(self, tenant_id: str) -> datetime: ...
+
+    def test_times(self) -> dict[str, datetime]:
+        """The tenants on test clocks."""

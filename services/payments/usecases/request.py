@@ -1,0 +1,44 @@
+"""Idempotency of mutations: what a request id stands for."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from libs.errors import Violation
+from services.payments.usecases.ports import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One mutation as a caller asked for it: the method, the caller's id, and a digest of all that it means."""
+
+    method: str
+    request_id: str
+    fingerprint: bytes
+
+    @classmethod
+    def of(cls, method: str, request_id: str, *meaning: str) -> Request:
+        """`meaning` holds every field of the request but its id."""
+        return cls(method, request_id, hashlib.sha256(repr((method, meaning)).encode()).digest())
+
+    async def claim(self, work: Work, tenant_id: str, result_id: str, now: datetime) -> str | None:
+        """Return None if the work is to be done, else the result of the call that did it.
+
+        :raises RequestIdReused: if the id came with another meaning before
+        """
+        return await work.requests.claim(tenant_id, self.method, self.request_id, self.fingerprint, result_id, now)
+
+
+def request_id_violations(request_id: str) -> Iterator[Violation]:
+    """Yield what is wrong with a request id."""
+    if not request_id:
+        yield Violation("request_id", "REQUIRED", "must be a UUID chosen by the caller")
+        return
+    try:
+        uuid.UUID(request_id)
+    except ValueError:
+        yield Violation("request_id", "INVALID_UUID", "must be a UUID")

@@ -1,0 +1,37 @@
+"""Billing periods: what has to be rated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from libs.periods import Period
+from services.rating.domain.usage import UsageScope
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PeriodKey:
+    """Names a billing period; its order is the order in which periods are locked."""
+
+    tenant_id: str
+    subscription_id: str
+    period_start: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BillingPeriod:
+    """A billing period as billing has it; `version` grows with every change."""
+
+    key: PeriodKey
+    period_end: datetime
+    customer_id: str
+    rate_card_id: str
+    version: int
+
+    @property
+    def period(self) -> Period:
+        return Period(self.key.period_start, self.period_end)
+
+    @property
+    def scope(self) -> UsageScope:
+        return UsageScope(self.customer_id, self.period)

@@ -1,0 +1,42 @@
+"""A rate card: the prices of one agreement, in one currency, by version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from libs.money import RoundingMode
+from services.rating.domain.prices import ZERO, PriceModel
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """One line of an invoice: how the quantity of a meter in a billing period becomes an amount.
+
+    `price_id` names the line and is unique in its card. `meter_id` is None for a flat price only.
+    `included_quantity` is free and comes off before the model is applied. `rounding_mode` is for the line item;
+    pricing itself never rounds.
+    """
+
+    price_id: str
+    model: PriceModel
+    meter_id: str | None = None
+    included_quantity: Decimal = ZERO
+    rounding_mode: RoundingMode = RoundingMode.HALF_EVEN
+    display_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RateCard:
+    """One version of a card; a version never changes.
+
+    It prices the billing periods that start at or after `effective_at` (UTC; None: always), until the next version's.
+    """
+
+    rate_card_id: str
+    version: int
+    currency: str
+    effective_at: datetime | None
+    prices: tuple[Price, ...]
+    display_name: str = ""

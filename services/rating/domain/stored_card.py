@@ -1,0 +1,16 @@
+"""A rate card version as it is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.rating.domain.rate_card import RateCard
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRateCard:
+    """A version and when it was stored (real time)."""
+
+    card: RateCard
+    created_at: datetime

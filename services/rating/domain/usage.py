@@ -1,0 +1,116 @@
+"""Usage windows as columns, and what they add up to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+from libs.periods import Period
+
+NO_DIMENSIONS = "{}"
+
+
+class WindowRow(NamedTuple):
+    """One usage window: `start_s` is its first second since 1970, `dimensions` canonical JSON, `value` a decimal."""
+
+    tenant_id: str
+    customer_id: str
+    start_s: int
+    meter_id: str
+    dimensions: str
+    value: str
+    event_count: int
+    version: int
+    trace_parent: str
+
+
+class WindowBatch:
+    """Many windows of several tenants, of each only the highest version; ordered by key, as locks are taken."""
+
+    def __init__(self, rows: Iterable[WindowRow] = ()) -> None:
+        self._rows: dict[tuple[str, str, int, str, str], WindowRow] = {}
+        for row in rows:
+            self.keep(row)
+
+    def keep(self, row: WindowRow) -> None:
+        """Add a window unless an equal or higher version of it is there."""
+        known = self._rows.get(row[:5])
+        if known is None or known.version < row.version:
+            self._rows[row[:5]] = row
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def tenants(self) -> list[str]:
+        return sorted({key[0] for key in self._rows})
+
+    def columns(self) -> list[Sequence[object]]:
+        """The fields of WindowRow as parallel columns, followed by the digest of the dimensions."""
+        if not self._rows:
+            return [[] for _ in range(len(WindowRow._fields) + 1)]
+        rows = [self._rows[key] for key in sorted(self._rows)]
+        return [*zip(*rows, strict=True), [dimensions_key(row.dimensions) for row in rows]]
+
+
+def dimensions_key(dimensions: str) -> bytes:
+    """Digest of canonical dimensions, short enough for an index; empty for none."""
+    if dimensions == NO_DIMENSIONS:
+        return b""
+    return hashlib.blake2b(dimensions.encode(), digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class UsageScope:
+    """The windows of one customer that start in a period."""
+
+    customer_id: str
+    period: Period
+
+
+@dataclass(frozen=True, slots=True)
+class UsageDigest:
+    """What the windows of one scope and meter add up to; equal on both sides when nothing is missing."""
+
+    window_count: int
+    value: Decimal
+    event_count: int
+    highest_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeterUsage:
+    """The usage of one meter in a billing period; `trace_parent` of the newest sampled change, or empty."""
+
+    digest: UsageDigest
+    trace_parent: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedUsage:
+    """The usage of one UTC day, cut to a billing period."""
+
+    period: Period
+    quantity: Decimal
+    event_count: int
+    window_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """Everything acknowledged before `at` (real time) has passed; `holds` are (tenant, reason) for which it has not."""
+
+    at: datetime
+    holds: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedWatermark:
+    """A watermark and where it lay in ingest's stream: it counts when everything before it has been handled."""
+
+    watermark: Watermark
+    stream_epoch: datetime
+    stream_sequence: int

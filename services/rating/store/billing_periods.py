@@ -1,0 +1,144 @@
+"""Billing periods in PostgreSQL: billing's state, kept by version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+
+from libs.periods import Period
+from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.store.keys import key_columns
+
+_COLUMNS = (
+    "p.tenant_id, p.subscription_id, p.period_start, p.period_end, p.customer_id, p.rate_card_id, p.version"
+)
+_KEYS = "unnest($1::text[], $2::text[], $3::timestamptz[]) AS k(tenant_id, subscription_id, period_start)"
+
+_SAVE = """
+INSERT INTO billing_periods AS p (tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id,
+                                  version, fetched)
+SELECT *, false FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[],
+                            $7::bigint[])
+    AS n(tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version)
+ORDER BY tenant_id, subscription_id, period_start
+ON CONFLICT (tenant_id, subscription_id, period_start) DO UPDATE
+    SET period_end = excluded.period_end, customer_id = excluded.customer_id, rate_card_id = excluded.rate_card_id,
+        version = excluded.version, fetched = false
+    WHERE p.version < excluded.version
+RETURNING p.tenant_id, p.subscription_id, p.period_start
+"""
+
+_LOCK = f"""
+SELECT {_COLUMNS} FROM billing_periods p JOIN {_KEYS} USING (tenant_id, subscription_id, period_start)
+ORDER BY p.tenant_id, p.subscription_id, p.period_start FOR NO KEY UPDATE OF p
+"""
+
+_UNFETCHED = f"""
+SELECT {_COLUMNS} FROM billing_periods p JOIN {_KEYS} USING (tenant_id, subscription_id, period_start)
+WHERE NOT p.fetched ORDER BY p.tenant_id, p.subscription_id, p.period_start
+"""
+
+_SET_FETCHED = """
+UPDATE billing_periods p SET fetched = true
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[])
+    AS k(tenant_id, subscription_id, period_start, version)
+WHERE (p.tenant_id, p.subscription_id, p.period_start, p.version)
+    = (k.tenant_id, k.subscription_id, k.period_start, k.version)
+"""
+
+_CONTAINING = f"""
+SELECT k.ordinal, {_COLUMNS}
+FROM unnest($2::text[], $3::timestamptz[]) WITH ORDINALITY AS k(subscription_id, instant, ordinal)
+JOIN billing_periods p ON p.tenant_id = $1 AND p.subscription_id = k.subscription_id
+    AND p.period_start <= k.instant AND k.instant < p.period_end
+"""
+
+_OF_RATE_CARD = """
+SELECT tenant_id, subscription_id, period_start FROM billing_periods
+WHERE tenant_id = $1 AND rate_card_id = $2 AND ($3::timestamptz IS NULL OR period_start >= $3)
+"""
+
+_STARTING_IN = f"""
+SELECT {_COLUMNS} FROM billing_periods p
+WHERE p.tenant_id = $1 AND (p.subscription_id, p.period_start) > ($2, $3)
+    AND ($4::timestamptz IS NULL OR p.period_start >= $4) AND ($5::timestamptz IS NULL OR p.period_start < $5)
+ORDER BY p.subscription_id, p.period_start LIMIT $6
+"""
+_BEFORE_ALL = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
+
+
+class PostgresBillingPeriodStore:
+    """The newest known version of each billing period."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def save(self, periods: Sequence[BillingPeriod]) -> list[PeriodKey]:
+        """Store periods that are new or newer and return their keys; the caller holds the usage locks exclusively.
+
+        Each period may be given once only.
+        """
+        rows = await self._connection.fetch(
+            _SAVE,
+            [period.key.tenant_id for period in periods],
+            [period.key.subscription_id for period in periods],
+            [period.key.period_start for period in periods],
+            [period.period_end for period in periods],
+            [period.customer_id for period in periods],
+            [period.rate_card_id for period in periods],
+            [period.version for period in periods],
+        )
+        return [PeriodKey(*row) for row in rows]
+
+    async def lock(self, keys: Sequence[PeriodKey]) -> list[BillingPeriod]:
+        """Return periods, in the order of their keys and locked until the transaction ends: one rates at a time."""
+        return [_period(row) for row in await self._connection.fetch(_LOCK, *key_columns(keys))]
+
+    async def unfetched(self, keys: Sequence[PeriodKey]) -> list[BillingPeriod]:
+        """Return those of the periods whose windows were not asked for from ingest yet."""
+        return [_period(row) for row in await self._connection.fetch(_UNFETCHED, *key_columns(keys))]
+
+    async def set_fetched(self, periods: Sequence[BillingPeriod]) -> None:
+        """Remember that the windows of these versions of periods were fetched."""
+        await self._connection.execute(
+            _SET_FETCHED,
+            [period.key.tenant_id for period in periods],
+            [period.key.subscription_id for period in periods],
+            [period.key.period_start for period in periods],
+            [period.version for period in periods],
+        )
+
+    async def containing(
+        self, tenant_id: str, instants: Sequence[tuple[str, datetime]]
+    ) -> list[BillingPeriod | None]:
+        """Return, for each (subscription, instant), the period that contains the instant, or None."""
+        found: list[BillingPeriod | None] = [None] * len(instants)
+        subscriptions, moments = [item[0] for item in instants], [item[1] for item in instants]
+        for ordinal, *row in await self._connection.fetch(_CONTAINING, tenant_id, subscriptions, moments):
+            found[ordinal - 1] = _period(row)
+        return found
+
+    async def of_rate_card(self, tenant_id: str, rate_card_id: str, since: datetime | None) -> list[PeriodKey]:
+        """Return the periods that a card prices and that start at or after `since` (None: all)."""
+        return [PeriodKey(*row) for row in await self._connection.fetch(_OF_RATE_CARD, tenant_id, rate_card_id, since)]
+
+    async def starting_in(
+        self, tenant_id: str, within: Period | None, after: PeriodKey | None, limit: int
+    ) -> list[BillingPeriod]:
+        """Return the next periods behind the key `after` (None: from the first) that start within a time (None: any)."""
+        last = ("", _BEFORE_ALL) if after is None else (after.subscription_id, after.period_start)
+        start, end = (None, None) if within is None else (within.start, within.end)
+        return [_period(row) for row in await self._connection.fetch(_STARTING_IN, tenant_id, *last, start, end, limit)]
+
+
+def _period(row: Sequence[object]) -> BillingPeriod:
+    tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version = row
+    return BillingPeriod(
+        PeriodKey(str(tenant_id), str(subscription_id), period_start),  # type: ignore[arg-type]
+        period_end,  # type: ignore[arg-type]
+        str(customer_id),
+        str(rate_card_id),
+        int(version),  # type: ignore[call-overload]
+    )

@@ -1,0 +1,232 @@
+"""Create the tables of rating.
+
+Revision ID: 0001
+"""
+
+from alembic import op
+
+from libs.database import append_only, queue_access, row_security
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+# Owner epoch 1 in the high bits of every version; a restore from a backup raises the epoch.
+SEQUENCES = """
+CREATE SEQUENCE state_version START 1099511627776;
+CREATE SEQUENCE rating_mark;
+GRANT USAGE, SELECT ON SEQUENCE state_version, rating_mark TO rating_api, rating_worker;
+"""
+
+TABLES = """
+CREATE TABLE requests (
+    tenant_id text NOT NULL,
+    method text NOT NULL,
+    request_id text NOT NULL,
+    fingerprint bytea NOT NULL,
+    result_id text NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, method, request_id)
+);
+
+CREATE TABLE rate_cards (
+    tenant_id text NOT NULL,
+    rate_card_id text NOT NULL,
+    version integer NOT NULL CHECK (version > 0),
+    display_name text NOT NULL,
+    currency text NOT NULL,
+    effective_at timestamptz,
+    prices jsonb NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, rate_card_id, version)
+);
+
+CREATE TABLE usage_windows (
+    tenant_id text NOT NULL,
+    customer_id text NOT NULL,
+    window_start timestamptz NOT NULL,
+    meter_id text NOT NULL,
+    dimensions_key bytea NOT NULL,
+    dimensions jsonb NOT NULL,
+    value numeric NOT NULL,
+    event_count bigint NOT NULL,
+    version bigint NOT NULL,
+    trace_parent text NOT NULL,
+    replaced_value numeric NOT NULL DEFAULT 0,
+    replaced_event_count bigint NOT NULL DEFAULT 0,
+    replaced_version bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant_id, customer_id, window_start, meter_id, dimensions_key)
+);
+
+CREATE TABLE usage_days (
+    tenant_id text NOT NULL,
+    customer_id text NOT NULL,
+    meter_id text NOT NULL,
+    day date NOT NULL,
+    value numeric NOT NULL,
+    event_count bigint NOT NULL,
+    window_count bigint NOT NULL,
+    PRIMARY KEY (tenant_id, customer_id, meter_id, day)
+);
+
+CREATE TABLE billing_periods (
+    tenant_id text NOT NULL,
+    subscription_id text NOT NULL,
+    period_start timestamptz NOT NULL,
+    period_end timestamptz NOT NULL,
+    customer_id text NOT NULL,
+    rate_card_id text NOT NULL,
+    version bigint NOT NULL,
+    fetched boolean NOT NULL,
+    PRIMARY KEY (tenant_id, subscription_id, period_start),
+    CHECK (period_start < period_end)
+);
+CREATE INDEX billing_periods_of_customer ON billing_periods (tenant_id, customer_id, period_start);
+CREATE INDEX billing_periods_of_rate_card ON billing_periods (tenant_id, rate_card_id, period_start);
+
+CREATE TABLE period_usage (
+    tenant_id text NOT NULL,
+    subscription_id text NOT NULL,
+    period_start timestamptz NOT NULL,
+    meter_id text NOT NULL,
+    value numeric NOT NULL,
+    event_count bigint NOT NULL,
+    window_count bigint NOT NULL,
+    highest_version bigint NOT NULL,
+    trace_parent text NOT NULL,
+    PRIMARY KEY (tenant_id, subscription_id, period_start, meter_id)
+);
+
+CREATE TABLE charges (
+    tenant_id text NOT NULL,
+    subscription_id text NOT NULL,
+    period_start timestamptz NOT NULL,
+    price_id text NOT NULL,
+    period_end timestamptz NOT NULL,
+    customer_id text NOT NULL,
+    display_name text NOT NULL,
+    meter_id text NOT NULL,
+    position integer NOT NULL,
+    currency text NOT NULL,
+    quantity numeric NOT NULL,
+    amount numeric NOT NULL,
+    rounding_mode text NOT NULL,
+    rate_card_id text NOT NULL,
+    rate_card_version integer NOT NULL,
+    engine_version text NOT NULL,
+    parts jsonb NOT NULL,
+    withdrawn boolean NOT NULL,
+    version bigint NOT NULL,
+    trace_parent text NOT NULL,
+    PRIMARY KEY (tenant_id, subscription_id, period_start, price_id)
+);
+
+CREATE TABLE rating_problems (
+    tenant_id text NOT NULL,
+    subscription_id text NOT NULL,
+    period_start timestamptz NOT NULL,
+    reason text NOT NULL,
+    description text NOT NULL,
+    failed_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, subscription_id, period_start)
+);
+
+CREATE TABLE rating_due (
+    tenant_id text NOT NULL,
+    subscription_id text NOT NULL,
+    period_start timestamptz NOT NULL,
+    due_at timestamptz NOT NULL,
+    first_mark bigint NOT NULL,
+    last_mark bigint NOT NULL,
+    attempts integer NOT NULL,
+    PRIMARY KEY (tenant_id, subscription_id, period_start)
+);
+CREATE INDEX rating_due_by_time ON rating_due (due_at);
+
+CREATE TABLE received_watermarks (
+    stream_epoch timestamptz NOT NULL,
+    stream_sequence bigint NOT NULL,
+    watermark_at timestamptz NOT NULL,
+    holds jsonb NOT NULL,
+    mark bigint,
+    PRIMARY KEY (stream_epoch, stream_sequence)
+);
+
+CREATE TABLE charge_marks (
+    tenant_id text NOT NULL,
+    item_key text NOT NULL,
+    version bigint NOT NULL,
+    first_version bigint NOT NULL,
+    due_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, item_key)
+);
+CREATE INDEX charge_marks_first_version ON charge_marks (first_version);
+CREATE INDEX charge_marks_due_at ON charge_marks (due_at);
+
+CREATE TABLE outbox_watermarks (
+    name text PRIMARY KEY,
+    awaited_at timestamptz,
+    awaited_after_version bigint,
+    awaited_payload bytea,
+    latest_at timestamptz,
+    latest_after_version bigint,
+    latest_payload bytea,
+    forwarded_through timestamptz,
+    forwarded_at timestamptz
+);
+
+CREATE TABLE parked_messages (
+    tenant_id text NOT NULL,
+    id text NOT NULL,
+    consumer text NOT NULL,
+    stream text NOT NULL,
+    stream_epoch timestamptz NOT NULL,
+    stream_seq bigint NOT NULL,
+    subject text NOT NULL,
+    headers jsonb NOT NULL,
+    payload bytea NOT NULL,
+    error text NOT NULL,
+    parked_at timestamptz NOT NULL,
+    resolved_at timestamptz,
+    PRIMARY KEY (tenant_id, id),
+    CONSTRAINT parked_messages_delivery_key UNIQUE (tenant_id, consumer, stream, stream_epoch, stream_seq)
+);
+
+CREATE TABLE parked_queue (
+    tenant_id text NOT NULL,
+    id text NOT NULL,
+    parked_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, id)
+);
+"""
+
+TENANT_TABLES = (
+    "requests",
+    "rate_cards",
+    "usage_windows",
+    "usage_days",
+    "billing_periods",
+    "period_usage",
+    "charges",
+    "rating_problems",
+    "parked_messages",
+)
+
+
+QUEUES = ("rating_due", "received_watermarks", "charge_marks", "outbox_watermarks", "parked_queue")
+
+
+def upgrade() -> None:
+    """Make everything in one transaction."""
+    for statement in (SEQUENCES + TABLES).split(";\n"):  # asyncpg prepares, and one statement at a time.
+        if statement.strip():
+            op.execute(statement)
+    for table in TENANT_TABLES:
+        for statement in row_security("rating", table):
+            op.execute(statement)
+    for statement in append_only("rating", "rate_cards"):
+        op.execute(statement)
+    for table in QUEUES:
+        for statement in queue_access("rating", table):
+            op.execute(statement)

@@ -1,0 +1,97 @@
+"""Rate cards in PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection
+from datetime import datetime
+
+import asyncpg
+
+from services.rating.domain.rate_card import RateCard
+from services.rating.domain.stored_card import StoredRateCard
+from services.rating.store.price_json import price_from_json, price_to_json
+
+_COLUMNS = "c.rate_card_id, c.version, c.display_name, c.currency, c.effective_at, c.prices, c.created_at"
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('rate-card:' || $1 || ':' || $2, 0))"
+
+_INSERT = """
+INSERT INTO rate_cards (tenant_id, rate_card_id, version, display_name, currency, effective_at, prices, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+_VERSION = f"""
+SELECT {_COLUMNS} FROM rate_cards c
+WHERE tenant_id = $1 AND rate_card_id = $2 AND ($3 = 0 OR version = $3) ORDER BY version DESC LIMIT 1
+"""
+
+_NEWEST = f"""
+SELECT DISTINCT ON (rate_card_id) {_COLUMNS} FROM rate_cards c
+WHERE tenant_id = $1 AND rate_card_id > $2 ORDER BY rate_card_id, version DESC LIMIT $3
+"""
+
+_ALL_VERSIONS = f"""
+SELECT c.tenant_id, {_COLUMNS} FROM rate_cards c
+JOIN unnest($1::text[], $2::text[]) AS k(tenant_id, rate_card_id) USING (tenant_id, rate_card_id)
+"""
+
+
+class PostgresRateCardStore:
+    """Versions of rate cards, which are added and never changed."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def lock(self, tenant_id: str, rate_card_id: str) -> None:
+        """Let nobody else add a version until the transaction ends, also if there is none yet."""
+        await self._connection.execute(_LOCK, tenant_id, rate_card_id)
+
+    async def add(self, tenant_id: str, card: RateCard, created_at: datetime) -> None:
+        """Add a version that does not exist yet."""
+        prices = json.dumps([price_to_json(price) for price in card.prices])
+        await self._connection.execute(
+            _INSERT,
+            tenant_id,
+            card.rate_card_id,
+            card.version,
+            card.display_name,
+            card.currency,
+            card.effective_at,
+            prices,
+            created_at,
+        )
+
+    async def find(self, tenant_id: str, rate_card_id: str, version: int = 0) -> StoredRateCard | None:
+        """Return a version, or the newest one for 0; None if there is none."""
+        row = await self._connection.fetchrow(_VERSION, tenant_id, rate_card_id, version)
+        return None if row is None else _stored_card(row)
+
+    async def list_newest(self, tenant_id: str, after: str, limit: int) -> list[StoredRateCard]:
+        """Return the newest versions of the cards behind `after`, by id."""
+        return [_stored_card(row) for row in await self._connection.fetch(_NEWEST, tenant_id, after, limit)]
+
+    async def versions(self, cards: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[RateCard]]:
+        """Return all versions by (tenant id, rate card id); an unknown card has none."""
+        found: defaultdict[tuple[str, str], list[RateCard]] = defaultdict(list)
+        keys = sorted(cards)
+        rows = await self._connection.fetch(_ALL_VERSIONS, [key[0] for key in keys], [key[1] for key in keys])
+        for row in rows:
+            found[row["tenant_id"], row["rate_card_id"]].append(_card(row))
+        return found
+
+
+def _card(row: asyncpg.Record) -> RateCard:
+    return RateCard(
+        rate_card_id=row["rate_card_id"],
+        version=row["version"],
+        currency=row["currency"],
+        effective_at=row["effective_at"],
+        prices=tuple(price_from_json(price) for price in row["prices"]),
+        display_name=row["display_name"],
+    )
+
+
+def _stored_card(row: asyncpg.Record) -> StoredRateCard:
+    return StoredRateCard(_card(row), row["created_at"])

@@ -1,0 +1,189 @@
+"""Rating's tables, as the migrations leave them. The queues, at the end, have no row-level security."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from libs.database import requests_table
+from libs.messaging import parked_tables
+from libs.outbox import mark_table, watermark_table
+
+MIGRATIONS = "services.rating.store.migrations"
+
+metadata = sa.MetaData()
+
+_INSTANT = sa.DateTime(timezone=True)
+
+
+def _key(name: str, kind: type[sa.types.TypeEngine[object]] | sa.types.TypeEngine[object] = sa.Text) -> sa.Column[object]:
+    return sa.Column(name, kind, primary_key=True, autoincrement=False)
+
+
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False)
+
+
+def _whole(name: str, *, nullable: bool = False, default: str | None = None) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=nullable, server_default=default)
+
+
+def _instant(name: str, *, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, _INSTANT, nullable=nullable)
+
+
+def _number(name: str, *, default: str | None = None) -> sa.Column[object]:
+    return sa.Column(name, sa.Numeric, nullable=False, server_default=default)
+
+
+requests = requests_table(metadata)
+
+# Versions never change. effective_at is null on a first version that is in force from the beginning of time.
+rate_cards = sa.Table(
+    "rate_cards",
+    metadata,
+    _key("tenant_id"),
+    _key("rate_card_id"),
+    _key("version", sa.Integer),
+    _text("display_name"),
+    _text("currency"),
+    _instant("effective_at", nullable=True),
+    sa.Column("prices", JSONB, nullable=False),
+    _instant("created_at"),
+)
+
+# replaced_* is what the row held before its latest change: an upsert can return a difference only out of its own row.
+# dimensions_key is a digest of the dimensions, whose text could be too long for an index.
+usage_windows = sa.Table(
+    "usage_windows",
+    metadata,
+    _key("tenant_id"),
+    _key("customer_id"),
+    _key("window_start", _INSTANT),
+    _key("meter_id"),
+    _key("dimensions_key", sa.LargeBinary),
+    sa.Column("dimensions", JSONB, nullable=False),
+    _number("value"),
+    _whole("event_count"),
+    _whole("version"),
+    _text("trace_parent"),
+    _number("replaced_value", default="0"),
+    _whole("replaced_event_count", default="0"),
+    _whole("replaced_version", default="0"),
+)
+
+# Roll-up of usage_windows by UTC day, over all dimensions.
+usage_days = sa.Table(
+    "usage_days",
+    metadata,
+    _key("tenant_id"),
+    _key("customer_id"),
+    _key("meter_id"),
+    _key("day", sa.Date),
+    _number("value"),
+    _whole("event_count"),
+    _whole("window_count"),
+)
+
+# Billing's state. fetched: the windows of the period were asked for from ingest since this version.
+billing_periods = sa.Table(
+    "billing_periods",
+    metadata,
+    _key("tenant_id"),
+    _key("subscription_id"),
+    _key("period_start", _INSTANT),
+    _instant("period_end"),
+    _text("customer_id"),
+    _text("rate_card_id"),
+    _whole("version"),
+    sa.Column("fetched", sa.Boolean, nullable=False),
+    sa.Index("billing_periods_of_customer", "tenant_id", "customer_id", "period_start"),
+    sa.Index("billing_periods_of_rate_card", "tenant_id", "rate_card_id", "period_start"),
+)
+
+# Roll-up of usage_windows by billing period, over all dimensions: what a charge's quantity is taken from.
+period_usage = sa.Table(
+    "period_usage",
+    metadata,
+    _key("tenant_id"),
+    _key("subscription_id"),
+    _key("period_start", _INSTANT),
+    _key("meter_id"),
+    _number("value"),
+    _whole("event_count"),
+    _whole("window_count"),
+    _whole("highest_version"),
+    _text("trace_parent"),
+)
+
+# withdrawn: the card in force no longer has the price; the charge stays, at zero, so that consumers learn of it.
+charges = sa.Table(
+    "charges",
+    metadata,
+    _key("tenant_id"),
+    _key("subscription_id"),
+    _key("period_start", _INSTANT),
+    _key("price_id"),
+    _instant("period_end"),
+    _text("customer_id"),
+    _text("display_name"),
+    _text("meter_id"),
+    sa.Column("position", sa.Integer, nullable=False),
+    _text("currency"),
+    _number("quantity"),
+    _number("amount"),
+    _text("rounding_mode"),
+    _text("rate_card_id"),
+    sa.Column("rate_card_version", sa.Integer, nullable=False),
+    _text("engine_version"),
+    sa.Column("parts", JSONB, nullable=False),
+    sa.Column("withdrawn", sa.Boolean, nullable=False),
+    _whole("version"),
+    _text("trace_parent"),
+)
+
+# Why a billing period could not be rated; gone as soon as it could.
+rating_problems = sa.Table(
+    "rating_problems",
+    metadata,
+    _key("tenant_id"),
+    _key("subscription_id"),
+    _key("period_start", _INSTANT),
+    _text("reason"),
+    _text("description"),
+    _instant("failed_at"),
+)
+
+# Queue of billing periods to be rated. Marks are numbers of one sequence, taken under the row's lock: last_mark tells
+# whether a mark was set while its period was being rated, first_mark which watermark may pass. due_at in real time.
+rating_due = sa.Table(
+    "rating_due",
+    metadata,
+    _key("tenant_id"),
+    _key("subscription_id"),
+    _key("period_start", _INSTANT),
+    _instant("due_at"),
+    _whole("first_mark"),
+    _whole("last_mark"),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Index("rating_due_by_time", "due_at"),
+)
+
+# Watermarks of ingest that have not been passed on; mark is null until the acknowledgement floor has reached them.
+# Sequences begin again when a stream is recreated, hence its epoch.
+received_watermarks = sa.Table(
+    "received_watermarks",
+    metadata,
+    _key("stream_epoch", _INSTANT),
+    _key("stream_sequence", sa.BigInteger),
+    _instant("watermark_at"),
+    sa.Column("holds", JSONB, nullable=False),
+    _whole("mark", nullable=True),
+)
+
+# Queue of charges to be published, and the watermarks that follow them.
+charge_marks = mark_table(metadata, "charge_marks")
+outbox_watermarks = watermark_table(metadata)
+
+# Messages that could not be handled, and the queue of those that wait for people.
+parked = parked_tables(metadata)

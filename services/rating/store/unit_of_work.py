@@ -1,0 +1,65 @@
+"""One transaction and the stores in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.database import Database, RequestLog, raw
+from libs.outbox import StateOutbox, WatermarkOutbox
+from services.rating.store import tables
+from services.rating.store.billing_periods import PostgresBillingPeriodStore
+from services.rating.store.charges import PostgresChargeStore
+from services.rating.store.queue import PostgresRatingQueue
+from services.rating.store.rate_cards import PostgresRateCardStore
+from services.rating.store.reconciliation import PostgresReconciliation
+from services.rating.store.usage import PostgresUsageStore
+from services.rating.store.watermarks import EncodeWatermark, PostgresWatermarkStore
+
+WATERMARK_NAME = "rating"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresWork:
+    """The stores of one open transaction."""
+
+    usage: PostgresUsageStore
+    periods: PostgresBillingPeriodStore
+    cards: PostgresRateCardStore
+    charges: PostgresChargeStore
+    queue: PostgresRatingQueue
+    watermarks: PostgresWatermarkStore
+    reconciliation: PostgresReconciliation
+    requests: RequestLog
+
+
+class PostgresUnitOfWork:
+    """Opens transactions as one of the two login roles."""
+
+    def __init__(self, database: Database, encode_watermark: EncodeWatermark) -> None:
+        self._database = database
+        self._encode_watermark = encode_watermark
+
+    @asynccontextmanager
+    async def __call__(self, *tenants: str) -> AsyncIterator[PostgresWork]:
+        """Open a transaction that sees these tenants, or queues only if none is named; commit at exit."""
+        opened = self._database.transaction(*tenants) if tenants else self._database.queue_transaction()
+        async with opened as connection:
+            yield await self._work(connection)
+
+    async def _work(self, connection: AsyncConnection) -> PostgresWork:
+        driver = await raw(connection)
+        watermarks = WatermarkOutbox(connection, tables.outbox_watermarks, WATERMARK_NAME)
+        return PostgresWork(
+            usage=PostgresUsageStore(driver),
+            periods=PostgresBillingPeriodStore(driver),
+            cards=PostgresRateCardStore(driver),
+            charges=PostgresChargeStore(driver, StateOutbox(connection, tables.charge_marks)),
+            queue=PostgresRatingQueue(driver),
+            watermarks=PostgresWatermarkStore(driver, watermarks, self._encode_watermark),
+            reconciliation=PostgresReconciliation(driver),
+            requests=RequestLog(connection, tables.requests),
+        )

@@ -1,0 +1,116 @@
+"""The set-wise statements of usage: windows and their roll-ups move together, in one statement.
+
+All row locks are taken in the order windows, days, period roll-ups, queue, and each ordered by key.
+"""
+
+from __future__ import annotations
+
+# A window of a known or lower version changes nothing. What a changed one adds to its roll-ups is its new value minus
+# the one that this very statement replaced; the row remembers it because RETURNING sees new rows only (PostgreSQL 15).
+APPLY = """
+WITH incoming AS (
+    SELECT tenant_id, customer_id, to_timestamp(start_s) AS window_start, meter_id, dimensions::jsonb,
+           value::numeric, event_count, version, trace_parent, dimensions_key
+    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
+                $9::text[], $10::bytea[])
+        AS i(tenant_id, customer_id, start_s, meter_id, dimensions, value, event_count, version, trace_parent,
+             dimensions_key)
+), changed AS (
+    INSERT INTO usage_windows AS w (tenant_id, customer_id, window_start, meter_id, dimensions_key, dimensions, value,
+                                    event_count, version, trace_parent)
+    SELECT tenant_id, customer_id, window_start, meter_id, dimensions_key, dimensions, value, event_count, version,
+           trace_parent
+    FROM incoming ORDER BY tenant_id, customer_id, window_start, meter_id, dimensions_key
+    ON CONFLICT (tenant_id, customer_id, window_start, meter_id, dimensions_key) DO UPDATE
+        SET value = excluded.value, event_count = excluded.event_count, version = excluded.version,
+            trace_parent = excluded.trace_parent, replaced_value = w.value, replaced_event_count = w.event_count,
+            replaced_version = w.version
+        WHERE w.version < excluded.version
+    RETURNING w.tenant_id, w.customer_id, w.window_start, w.meter_id, w.value - w.replaced_value AS value,
+              w.event_count - w.replaced_event_count AS event_count, (w.replaced_version = 0)::int AS window_count,
+              w.version, w.trace_parent
+), days AS (
+    INSERT INTO usage_days AS d (tenant_id, customer_id, meter_id, day, value, event_count, window_count)
+    SELECT tenant_id, customer_id, meter_id, (window_start AT TIME ZONE 'UTC')::date, sum(value), sum(event_count),
+           sum(window_count)
+    FROM changed GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+    ON CONFLICT (tenant_id, customer_id, meter_id, day) DO UPDATE
+        SET value = d.value + excluded.value, event_count = d.event_count + excluded.event_count,
+            window_count = d.window_count + excluded.window_count
+), totals AS (
+    SELECT p.tenant_id, p.subscription_id, p.period_start, c.meter_id, sum(c.value) AS value,
+           sum(c.event_count) AS event_count, sum(c.window_count) AS window_count, max(c.version) AS highest_version,
+           coalesce((array_agg(c.trace_parent ORDER BY c.version DESC) FILTER (WHERE c.trace_parent <> ''))[1], '')
+               AS trace_parent
+    FROM changed c
+    JOIN billing_periods p ON p.tenant_id = c.tenant_id AND p.customer_id = c.customer_id
+        AND p.period_start <= c.window_start AND c.window_start < p.period_end
+    GROUP BY 1, 2, 3, 4
+), rolled_up AS (
+    INSERT INTO period_usage AS u (tenant_id, subscription_id, period_start, meter_id, value, event_count,
+                                   window_count, highest_version, trace_parent)
+    SELECT * FROM totals ORDER BY tenant_id, subscription_id, period_start, meter_id
+    ON CONFLICT (tenant_id, subscription_id, period_start, meter_id) DO UPDATE
+        SET value = u.value + excluded.value, event_count = u.event_count + excluded.event_count,
+            window_count = u.window_count + excluded.window_count,
+            highest_version = greatest(u.highest_version, excluded.highest_version),
+            trace_parent = coalesce(nullif(excluded.trace_parent, ''), u.trace_parent)
+)
+SELECT DISTINCT tenant_id, subscription_id, period_start FROM totals
+"""
+
+_KEYS = "unnest($1::text[], $2::text[], $3::timestamptz[]) AS k(tenant_id, subscription_id, period_start)"
+
+CLEAR_PERIODS = f"""
+DELETE FROM period_usage u USING {_KEYS}
+WHERE (u.tenant_id, u.subscription_id, u.period_start) = (k.tenant_id, k.subscription_id, k.period_start)
+"""
+
+SUM_UP_PERIODS = f"""
+INSERT INTO period_usage (tenant_id, subscription_id, period_start, meter_id, value, event_count, window_count,
+                          highest_version, trace_parent)
+SELECT p.tenant_id, p.subscription_id, p.period_start, w.meter_id, sum(w.value), sum(w.event_count), count(*),
+       max(w.version),
+       coalesce((array_agg(w.trace_parent ORDER BY w.version DESC) FILTER (WHERE w.trace_parent <> ''))[1], '')
+FROM {_KEYS}
+JOIN billing_periods p USING (tenant_id, subscription_id, period_start)
+JOIN usage_windows w ON w.tenant_id = p.tenant_id AND w.customer_id = p.customer_id
+    AND w.window_start >= p.period_start AND w.window_start < p.period_end
+GROUP BY p.tenant_id, p.subscription_id, p.period_start, w.meter_id
+"""
+
+PERIOD_USAGE = f"""
+SELECT u.tenant_id, u.subscription_id, u.period_start, u.meter_id, u.value, u.event_count, u.window_count,
+       u.highest_version, u.trace_parent
+FROM period_usage u JOIN {_KEYS} USING (tenant_id, subscription_id, period_start)
+"""
+
+# Whole UTC days come from the daily roll-up, days that the period cuts from the windows.
+EXPLAIN = """
+WITH whole AS (
+    SELECT (date_trunc('day', $4::timestamptz - interval '1 microsecond', 'UTC') + interval '1 day') AS first_instant,
+           date_trunc('day', $5::timestamptz, 'UTC') AS end_instant
+)
+SELECT day, value, event_count, window_count
+FROM usage_days, whole
+WHERE tenant_id = $1 AND customer_id = $2 AND meter_id = $3
+    AND day >= (first_instant AT TIME ZONE 'UTC')::date AND day < (end_instant AT TIME ZONE 'UTC')::date
+UNION ALL
+SELECT (window_start AT TIME ZONE 'UTC')::date, sum(value), sum(event_count)::bigint, count(*)
+FROM usage_windows, whole
+WHERE tenant_id = $1 AND customer_id = $2 AND meter_id = $3 AND window_start >= $4 AND window_start < $5
+    AND (window_start < first_instant OR window_start >= end_instant)
+GROUP BY 1
+ORDER BY 1
+"""
+
+# Digests of the stored windows, not of a roll-up, by index of the scope.
+SCOPE_DIGESTS = """
+SELECT s.scope_index, w.meter_id, count(*) AS window_count, sum(w.value) AS value,
+       sum(w.event_count)::bigint AS event_count, max(w.version) AS highest_version
+FROM unnest($2::int[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+    AS s(scope_index, customer_id, start_at, end_at)
+JOIN usage_windows w ON w.tenant_id = $1 AND w.customer_id = s.customer_id
+    AND w.window_start >= s.start_at AND w.window_start < s.end_at
+GROUP BY 1, 2
+"""

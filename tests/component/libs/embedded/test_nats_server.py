@@ -1,0 +1,31 @@
+"""EmbeddedNats: what was acknowledged is there after a crash, on the same port."""
+
+from __future__ import annotations
+
+import asyncio
+
+import nats
+from nats.js.api import StreamConfig
+
+from libs.embedded.nats_server import EmbeddedNats
+
+
+class TestEmbeddedNats:
+    async def test_keeps_acknowledged_messages_through_a_crash(self, own_nats: EmbeddedNats) -> None:
+        client = await nats.connect(own_nats.url)
+        jetstream = client.jetstream()
+        await jetstream.add_stream(StreamConfig(name="KEPT", subjects=["kept"]))
+        await jetstream.publish("kept", b"x" * 1_000_000)
+        await client.close()
+        url = own_nats.url
+
+        await asyncio.to_thread(own_nats.kill)
+        await asyncio.to_thread(own_nats.start)
+
+        client = await nats.connect(own_nats.url)
+        info = await client.jetstream().stream_info("KEPT")
+        await client.close()
+        assert (info.state.messages, own_nats.url) == (1, url)
+
+    def test_acknowledges_only_what_is_on_disk(self, own_nats: EmbeddedNats) -> None:
+        assert "sync_interval: always" in (own_nats.directory / "nats.conf").read_text()
