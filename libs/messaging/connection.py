@@ -38,10 +38,10 @@ async def connect(url: str, *, name: str) -> Client:
     )
 
 
-def reconnects(js: JetStreamContext) -> int:
-    """How often the connection under `js` was re-established; nats-py gives no public way from one to the other."""
+def connection_of(js: JetStreamContext) -> Client:
+    """The connection under `js`; nats-py gives no public way from one to the other."""
     connection: Client = js._nc
-    return int(connection.stats["reconnects"])
+    return connection
 
 
 class _ConnectionLog:

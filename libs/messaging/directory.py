@@ -16,7 +16,7 @@ from nats.js.errors import NotFoundError
 
 from libs.messaging.confirmation import ConfirmationResponder
 from libs.messaging.errors import UnreadableMessage
-from libs.messaging.failures import backoff_s, default_jitter, pause
+from libs.messaging.failures import pause_before_rebind
 from libs.messaging.fetcher import Fetcher
 from libs.messaging.streams import DIRECTORY
 from libs.messaging.subjects import from_token
@@ -29,8 +29,6 @@ Applier = Callable[[tuple[str, ...], bytes | None, int], None]
 _BATCH = 500
 _IDLE_FETCHES_BEFORE_CHECK = 3
 _FORGET_CONSUMER_S = 30
-_FIRST_RETRY_S = 0.1
-_LONGEST_RETRY_S = 2.0
 
 
 class _EntriesMissed(Exception):
@@ -102,10 +100,7 @@ class DirectoryReader:
                     failures += 1
                     level = logging.INFO if isinstance(error, NotFoundError) else logging.WARNING
                     _logger.log(level, "the directory is loaded again: %r", error)
-                    delay_s = backoff_s(
-                        failures, first_s=_FIRST_RETRY_S, most_s=_LONGEST_RETRY_S, jitter=default_jitter
-                    )
-                    await pause(stopping, delay_s)
+                    await pause_before_rebind(stopping, failures)
 
     async def _subscribe(self) -> Fetcher:
         stream = await self._js.stream_info(DIRECTORY.name)
@@ -144,13 +139,12 @@ class DirectoryReader:
 
     def _apply(self, subject: str, payload: bytes | None, sequence: int) -> None:
         try:
-            _, kind, *tokens = subject.split(".")
-            applier = self._appliers.get(kind)
-            if applier is not None:
-                applier(tuple(from_token(token) for token in tokens), payload, sequence)
-        except (UnreadableMessage, UnicodeDecodeError) as error:
+            kind, ids = _parts(subject)
+            if kind in self._appliers:
+                self._appliers[kind](ids, payload, sequence)
+        except UnreadableMessage as error:
             # One bad entry must not keep every process of the system from starting.
-            _logger.error("directory entry %d, %s, is left out: %r", sequence, subject, error)
+            _logger.error("directory entry %d is left out: %s", sequence, error)
 
     def _caught_up(self, sequence: int) -> None:
         self._applied = max(self._applied, sequence)
@@ -173,3 +167,15 @@ class DirectoryReader:
             return False
         # Entries that we do not subscribe to never arrive; then only the server can tell that we have all of ours.
         return self._applied >= sequence or (await self._is_caught_up() and self._applied >= sequence)
+
+
+def _parts(subject: str) -> tuple[str, tuple[str, ...]]:
+    """Split `directory.<kind>.<id>...`.
+
+    :raises UnreadableMessage: if an id is not as `subject_token` writes it
+    """
+    _, kind, *tokens = subject.split(".")
+    try:
+        return kind, tuple(from_token(token) for token in tokens)
+    except ValueError as error:
+        raise UnreadableMessage(f"{subject}: {error}") from error

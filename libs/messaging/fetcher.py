@@ -10,7 +10,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
-from libs.messaging.connection import reconnects
+from libs.messaging.connection import connection_of
 
 _logger = logging.getLogger(__name__)
 
@@ -23,9 +23,9 @@ class Fetcher:
     """One binding to a pull consumer. Make a new one after an error, and when `stale`."""
 
     def __init__(self, js: JetStreamContext, subscription: JetStreamContext.PullSubscription) -> None:
-        self._js = js
+        self._connection = connection_of(js)
         self._subscription = subscription
-        self._reconnects = reconnects(js)
+        self._reconnects = self._connection.stats["reconnects"]
 
     @classmethod
     async def bind(cls, js: JetStreamContext, stream: str, consumer: str) -> Self:
@@ -35,7 +35,7 @@ class Fetcher:
     @property
     def stale(self) -> bool:
         """Whether the connection was lost since: the consumer may be gone, and messages under way to us are."""
-        return reconnects(self._js) != self._reconnects
+        return self._connection.stats["reconnects"] != self._reconnects
 
     async def fetch(self, limit: int) -> list[Msg]:
         """Return 1 to `limit` messages as soon as there are any, or none after a second.

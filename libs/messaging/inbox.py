@@ -97,8 +97,12 @@ def _given(hashes: dict[Key, bytes]) -> sa.TableValuedAlias:
     """The keys and hashes as a table."""
     tenant_ids = [tenant_id for tenant_id, _ in hashes]
     event_ids = [event_id for _, event_id in hashes]
-    return sa.func.unnest(
-        sa.bindparam("tenant_ids", tenant_ids, ARRAY(sa.Text)),
-        sa.bindparam("event_ids", event_ids, ARRAY(sa.Text)),
-        sa.bindparam("body_hashes", list(hashes.values()), ARRAY(sa.LargeBinary)),
-    ).table_valued("tenant_id", "event_id", "body_hash", name="given")
+    return (
+        sa.func.unnest(
+            sa.bindparam("tenant_ids", tenant_ids, ARRAY(sa.Text)),
+            sa.bindparam("event_ids", event_ids, ARRAY(sa.Text)),
+            sa.bindparam("body_hashes", list(hashes.values()), ARRAY(sa.LargeBinary)),
+        )
+        .table_valued("tenant_id", "event_id", "body_hash", name="given")
+        .render_derived()
+    )

@@ -140,9 +140,9 @@ class ParkedMessages:
 
     async def unresolved_by_tenant(self) -> dict[str, int]:
         """How many messages of all the service's consumers wait for people; tenants without any are left out."""
-        query = sa.select(self._queue.c.tenant_id, sa.func.count()).group_by(self._queue.c.tenant_id)
+        query = sa.select(self._queue.c.tenant_id, sa.func.count().label("messages")).group_by(self._queue.c.tenant_id)
         async with self._database.queue_transaction() as connection:
-            return dict((await connection.execute(query)).tuples().all())
+            return {row.tenant_id: row.messages for row in await connection.execute(query)}
 
 
 def _storable(text: str) -> str:

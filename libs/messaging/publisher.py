@@ -14,6 +14,7 @@ from nats.js.errors import APIError, NoStreamResponseError
 
 from libs.clock import monotonic_s
 from libs.errors import Unavailable
+from libs.messaging.connection import connection_of
 from libs.messaging.errors import PublishUnknown, StreamFull
 from libs.messaging.failures import Jitter, backoff_s, default_jitter
 
@@ -59,6 +60,7 @@ class JetStreamPublisher:
         jitter: Jitter = default_jitter,
     ) -> None:
         self._js = js
+        self._connection = connection_of(js)
         self._in_flight = asyncio.Semaphore(max_in_flight)
         self._ack_timeout_s = ack_timeout_s
         self._deadline_s = deadline_s
@@ -94,9 +96,7 @@ class JetStreamPublisher:
         for attempt in count(1):
             error: Exception
             try:
-                timeout_s = min(self._ack_timeout_s, max(ends_at - monotonic_s(), 0.001))
-                ack: PubAck = await self._js.publish(subject, payload, timeout=timeout_s, headers=headers)
-                return Published(stream=ack.stream, sequence=ack.seq, duplicate=bool(ack.duplicate))
+                return await self._send_once(ends_at, subject, payload, headers)
             except _CLOSED as closed:
                 raise PublishUnknown(f"the connection is closed: {closed}", subject=subject) from closed
             except _RETRIED as unanswered:
@@ -114,6 +114,14 @@ class JetStreamPublisher:
                 raise PublishUnknown(message, subject=subject) from error
             await asyncio.sleep(delay_s)
         raise AssertionError("count() does not end")
+
+    async def _send_once(self, ends_at: float, subject: str, payload: bytes, headers: dict[str, str]) -> Published:
+        if not (self._connection.is_connected or self._connection.is_closed):
+            # nats-py would raise the same, but keep an entry of each such request for ever.
+            raise nats.errors.OutboundBufferLimitError
+        timeout_s = min(self._ack_timeout_s, max(ends_at - monotonic_s(), 0.001))
+        ack: PubAck = await self._js.publish(subject, payload, timeout=timeout_s, headers=headers)
+        return Published(stream=ack.stream, sequence=ack.seq, duplicate=bool(ack.duplicate))
 
 
 def _is_full(error: APIError) -> bool:

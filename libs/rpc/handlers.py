@@ -76,6 +76,7 @@ class HandlerGuard:
     @asynccontextmanager
     async def _around(self, method: str, context: Context, audience: Audience) -> AsyncIterator[None]:
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        answer: WireError | None = None
         with call_served(method, headers) as outcome:
             try:
                 async with deadline(context.time_remaining()):
@@ -95,7 +96,8 @@ class HandlerGuard:
             except Exception as error:
                 answer = self._answer(method, error)
                 outcome.code = answer.code
-                await context.abort(answer.code, answer.message, answer.trailers)
+        if answer is not None:  # After the span has ended, so that whoever has the answer also finds the call counted.
+            await context.abort(answer.code, answer.message, answer.trailers)
 
     def _answer(self, method: str, error: Exception) -> WireError:
         expected = expected_error(error, self._is_unavailable)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from libs.periods import Period
 from services.billing.domain.charge import PeriodKey
@@ -22,14 +21,3 @@ class BillingPeriod:
     @property
     def key(self) -> PeriodKey:
         return PeriodKey(self.subscription_id, self.period.start)
-
-
-@dataclass(frozen=True, slots=True)
-class Watermark:
-    """How far rating has come for a tenant, in real time: everything acknowledged before `rated_through` is here.
-
-    `rated_through` is None until known; with `holds` (reasons) it does not count for this tenant.
-    """
-
-    rated_through: datetime | None
-    holds: tuple[str, ...] = ()

@@ -17,6 +17,18 @@ class PeriodKey:
     subscription_id: str
     period_start: datetime
 
+    def __str__(self) -> str:
+        return f"{self.subscription_id}|{self.period_start.isoformat()}"
+
+    @classmethod
+    def parse(cls, text: str) -> PeriodKey:
+        """The key that `str()` wrote; subscription ids hold no bar.
+
+        :raises ValueError: if the text is no such key
+        """
+        subscription_id, _, period_start = text.partition("|")
+        return cls(subscription_id, datetime.fromisoformat(period_start))
+
 
 @dataclass(frozen=True, slots=True)
 class ChargePart:

@@ -1,5 +1,6 @@
 """Billing periods in PostgreSQL, and the queue of those that are not invoiced. Rows stay here."""
 
+# ruff: noqa: S608 - what is put into SQL are names of tables and columns, never values.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -111,7 +112,10 @@ class PostgresBillingPeriods:
             for _, period in periods
         ]
         await insert_rows(self._connection, due_periods, due)
-        marks = [(self._tenant_id, state_key(row["subscription_id"], row["period_start"]), row["version"]) for row in added]
+        marks = [
+            (self._tenant_id, str(PeriodKey(row["subscription_id"], row["period_start"])), row["version"])
+            for row in added
+        ]
         await StateOutbox(self._connection, billing_period_marks).mark(marks, self._real_now)
 
     async def start_closing(self, keys: Sequence[PeriodKey], closing_at: datetime) -> int:
@@ -122,9 +126,7 @@ class PostgresBillingPeriods:
         return len(drafts)
 
     async def lock_closing(self, keys: Sequence[PeriodKey], claimed_until: datetime) -> list[ClosingPeriod]:
-        rows = await (await raw(self._connection)).fetch(
-            _LOCK_CLOSING, self._tenant_id, key_rows(keys), claimed_until
-        )
+        rows = await (await raw(self._connection)).fetch(_LOCK_CLOSING, self._tenant_id, key_rows(keys), claimed_until)
         closing = [_closing(row) for row in rows]
         # Numbers follow the order of the periods where several of a subscription are caught up.
         return sorted(closing, key=lambda item: (item.key.period_start, item.key.subscription_id))
@@ -172,19 +174,10 @@ class PostgresBillingPeriods:
         if after is not None:
             position = sa.tuple_(table.c.subscription_id, table.c.period_start)
             query = query.where(position > sa.tuple_(after.subscription_id, after.period_start))
-        rows = await self._connection.execute(query.order_by(table.c.subscription_id, table.c.period_start).limit(limit))
+        rows = await self._connection.execute(
+            query.order_by(table.c.subscription_id, table.c.period_start).limit(limit)
+        )
         return [billing_period_from_row(row) for row in rows]
-
-
-def state_key(subscription_id: str, period_start: datetime) -> str:
-    """The key of a period's state mark; ids hold no bar."""
-    return f"{subscription_id}|{period_start.isoformat()}"
-
-
-def key_from_state(key: str) -> PeriodKey:
-    """The period of a state mark."""
-    subscription_id, _, period_start = key.partition("|")
-    return PeriodKey(subscription_id, datetime.fromisoformat(period_start))
 
 
 def billing_period_from_row(row: sa.Row[tuple[object, ...]]) -> BillingPeriod:

@@ -1,5 +1,6 @@
 """Invoices with their lines in PostgreSQL. Rows stay here."""
 
+# ruff: noqa: S608 - what is put into SQL are names of tables and columns, never values.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,8 +38,8 @@ WHERE i.tenant_id = $1 AND i.invoice_id = r.invoice_id AND i.state = 'draft'
 """
 # Copied inside the database: the reconciliation compares lines with what was there, not with what Python made of it.
 _FREEZE_CHARGES = """
-INSERT INTO frozen_charges (tenant_id, invoice_id, price_id, quantity, amount, version)
-SELECT c.tenant_id, r.invoice_id, c.price_id, c.quantity, c.amount, c.version
+INSERT INTO frozen_charges (tenant_id, invoice_id, price_id, quantity, amount, rounding_mode, version)
+SELECT c.tenant_id, r.invoice_id, c.price_id, c.quantity, c.amount, c.rounding_mode, c.version
 FROM jsonb_to_recordset($2::jsonb)
     AS r(invoice_id text, subscription_id text, period_start timestamptz, price_id text)
 JOIN charges c USING (subscription_id, period_start, price_id)

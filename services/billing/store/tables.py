@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.database import requests_table
-from libs.messaging import inbox_table, parked_messages_table
+from libs.messaging.inbox import inbox_table
+from libs.messaging.parked import parked_tables
 from libs.outbox import fact_tables, mark_table
 
 metadata = sa.MetaData()
@@ -37,7 +38,7 @@ fact_outbox = fact_tables(metadata)
 billing_period_marks = mark_table(metadata, "billing_period_marks")
 directory_marks = mark_table(metadata, "directory_marks")
 inbox = inbox_table(metadata)
-parked_messages = parked_messages_table(metadata)
+parked = parked_tables(metadata)
 
 tenants = sa.Table(
     "tenants",
@@ -201,6 +202,7 @@ frozen_charges = sa.Table(
     _key("price_id"),
     sa.Column("quantity", sa.Numeric, nullable=False),
     sa.Column("amount", sa.Numeric, nullable=False),
+    _text("rounding_mode"),
     _whole("version"),
 )
 

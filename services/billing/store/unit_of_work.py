@@ -11,18 +11,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.clock import Clock
 from libs.database import Database, RequestLog, raw, sqlstate
+from libs.messaging.inbox import Inbox, InboxItem
 from libs.outbox import StateOutbox
-from services.billing.domain.billing_period import Watermark
 from services.billing.domain.events import InvoiceFact
+from services.billing.domain.watermark import Watermark
 from services.billing.store.billing_periods import PostgresBillingPeriods
 from services.billing.store.charges import PostgresCharges
 from services.billing.store.customers import PostgresCustomers
 from services.billing.store.facts import EncodeFact, PostgresFacts
 from services.billing.store.invoices import PostgresInvoices
+from services.billing.store.reconciliation import PostgresReconciliation
 from services.billing.store.subscriptions import PostgresSubscriptions
-from services.billing.store.tables import api_keys, clocks, customers, directory_marks, requests, tenants
+from services.billing.store.tables import api_keys, clocks, customers, directory_marks, inbox, requests, tenants
 from services.billing.store.tenants import PostgresApiKeys, PostgresTenants
-from services.billing.store.watermarks import PostgresWatermarks
+from services.billing.store.watermarks import watermark_of
 from services.billing.usecases.ports import EntryKind, Progress, RowsRefused, Work
 
 _BAD_ROWS = ("22", "23")  # SQLSTATE classes: data exception, integrity constraint violation.
@@ -70,6 +72,11 @@ class PostgresWork:
         self.periods = PostgresBillingPeriods(connection, tenant_id, real_now)
         self.charges = PostgresCharges(connection, tenant_id)
         self.invoices = PostgresInvoices(connection, tenant_id)
+        self.reconciliation = PostgresReconciliation(connection, tenant_id, self.charges)
+
+    async def first_delivery(self, consumer: str, event_id: str, body: bytes) -> bool:
+        items = [InboxItem(self.tenant_id, event_id, body)]
+        return bool(await Inbox(self._connection, inbox, consumer).first_deliveries(items, self._real_now))
 
     async def announce(self, facts: Sequence[InvoiceFact]) -> None:
         await self._facts.add(facts)
@@ -83,7 +90,7 @@ class PostgresWork:
         await marks.mark([(self.tenant_id, f"{kind}:{entry_id}", version)], self._real_now)
 
     async def watermark(self) -> Watermark:
-        return await PostgresWatermarks(self._connection).get(self.tenant_id)
+        return await watermark_of(self._connection, self.tenant_id)
 
     async def progress(self, now: datetime) -> Progress:
         row = await (await raw(self._connection)).fetchrow(_PROGRESS, self.tenant_id, now, _PROBLEMS_SHOWN)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from libs.database import raw
-from services.billing.domain.billing_period import Watermark
+from libs.database import Database, raw
+from services.billing.domain.watermark import ReceivedWatermark, Watermark
 from services.billing.store.rows import Row, insert_rows
 from services.billing.store.tables import received_watermarks
 
@@ -33,29 +32,19 @@ INSERT INTO holds (tenant_id, reason) SELECT DISTINCT * FROM unnest($1::text[], 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedWatermark:
-    """A watermark as it lies in the stream; `holds` are (tenant id, reason)."""
-
-    stream_epoch: datetime
-    stream_seq: int
-    watermark_at: datetime
-    holds: tuple[tuple[str, str], ...]
+async def watermark_of(connection: AsyncConnection, tenant_id: str) -> Watermark:
+    """What counts for a tenant."""
+    row = await (await raw(connection)).fetchrow(_GET, tenant_id)
+    return Watermark(row["rated_through"], tuple(row["holds"]))
 
 
 class PostgresWatermarks:
-    """Reads and moves the watermark."""
+    """Moves the watermark, as a worker."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
-        self._connection = connection
-
-    async def get(self, tenant_id: str) -> Watermark:
-        """What counts for a tenant."""
-        row = await (await raw(self._connection)).fetchrow(_GET, tenant_id)
-        return Watermark(row["rated_through"], tuple(row["holds"]))
+    def __init__(self, worker_database: Database) -> None:
+        self._database = worker_database
 
     async def receive(self, watermarks: Sequence[ReceivedWatermark]) -> None:
-        """Keep watermarks until the consumer has passed them; one that is known already changes nothing."""
         rows: list[Row] = [
             {
                 "stream_epoch": item.stream_epoch,
@@ -65,16 +54,17 @@ class PostgresWatermarks:
             }
             for item in watermarks
         ]
-        await insert_rows(self._connection, received_watermarks, rows, on_conflict="ON CONFLICT DO NOTHING")
+        async with self._database.queue_transaction() as connection:
+            await insert_rows(connection, received_watermarks, rows, on_conflict="ON CONFLICT DO NOTHING")
 
     async def count_through(self, stream_epoch: datetime, stream_seq: int) -> datetime | None:
-        """Let the newest watermark up to a sequence count, with its holds; return it if it moved."""
-        connection = await raw(self._connection)
-        newest = await connection.fetchrow(_TAKE, stream_epoch, stream_seq)
-        if newest is None or await connection.fetchval(_COUNT, newest["watermark_at"]) is None:
-            return None
-        await connection.execute("DELETE FROM holds")
-        holds: Sequence[Mapping[str, str]] = newest["holds"]
-        await connection.execute(_HOLD, [hold["tenant_id"] for hold in holds], [hold["reason"] for hold in holds])
-        watermark_at: datetime = newest["watermark_at"]
-        return watermark_at
+        async with self._database.queue_transaction() as connection:
+            driver = await raw(connection)
+            newest = await driver.fetchrow(_TAKE, stream_epoch, stream_seq)
+            if newest is None or await driver.fetchval(_COUNT, newest["watermark_at"]) is None:
+                return None
+            await driver.execute("DELETE FROM holds")
+            holds: Sequence[Mapping[str, str]] = newest["holds"]
+            await driver.execute(_HOLD, [hold["tenant_id"] for hold in holds], [hold["reason"] for hold in holds])
+            watermark_at: datetime = newest["watermark_at"]
+            return watermark_at

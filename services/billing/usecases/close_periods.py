@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from libs.clock import Clock
-from libs.errors import Unavailable
+from libs.errors import ServiceError
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.events import InvoiceFact, InvoiceIssued, InvoicePaid
 from services.billing.domain.invoice import Invoice, InvoiceState, LineRefused, lines_from_charges
@@ -61,7 +61,7 @@ class ClosePeriods:
     async def _close_chunk(self, issue: IssueChunk, keys: Sequence[PeriodKey]) -> None:
         try:
             answers = await self._rating.confirm_charges(issue.tenant_id, keys)
-        except Unavailable as error:
+        except ServiceError as error:
             await issue.set_aside(dict.fromkeys(keys, f"rating cannot confirm the charges: {error}"), RETRY)
             return
         if refused := {answer.key: answer.refusal for answer in answers if answer.refusal}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from libs.clock import Clock
@@ -38,7 +38,7 @@ class CreateTenant:
             raise TestClocksDisabled("test clocks are switched off here")
         async with self._unit_of_work(tenant.tenant_id) as work:
             if await request.claim(work, tenant.tenant_id, self._clock()) is None:
-                await work.tenants.add(tenant, test_time)
+                await work.tenants.add(replace(tenant, created_at=self._clock()), test_time)
                 await work.publish_entry(EntryKind.TENANT, tenant.tenant_id)
                 if test_time is not None:
                     await work.publish_entry(EntryKind.CLOCK, tenant.tenant_id)

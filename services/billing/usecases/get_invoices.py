@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from libs.clock import Clock
-from services.billing.domain.billing_period import Watermark
 from services.billing.domain.invoice import Invoice, InvoiceState
+from services.billing.domain.watermark import Watermark
 from services.billing.usecases.ports import Progress, UnitOfWork
 from services.billing.usecases.preview_invoice import with_current_lines
 

@@ -9,18 +9,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from libs.clock import TenantClock
 from libs.periods import Period
-from services.billing.domain.billing_period import BillingPeriod, Watermark
+from services.billing.domain.billing_period import BillingPeriod
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.customer import Customer
 from services.billing.domain.events import InvoiceFact
 from services.billing.domain.invoice import Invoice, InvoiceState
 from services.billing.domain.subscription import Subscription
 from services.billing.domain.tenant import ApiKey, Tenant
+from services.billing.domain.watermark import ReceivedWatermark, Watermark
 
 
 class RowsRefused(Exception):
@@ -207,6 +209,15 @@ class Work(Protocol):
     @property
     def invoices(self) -> Invoices: ...
 
+    @property
+    def reconciliation(self) -> Reconciliation: ...
+
+    async def first_delivery(self, consumer: str, event_id: str, body: bytes) -> bool:
+        """Whether a fact has not been handled by this consumer before; see libs.messaging.inbox.
+
+        :raises InboxConflict: if it came with another body before
+        """
+
     async def announce(self, facts: Sequence[InvoiceFact]) -> None:
         """Publish facts after the commit."""
 
@@ -221,7 +232,20 @@ class Work(Protocol):
 
 
 class UnitOfWork(Protocol):
+    """Opens a transaction that commits at its end; RowsRefused if the database refuses what is in rows."""
+
     def __call__(self, tenant_id: str) -> AbstractAsyncContextManager[Work]: ...
+
+    def several(self, tenant_ids: Sequence[str]) -> AbstractAsyncContextManager[dict[str, Work]]:
+        """One transaction of several tenants, for workers."""
+
+
+class Watermarks(Protocol):
+    async def receive(self, watermarks: Sequence[ReceivedWatermark]) -> None:
+        """Keep watermarks until the consumer has passed them; one that is known changes nothing."""
+
+    async def count_through(self, stream_epoch: datetime, stream_seq: int) -> datetime | None:
+        """Let the newest watermark up to a sequence count, with its holds; return it if it moved."""
 
 
 class Queues(Protocol):
@@ -275,3 +299,71 @@ class Directory(Protocol):
 
     async def unconfirmed(self) -> list[str]:
         """Wait a while until every service has applied what was published; return those that have not said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenLine:
+    """A line of an issued invoice beside the charge that the database froze for it; a side that is missing is None."""
+
+    subject: str
+    currency: str
+    quantity: Decimal | None
+    exact_amount: Decimal | None
+    amount_minor: int | None
+    version: int | None
+    frozen_quantity: Decimal | None
+    frozen_amount: Decimal | None
+    frozen_version: int | None
+    rounding_mode: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceSum:
+    """The stored total of an issued invoice, and the sum of its lines."""
+
+    invoice_number: str
+    total_minor: int
+    lines_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The counter of a tenant's invoice numbers, how many invoices carry one, and those that none carries."""
+
+    last_value: int
+    count: int
+    missing: tuple[int, ...]
+
+
+class Reconciliation(Protocol):
+    """What one tenant's rows say; `within` selects billing periods that start in it, None all."""
+
+    async def frozen_lines(self, within: Period | None) -> list[FrozenLine]: ...
+
+    async def invoice_sums(self, within: Period | None) -> list[InvoiceSum]: ...
+
+    async def numbers(self) -> Numbers: ...
+
+    async def charges(self, within: Period | None) -> dict[PeriodKey, list[Charge]]:
+        """The charges of every billing period, also of those that have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryEntry:
+    """The current value of an entry by the field names of its message, `version` among them."""
+
+    kind: EntryKind
+    tenant_id: str
+    entry_id: str
+    values: Mapping[str, Any]
+
+
+class DirectoryEntries(Protocol):
+    def locked(self, tenant_id: str) -> AbstractAsyncContextManager[list[DirectoryEntry]]:
+        """Some of a tenant's marked entries, locked until they are published: leaving the context clears the marks."""
+
+    async def left_behind(self, before: datetime, limit: int) -> list[str]:
+        """Tenants with marks older than an instant."""
+
+    async def mark_all(self, due_at: datetime) -> int:
+        """Mark every entry of every tenant; returns how many tenants there are."""

@@ -118,9 +118,9 @@ def _group_by_violations(group_by: tuple[str, ...], name: str) -> Iterator[Viola
     if len(group_by) > MAX_GROUP_BY:
         yield Violation(name, "TOO_MANY", f"must be at most {MAX_GROUP_BY}, has {len(group_by)}")
         return
-    for index, item in enumerate(group_by):
-        violation = check_text(item, f"{name}[{index}]", _MAX_PROPERTY)
+    for index, key in enumerate(group_by):
+        violation = check_text(key, f"{name}[{index}]", _MAX_PROPERTY)
         if violation is not None:
             yield violation
-        if item in group_by[:index]:
-            yield Violation(f"{name}[{index}]", "DUPLICATE", f"{item!r} is named twice")
+        if key in group_by[:index]:
+            yield Violation(f"{name}[{index}]", "DUPLICATE", f"{key!r} is named twice")

@@ -19,38 +19,46 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WINDOW_NS = WINDOW // timedelta(seconds=1) * NANOSECONDS
 _ZERO = Decimal(0)
 
-GroupKey = tuple[str, str, int, tuple[str | None, ...]]
-"""Meter, customer, window number since 1970, value (None if missing) per dimension of the meter."""
+_Group = tuple[str, str, int, tuple[str | None, ...]]
+# Meter, customer, number of the window since 1970, value (None if missing) per dimension of the meter.
 
 
 @dataclass(frozen=True, slots=True)
 class WindowChange:
-    """What newly recorded events add to one window; `dimensions` is canonical JSON (`canonical_dimensions`)."""
+    """What newly recorded events add to one window.
 
+    `key` (16 bytes) identifies the window within its tenant, `dimensions` is canonical JSON. `trace_parent` is the
+    W3C context of the last sampled batch in it, or empty.
+    """
+
+    key: bytes
     meter_id: str
     customer_id: str
-    window_start: datetime
+    start: datetime
     dimensions: str
-    dimensions_key: bytes
     value: Decimal
     event_count: int
+    trace_parent: str
 
 
 class WindowSums:
     """Adds up what the recorded events of one tenant's batches measured."""
 
     def __init__(self) -> None:
-        self._sums: dict[GroupKey, Decimal] = {}
-        self._counts: dict[GroupKey, int] = {}
+        self._sums: dict[_Group, Decimal] = {}
+        self._counts: dict[_Group, int] = {}
+        self._traces: dict[_Group, str] = {}
         self._dimensions: dict[str, tuple[str, ...]] = {}
 
-    def add(self, events: UsageColumns, readings: Sequence[MeterReading], recorded: Container[int]) -> None:
+    def add(
+        self, events: UsageColumns, readings: Sequence[MeterReading], recorded: Container[int], trace_parent: str
+    ) -> None:
         """Add the readings of those events whose index is in `recorded`.
 
         :raises decimal.DecimalException: if a sum leaves the range of quantities
         """
         add = QUANTITY_CONTEXT.add
-        sums, counts = self._sums, self._counts
+        sums, counts, traces = self._sums, self._counts, self._traces
         customers, times, properties = events.customer_ids, events.times_ns, events.properties
         for reading in readings:
             meter_id, group_by = reading.meter.meter_id, reading.meter.group_by
@@ -58,26 +66,30 @@ class WindowSums:
             for row, value in zip(reading.rows, reading.values, strict=True):
                 if row not in recorded:
                     continue
-                group = tuple(map(properties[row].get, group_by)) if group_by else ()
-                key = (meter_id, customers[row], times[row] // _WINDOW_NS, group)
-                sums[key] = add(sums.get(key, _ZERO), value)
-                counts[key] = counts.get(key, 0) + 1
+                values = tuple(map(properties[row].get, group_by)) if group_by else ()
+                group = (meter_id, customers[row], times[row] // _WINDOW_NS, values)
+                sums[group] = add(sums.get(group, _ZERO), value)
+                counts[group] = counts.get(group, 0) + 1
+                if trace_parent:
+                    traces[group] = trace_parent
 
     def changes(self) -> list[WindowChange]:
-        """Return the sums, in the order in which windows are locked."""
-        changes = [
-            WindowChange(
-                meter_id=meter_id,
-                customer_id=customer_id,
-                window_start=_EPOCH + number * WINDOW,
-                dimensions=(text := canonical_dimensions(zip(self._dimensions[meter_id], group, strict=True))),
-                dimensions_key=dimensions_key(text),
-                value=value,
-                event_count=self._counts[meter_id, customer_id, number, group],
-            )
-            for (meter_id, customer_id, number, group), value in self._sums.items()
-        ]
-        return sorted(changes, key=lambda at: (at.customer_id, at.window_start, at.meter_id, at.dimensions_key))
+        """Return the sums, ordered by the key of their window."""
+        return sorted((self._change(group, value) for group, value in self._sums.items()), key=lambda item: item.key)
+
+    def _change(self, group: _Group, value: Decimal) -> WindowChange:
+        meter_id, customer_id, number, values = group
+        dimensions = canonical_dimensions(zip(self._dimensions[meter_id], values, strict=True))
+        return WindowChange(
+            key=_window_key(meter_id, customer_id, number, dimensions),
+            meter_id=meter_id,
+            customer_id=customer_id,
+            start=_EPOCH + number * WINDOW,
+            dimensions=dimensions,
+            value=value,
+            event_count=self._counts[group],
+            trace_parent=self._traces.get(group, ""),
+        )
 
 
 def canonical_dimensions(values: Iterable[tuple[str, str | None]]) -> str:
@@ -86,6 +98,7 @@ def canonical_dimensions(values: Iterable[tuple[str, str | None]]) -> str:
     return orjson.dumps(present, option=orjson.OPT_SORT_KEYS).decode() if present else "{}"
 
 
-def dimensions_key(canonical: str) -> bytes:
-    """16 bytes that stand for the dimensions in keys: eight long values would not fit into an index row."""
-    return hashlib.blake2b(canonical.encode(), digest_size=16).digest()
+def _window_key(meter_id: str, customer_id: str, number: int, dimensions: str) -> bytes:
+    """BLAKE2b-128, because eight long dimensions would not fit into a row of an index. Stored: never changes."""
+    content = orjson.dumps((meter_id, customer_id, number, dimensions))
+    return hashlib.blake2b(content, digest_size=16).digest()

@@ -1,8 +1,8 @@
 """Collect what is due: attempts with stored keys, calls outside of any transaction, outcomes applied once.
 
-An attempt is committed before the gateway is called. Whatever ends the call without an answer (our own death, too) leaves an
-attempt that is asked for, under a claim that runs out; what the gateway never saw is sent again under the same key, so
-that even a call that is still on its way cannot charge twice.
+An attempt is committed before the gateway is called. Whatever ends the call without an answer (our own death, too)
+leaves an attempt that is asked for, under a claim that runs out. What the gateway never saw is sent again under the
+same key, so that even a call that is still on its way cannot charge twice.
 """
 
 from __future__ import annotations

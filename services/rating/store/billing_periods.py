@@ -11,9 +11,7 @@ from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.store.keys import key_columns
 
-_COLUMNS = (
-    "p.tenant_id, p.subscription_id, p.period_start, p.period_end, p.customer_id, p.rate_card_id, p.version"
-)
+_COLUMNS = "p.tenant_id, p.subscription_id, p.period_start, p.period_end, p.customer_id, p.rate_card_id, p.version"
 _KEYS = "unnest($1::text[], $2::text[], $3::timestamptz[]) AS k(tenant_id, subscription_id, period_start)"
 
 _SAVE = """
@@ -110,9 +108,7 @@ class PostgresBillingPeriodStore:
             [period.version for period in periods],
         )
 
-    async def containing(
-        self, tenant_id: str, instants: Sequence[tuple[str, datetime]]
-    ) -> list[BillingPeriod | None]:
+    async def containing(self, tenant_id: str, instants: Sequence[tuple[str, datetime]]) -> list[BillingPeriod | None]:
         """Return, for each (subscription, instant), the period that contains the instant, or None."""
         found: list[BillingPeriod | None] = [None] * len(instants)
         subscriptions, moments = [item[0] for item in instants], [item[1] for item in instants]

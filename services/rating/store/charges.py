@@ -96,7 +96,7 @@ class PostgresChargeStore:
         ordered = sorted(charges, key=lambda charge: (charge.key, charge.price_id))
         rows = await self._connection.fetch(_SAVE, *zip(*map(_values, ordered), strict=True))
         versions = {(PeriodKey(*row[:3]), row["price_id"]): row["version"] for row in rows}
-        marks = [(key.tenant_id, item_key(key, price), version) for (key, price), version in versions.items()]
+        marks = [(key.tenant_id, _item_key(key, price), version) for (key, price), version in versions.items()]
         await self._outbox.mark(marks, now)
         return versions
 
@@ -125,9 +125,13 @@ async def read_charges(connection: AsyncConnection, tenant_id: str, item_keys: S
     return [_charge(row) for row in rows]
 
 
-def item_key(key: PeriodKey, price_id: str) -> str:
-    """Return the key of a charge in the outbox; the ids in it have no vertical bar."""
-    return f"{key.subscription_id}|{key.period_start.isoformat()}|{price_id}"
+def item_key(charge: PeriodCharge) -> str:
+    """Return the key of a charge in the outbox."""
+    return _item_key(charge.key, charge.price_id)
+
+
+def _item_key(key: PeriodKey, price_id: str) -> str:
+    return f"{key.subscription_id}|{key.period_start.isoformat()}|{price_id}"  # No id has a vertical bar.
 
 
 def _from_item_key(text: str) -> tuple[str, datetime, str]:

@@ -25,8 +25,10 @@ SELECT (SELECT coalesce(sum(total), 0) FROM left_side) AS left_total,
 _SHOWN = "trim_scale({0}) || ' in ' || {1} || ' events and ' || {2} || ' windows'"
 _PERIOD = """'subscription ' || p.subscription_id || ', period from '
     || to_char(p.period_start, 'YYYY-MM-DD"T"HH24:MI"Z"')"""
-_IN_PERIOD = "w.tenant_id = p.tenant_id AND w.customer_id = p.customer_id AND w.window_start >= p.period_start" \
+_IN_PERIOD = (
+    "w.tenant_id = p.tenant_id AND w.customer_id = p.customer_id AND w.window_start >= p.period_start"
     " AND w.window_start < p.period_end"
+)
 
 _PERIOD_ROLL_UPS = f"""
 left_side AS (

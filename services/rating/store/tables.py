@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -16,8 +18,8 @@ metadata = sa.MetaData()
 _INSTANT = sa.DateTime(timezone=True)
 
 
-def _key(name: str, kind: type[sa.types.TypeEngine[object]] | sa.types.TypeEngine[object] = sa.Text) -> sa.Column[object]:
-    return sa.Column(name, kind, primary_key=True, autoincrement=False)
+def _key(name: str, kind: sa.types.TypeEngine[Any] | None = None) -> sa.Column[Any]:
+    return sa.Column(name, kind or sa.Text(), primary_key=True, autoincrement=False)
 
 
 def _text(name: str) -> sa.Column[str]:
@@ -28,11 +30,11 @@ def _whole(name: str, *, nullable: bool = False, default: str | None = None) -> 
     return sa.Column(name, sa.BigInteger, nullable=nullable, server_default=default)
 
 
-def _instant(name: str, *, nullable: bool = False) -> sa.Column[object]:
+def _instant(name: str, *, nullable: bool = False) -> sa.Column[Any]:
     return sa.Column(name, _INSTANT, nullable=nullable)
 
 
-def _number(name: str, *, default: str | None = None) -> sa.Column[object]:
+def _number(name: str, *, default: str | None = None) -> sa.Column[Any]:
     return sa.Column(name, sa.Numeric, nullable=False, server_default=default)
 
 
@@ -44,7 +46,7 @@ rate_cards = sa.Table(
     metadata,
     _key("tenant_id"),
     _key("rate_card_id"),
-    _key("version", sa.Integer),
+    _key("version", sa.Integer()),
     _text("display_name"),
     _text("currency"),
     _instant("effective_at", nullable=True),
@@ -61,7 +63,7 @@ usage_windows = sa.Table(
     _key("customer_id"),
     _key("window_start", _INSTANT),
     _key("meter_id"),
-    _key("dimensions_key", sa.LargeBinary),
+    _key("dimensions_key", sa.LargeBinary()),
     sa.Column("dimensions", JSONB, nullable=False),
     _number("value"),
     _whole("event_count"),
@@ -79,7 +81,7 @@ usage_days = sa.Table(
     _key("tenant_id"),
     _key("customer_id"),
     _key("meter_id"),
-    _key("day", sa.Date),
+    _key("day", sa.Date()),
     _number("value"),
     _whole("event_count"),
     _whole("window_count"),
@@ -175,7 +177,7 @@ received_watermarks = sa.Table(
     "received_watermarks",
     metadata,
     _key("stream_epoch", _INSTANT),
-    _key("stream_sequence", sa.BigInteger),
+    _key("stream_sequence", sa.BigInteger()),
     _instant("watermark_at"),
     sa.Column("holds", JSONB, nullable=False),
     _whole("mark", nullable=True),

@@ -44,7 +44,12 @@ class PostgresWatermarkStore:
     async def add(self, watermarks: Sequence[ReceivedWatermark]) -> None:
         """Store watermarks; known ones stay as they are."""
         rows = [
-            (received.stream_epoch, received.stream_sequence, received.watermark.at, json.dumps(received.watermark.holds))
+            (
+                received.stream_epoch,
+                received.stream_sequence,
+                received.watermark.at,
+                json.dumps(received.watermark.holds),
+            )
             for received in watermarks
         ]
         await self._connection.executemany(_ADD, rows)

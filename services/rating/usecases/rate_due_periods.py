@@ -54,4 +54,5 @@ class RateDuePeriods:
 
 def retry_delay(attempts: int) -> timedelta:
     """How long a period that failed that often waits: from a second, doubling, up to five minutes."""
-    return min(_FIRST_RETRY * 2 ** min(attempts - 1, 20), _LAST_RETRY)
+    doublings: int = 1 << min(attempts - 1, 20)
+    return min(_FIRST_RETRY * doublings, _LAST_RETRY)

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.schema import CreateTable
 
 from libs.messaging.connection import connect
 from libs.messaging.consumer import PullConsumer
@@ -19,6 +22,12 @@ from libs.messaging.delivery import Delivery
 from libs.messaging.streams import StreamDefinition, ensure_streams
 
 _numbers = itertools.count(1)
+
+
+def create_table(table: sa.Table) -> str:
+    """The statement that creates the table in PostgreSQL."""
+    dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+    return str(CreateTable(table).compile(dialect=dialect))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from nats.js.api import ConsumerConfig
 from libs.embedded.nats_server import EmbeddedNats
 from libs.errors import Unavailable
 from libs.messaging.connection import connect
+from libs.messaging.consumer import PullConsumer
 from libs.messaging.delivery import Delivery
 from libs.messaging.errors import FloorBeyondStream, UnreadableMessage
 from libs.messaging.floor import AckFloor, ack_floor
@@ -127,6 +128,34 @@ class TestDelivery:
             await asyncio.sleep(3.5)
 
         assert deliveries == [1, 1, 1]
+
+    async def test_what_a_dying_process_was_handling_is_delivered_again(
+        self, js: JetStreamContext, stream: StreamDefinition
+    ) -> None:
+        handling = asyncio.Event()
+
+        async def never_commits(batch: Sequence[Delivery]) -> None:
+            handling.set()
+            await asyncio.Event().wait()
+
+        dying = PullConsumer(
+            js,
+            stream=stream.name,
+            durable="consumer",
+            subjects=[f"{stream.name}.>"],
+            handler=never_commits,
+            park=Recorder().park,
+            ack_wait_s=1.0,
+        )
+        task = asyncio.create_task(dying.run(asyncio.Event()))
+        await _publish(js, stream.name, range(3))
+        await handling.wait()
+        task.cancel()
+
+        recorder = Recorder()
+        async with consuming(js, stream.name, recorder, ack_wait_s=1.0):
+            await until(lambda: set(_numbers(recorder)) == {0, 1, 2})
+        assert (await _floor(js, stream.name)).consumer_stream_seq == 3
 
     async def test_stopping_finishes_and_acknowledges_the_batch(
         self, js: JetStreamContext, stream: StreamDefinition

@@ -63,9 +63,9 @@ class TestJetStreamPublisher:
         publisher = JetStreamPublisher(js)
         started = time.monotonic()
 
+        publishing = (publisher.publish(f"{stream.name}.a", bytes(200), f"acme:{number}", {}) for number in range(10))
         with pytest.raises(StreamFull):
-            for number in range(10):
-                await publisher.publish(f"{stream.name}.a", bytes(200), f"acme:{number}", {})
+            await asyncio.gather(*publishing)
         assert time.monotonic() - started < 5
 
     async def test_an_impossible_message_is_not_retried(self, js: JetStreamContext, stream: StreamDefinition) -> None:
@@ -130,6 +130,17 @@ class TestOutages:
         state = (await js.stream_info(KEPT.name)).state
         assert sorted(message.sequence for message in published) == list(range(1, 2_001))
         assert state.messages == 2_000
+        await client.close()
+
+    async def test_attempts_without_a_connection_leave_nothing_behind(self, own_nats: EmbeddedNats) -> None:
+        client = await connect(own_nats.url, name="test")
+        publisher = JetStreamPublisher(client.jetstream(), deadline_s=1)
+        own_nats.stop()
+        await asyncio.sleep(0.2)
+
+        with pytest.raises(PublishUnknown):
+            await publisher.publish("kept.a", b"1", "acme:1", {})
+        assert not client._resp_map
         await client.close()
 
     async def test_connects_once_a_server_is_there(self, own_nats: EmbeddedNats) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from nats.js import JetStreamContext
@@ -142,9 +143,10 @@ FEED = StateFeed("usage-window", MARKS, read_current, pack, lambda tenant: "inge
 WATERMARK_FEED = WatermarkFeed("ingest", WATERMARKS, MARKS, "ingest.watermark.advanced.v1")
 
 
-async def rows_of(database: Database, table: sa.Table) -> Sequence[sa.Row[tuple[object, ...]]]:
+async def rows_of(database: Database, table: sa.Table) -> list[dict[str, Any]]:
     async with database.queue_transaction() as connection:
-        return (await connection.execute(sa.select(table))).all()
+        rows = await (await raw(connection)).fetch(f"SELECT * FROM {table.name}")
+        return [dict(row) for row in rows]
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:

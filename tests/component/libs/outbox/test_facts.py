@@ -240,7 +240,7 @@ class TestFactRelay:
         clock.advance(days=2)
 
         assert [await relay.prune(clock.now - KEPT) for _ in range(3)] == [500, 201, 0]
-        assert [row.event_id for row in await rows_of(worker, FACTS.queue)] == ["acme:issued:9999"]
+        assert [row["event_id"] for row in await rows_of(worker, FACTS.queue)] == ["acme:issued:9999"]
         async with worker.transaction("acme", "bolt") as connection:
             left = (await connection.execute(sa.select(FACTS.facts.c.event_id))).scalars().all()
         assert left == ["acme:issued:9999"]

@@ -74,9 +74,9 @@ class _AttemptStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttemptS
     ATTEMPT_STATE_DECLINED_HARD: _AttemptState.ValueType  # 4
     """Declined; another try needs another payment method."""
     ATTEMPT_STATE_UNKNOWN: _AttemptState.ValueType  # 5
-    """The call ended without an answer; the gateway is asked until it is known."""
-    ATTEMPT_STATE_NOT_MADE: _AttemptState.ValueType  # 6
-    """The gateway never saw the call."""
+    """The call ended without an answer. The gateway is asked until the outcome is known; what it never saw is sent again
+    under the same key.
+    """
 
 class AttemptState(_AttemptState, metaclass=_AttemptStateEnumTypeWrapper):
     """AttemptState is where a try stands."""
@@ -92,9 +92,9 @@ ATTEMPT_STATE_DECLINED_SOFT: AttemptState.ValueType  # 3
 ATTEMPT_STATE_DECLINED_HARD: AttemptState.ValueType  # 4
 """Declined; another try needs another payment method."""
 ATTEMPT_STATE_UNKNOWN: AttemptState.ValueType  # 5
-"""The call ended without an answer; the gateway is asked until it is known."""
-ATTEMPT_STATE_NOT_MADE: AttemptState.ValueType  # 6
-"""The gateway never saw the call."""
+"""The call ended without an answer. The gateway is asked until the outcome is known; what it never saw is sent again
+under the same key.
+"""
 Global___AttemptState: _TypeAlias = AttemptState  # noqa: Y015
 
 @_typing.final

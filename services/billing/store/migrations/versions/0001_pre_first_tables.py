@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 
 from libs.database import append_only, queue_access, requests_table, row_security
-from libs.messaging import inbox_table, parked_messages_table
+from libs.messaging.inbox import inbox_table
+from libs.messaging.parked import parked_tables
 from libs.outbox import fact_tables, mark_table
 
 revision = "0001"
@@ -116,7 +117,7 @@ CREATE INDEX due_periods_closing ON due_periods (tenant_id, period_start, subscr
     WHERE closing_at IS NOT NULL;
 COMMENT ON COLUMN due_periods.due_at IS 'End and grace, on the tenant''s clock.';
 COMMENT ON COLUMN due_periods.closing_at IS 'Real time at which the period was first seen due.';
-COMMENT ON COLUMN due_periods.try_at IS 'Real time before which no worker takes it: a claim, or a rest after a failure.';
+COMMENT ON COLUMN due_periods.try_at IS 'Real time before which no worker takes it: claimed, or after a failure.';
 
 CREATE TABLE due_extensions (
     tenant_id text NOT NULL,
@@ -229,6 +230,7 @@ CREATE TABLE frozen_charges (
     price_id text NOT NULL,
     quantity numeric NOT NULL,
     amount numeric NOT NULL,
+    rounding_mode text NOT NULL,
     version bigint NOT NULL,
     PRIMARY KEY (tenant_id, invoice_id, price_id),
     FOREIGN KEY (tenant_id, invoice_id) REFERENCES invoices
@@ -274,13 +276,13 @@ def upgrade() -> None:
 
 def _create_library_tables() -> None:
     metadata = sa.MetaData()
-    facts = fact_tables(metadata)
-    queues = [facts.queue, mark_table(metadata, "billing_period_marks"), mark_table(metadata, "directory_marks")]
-    secured = [facts.facts, requests_table(metadata), inbox_table(metadata), parked_messages_table(metadata)]
+    facts, parked = fact_tables(metadata), parked_tables(metadata)
+    marks = [mark_table(metadata, "billing_period_marks"), mark_table(metadata, "directory_marks")]
+    secured = [facts.facts, parked.messages, requests_table(metadata), inbox_table(metadata)]
     metadata.create_all(op.get_bind())
     for table in secured:
         _execute_all(row_security("billing", table.name))
-    for table in queues:
+    for table in [facts.queue, parked.queue, *marks]:
         _execute_all(queue_access("billing", table.name))
 
 

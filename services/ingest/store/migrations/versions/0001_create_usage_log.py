@@ -252,7 +252,8 @@ def _secure() -> None:
     for number in range(_KEY_PARTITIONS):
         name = f"event_keys_{number}"
         op.execute(
-            f"CREATE TABLE {name} PARTITION OF event_keys FOR VALUES WITH (MODULUS {_KEY_PARTITIONS}, REMAINDER {number})"
+            f"CREATE TABLE {name} PARTITION OF event_keys"
+            f" FOR VALUES WITH (MODULUS {_KEY_PARTITIONS}, REMAINDER {number})"
         )
         op.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
         op.execute(f"REVOKE ALL ON {name} FROM ingest_api, ingest_worker")

@@ -1,0 +1,92 @@
+"""Consumes rating's stream: charges and the watermark behind them, with ONE durable, so that their order is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC
+
+import nats.errors
+from google.protobuf.message import DecodeError
+from nats.js import JetStreamContext
+
+from libs.database import is_outage
+from libs.errors import Unavailable
+from libs.messaging.delivery import Delivery
+from libs.messaging.errors import FloorBeyondStream, UnreadableMessage
+from libs.messaging.failures import pause
+from libs.messaging.floor import ack_floor
+from services.billing.domain.charge import Charge
+from services.billing.domain.watermark import ReceivedWatermark
+from services.billing.usecases.apply_charges import ApplyCharges
+from services.billing.usecases.ports import Watermarks
+from services.billing.wire.charges import ChargeUnreadable, charge_from_pb
+from steelyard.common.v1 import watermark_pb2
+from steelyard.rating.v1 import charge_pb2
+
+STREAM = "RATING"
+DURABLE = "billing-charge-apply"
+CHARGES_SUBJECT = "rating.charge.changed.v1"
+WATERMARK_SUBJECT = "rating.watermark.advanced.v1"
+_FLOOR_EVERY_S = 0.2
+
+_logger = logging.getLogger(__name__)
+
+
+class RatingStreamConsumer:
+    """Handles a batch of charges and watermarks."""
+
+    def __init__(self, *, apply_charges: ApplyCharges) -> None:
+        self._apply_charges = apply_charges
+
+    async def __call__(self, deliveries: Sequence[Delivery]) -> None:
+        """:raises UnreadableMessage: if a message is none of ours; the consumer loop isolates and parks it"""
+        charges: dict[str, list[Charge]] = {}
+        watermarks: list[ReceivedWatermark] = []
+        for delivery in deliveries:
+            try:
+                if delivery.subject == WATERMARK_SUBJECT:
+                    watermarks.append(_watermark(delivery))
+                else:
+                    changed = charge_pb2.ChargesChanged.FromString(delivery.data)
+                    charges.setdefault(changed.tenant_id, []).extend(map(charge_from_pb, changed.charges))
+            except (DecodeError, ChargeUnreadable) as error:
+                raise UnreadableMessage(f"{delivery.subject} {delivery.msg_id}: {error}") from error
+        await self._apply_charges(charges=charges, watermarks=watermarks)
+
+
+class WatermarkCounter:
+    """Lets a received watermark count when everything before it in the stream is acknowledged by the durable."""
+
+    def __init__(self, js: JetStreamContext, watermarks: Watermarks) -> None:
+        self._js = js
+        self._watermarks = watermarks
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Count until stopped."""
+        while not stopping.is_set():
+            try:
+                await self.count_once()
+            except Exception as error:
+                if not isinstance(error, (nats.errors.Error, Unavailable, FloorBeyondStream)) and not is_outage(error):
+                    raise
+                _logger.info("the watermark waits: %r", error)
+            await pause(stopping, _FLOOR_EVERY_S)
+
+    async def count_once(self) -> None:
+        """Count what the floor has passed."""
+        floor = await ack_floor(self._js, STREAM, DURABLE)
+        await self._watermarks.count_through(floor.stream_epoch, floor.consumer_stream_seq)
+
+
+def _watermark(delivery: Delivery) -> ReceivedWatermark:
+    message = watermark_pb2.WatermarkAdvanced.FromString(delivery.data)
+    if not message.HasField("watermark_time"):
+        raise ChargeUnreadable("a watermark without time")
+    return ReceivedWatermark(
+        stream_epoch=delivery.stream_epoch,
+        stream_seq=delivery.stream_seq,
+        watermark_at=message.watermark_time.ToDatetime(tzinfo=UTC),
+        holds=tuple((hold.tenant_id, hold.reason) for hold in message.holds),
+    )

@@ -1,0 +1,81 @@
+"""What the use cases need of the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from services.ingest.domain.meter import Meter
+from services.ingest.domain.recording import BatchOutcome, KeyColumns, RecordingBatch
+from services.ingest.domain.usage_batch import UsageBatch
+from services.ingest.domain.usage_windows import WindowChange
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPosition:
+    """Where a message lies in one incarnation of the stream."""
+
+    stream_epoch: datetime
+    stream_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedBatch:
+    """A batch as it came from the queue."""
+
+    batch: UsageBatch
+    position: StreamPosition
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMarker:
+    """A watermark marker as it came from the queue; `marked_at` is real time, read before it was published."""
+
+    marker_id: str
+    marked_at: datetime
+    position: StreamPosition
+
+
+class RecordingStore(Protocol):
+    """The recorder's statements in one transaction. Each is set-wise and locks in the order of keys."""
+
+    async def add_batches(self, batches: Sequence[UsageBatch]) -> Mapping[int, int]:
+        """Add batches; return the new id per index of those that were not known. Known ones change nothing."""
+
+    async def meters(self, tenant_ids: Sequence[str]) -> Mapping[str, Sequence[Meter]]:
+        """Return the meters of each tenant."""
+
+    async def add_keys(self, batches: Sequence[RecordingBatch], keys: KeyColumns) -> set[tuple[int, int]] | None:
+        """Add the keys of events; return (batch id, ordinal) of those that were new, or None if all were."""
+
+    async def stored_hashes(
+        self, batches: Sequence[RecordingBatch], rows: Sequence[tuple[int, int]]
+    ) -> list[bytes | None]:
+        """Return the payload hash stored under the key of each (index of batch, ordinal), None if there is none."""
+
+    async def add_events(self, batches: Sequence[RecordingBatch]) -> None:
+        """Add the recorded events to the log."""
+
+    async def add_outcomes(self, batches: Sequence[RecordingBatch]) -> None:
+        """Add results, exceptions, duplicates and counters of the batches."""
+
+    async def add_windows(self, changes: Mapping[str, Sequence[WindowChange]], now: datetime) -> None:
+        """Add to the windows of each tenant and mark them for publication."""
+
+    async def stored_outcomes(self, batches: Sequence[UsageBatch]) -> list[BatchOutcome]:
+        """Return what became of batches that are recorded."""
+
+    async def add_positions(self, batches: Sequence[QueuedBatch], markers: Sequence[QueuedMarker]) -> None:
+        """Note where the messages lay in the stream, and which numbers their acceptors abandoned."""
+
+
+class RecordingTransactions(Protocol):
+    """Opens the transaction of a chunk; it commits at exit."""
+
+    def __call__(self, tenant_ids: Sequence[str]) -> AbstractAsyncContextManager[RecordingStore]: ...
+
+    async def ensure_partitions(self, received_at: Sequence[datetime]) -> None:
+        """Make sure that the log has room for events received at these instants; commits by itself."""

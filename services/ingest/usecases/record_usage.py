@@ -1,0 +1,94 @@
+"""Record queued batches: many of them in one transaction, set-wise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from libs.clock import Clock
+from services.ingest.domain.recording import BatchOutcome, Fate, RecordingBatch, candidate_keys
+from services.ingest.domain.usage_batch import UsageBatch
+from services.ingest.domain.usage_windows import WindowChange, WindowSums
+from services.ingest.usecases.ports import QueuedBatch, QueuedMarker, RecordingStore, RecordingTransactions
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReport:
+    """What a transaction did: the outcome of each batch in order, and how many events newly met each fate."""
+
+    outcomes: Sequence[BatchOutcome]
+    fates: Mapping[Fate, int]
+
+
+class RecordUsage:
+    """Gives every event of every batch its one fate.
+
+    A batch whose id is known changes nothing: its stored outcome is answered, so a redelivery never calls its own
+    events duplicates. Only events whose key is new add to windows.
+    """
+
+    def __init__(self, transactions: RecordingTransactions, clock: Clock) -> None:
+        self._transactions = transactions
+        self._clock = clock
+
+    async def __call__(self, queued: Sequence[QueuedBatch], markers: Sequence[QueuedMarker] = ()) -> ChunkReport:
+        """Record a chunk and commit; afterwards every outcome holds."""
+        batches = [item.batch for item in queued]
+        await self._transactions.ensure_partitions([batch.received_at for batch in batches])
+        async with self._transactions(sorted({batch.tenant_id for batch in batches})) as store:
+            recording = await self._start(store, batches)
+            await self._decide(store, list(recording.values()))
+            await store.add_events(list(recording.values()))
+            await store.add_outcomes(list(recording.values()))
+            await store.add_windows(_window_changes(list(recording.values())), self._clock())
+            await store.add_positions(queued, markers)
+            outcomes = await self._outcomes(store, batches, recording)
+        fates = {fate: sum(item.count(fate) for item in recording.values()) for fate in Fate}
+        return ChunkReport(outcomes, fates)
+
+    async def _start(self, store: RecordingStore, batches: Sequence[UsageBatch]) -> dict[int, RecordingBatch]:
+        """Return the new batches by index, in stream order."""
+        new_ids = await store.add_batches(batches)
+        meters = await store.meters(sorted({batches[index].tenant_id for index in new_ids}))
+        return {
+            index: RecordingBatch.start(batches[index], new_ids[index], meters.get(batches[index].tenant_id, ()))
+            for index in sorted(new_ids)
+        }
+
+    async def _decide(self, store: RecordingStore, recording: Sequence[RecordingBatch]) -> None:
+        keys = candidate_keys(recording)
+        inserted = await store.add_keys(recording, keys)
+        by_id: dict[int, set[int]] = {item.batch_id: set() for item in recording}
+        if inserted is None:
+            inserted = {(recording[slot].batch_id, row) for slot, row in zip(keys.slots, keys.ordinals, strict=True)}
+        for batch_id, ordinal in inserted:
+            by_id[batch_id].add(ordinal)
+        others = [
+            (index, ordinal)
+            for index, item in enumerate(recording)
+            if len(by_id[item.batch_id]) < len(item.payload_hashes)
+            for ordinal in range(len(item.payload_hashes))
+            if ordinal not in by_id[item.batch_id]
+        ]
+        stored: list[dict[int, bytes]] = [{} for _ in recording]
+        for (index, ordinal), found in zip(others, await store.stored_hashes(recording, others), strict=True):
+            if found is not None:
+                stored[index][ordinal] = found
+        for index, item in enumerate(recording):
+            item.decide(by_id[item.batch_id], stored[index])
+
+    async def _outcomes(
+        self, store: RecordingStore, batches: Sequence[UsageBatch], recording: Mapping[int, RecordingBatch]
+    ) -> list[BatchOutcome]:
+        known = [index for index in range(len(batches)) if index not in recording]
+        stored = dict(zip(known, await store.stored_outcomes([batches[index] for index in known]), strict=True))
+        return [recording[index].outcome if index in recording else stored[index] for index in range(len(batches))]
+
+
+def _window_changes(recording: Sequence[RecordingBatch]) -> dict[str, Sequence[WindowChange]]:
+    sums: dict[str, WindowSums] = {}
+    for item in recording:
+        batch = item.batch
+        tenant = sums.setdefault(batch.tenant_id, WindowSums())
+        tenant.add(batch.events, item.measurement.readings, item.recorded, batch.trace_parent)
+    return {tenant_id: tenant.changes() for tenant_id, tenant in sorted(sums.items())}

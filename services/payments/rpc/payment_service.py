@@ -1,0 +1,76 @@
+"""PaymentService: translates, no rules."""
+
+from __future__ import annotations
+
+import grpc
+
+from libs.errors import InvalidInput
+from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
+from services.payments.rpc import convert
+from services.payments.usecases.cancel_payment import CancelPayment
+from services.payments.usecases.get_payments import GetPayments
+from services.payments.usecases.set_payment_method import SetPaymentMethod
+from steelyard.payments.v1 import payment_service_pb2 as pb
+from steelyard.payments.v1 import payment_service_pb2_grpc
+
+
+class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
+    def __init__(
+        self, *, set_payment_method: SetPaymentMethod, get_payments: GetPayments, cancel_payment: CancelPayment
+    ) -> None:
+        self._set_payment_method = set_payment_method
+        self._get_payments = get_payments
+        self._cancel_payment = cancel_payment
+
+    async def SetPaymentMethod(
+        self,
+        request: pb.SetPaymentMethodRequest,
+        context: grpc.aio.ServicerContext[pb.SetPaymentMethodRequest, pb.SetPaymentMethodResponse],
+    ) -> pb.SetPaymentMethodResponse:
+        method = await self._set_payment_method(
+            tenant_id=current_tenant(),
+            request_id=request.request_id,
+            customer_id=request.customer_id,
+            gateway_token=request.gateway_token,
+        )
+        return pb.SetPaymentMethodResponse(payment_method=convert.method_to_pb(method))
+
+    async def GetPayment(
+        self,
+        request: pb.GetPaymentRequest,
+        context: grpc.aio.ServicerContext[pb.GetPaymentRequest, pb.GetPaymentResponse],
+    ) -> pb.GetPaymentResponse:
+        if request.payment_id:
+            found = await self._get_payments.by_id(current_tenant(), request.payment_id)
+        elif request.invoice_id:
+            found = await self._get_payments.of_invoice(current_tenant(), request.invoice_id)
+        else:
+            raise InvalidInput.of("by", "REQUIRED", "payment_id or invoice_id must be set")
+        return pb.GetPaymentResponse(payment=convert.payment_to_pb(*found))
+
+    async def ListPayments(
+        self,
+        request: pb.ListPaymentsRequest,
+        context: grpc.aio.ServicerContext[pb.ListPaymentsRequest, pb.ListPaymentsResponse],
+    ) -> pb.ListPaymentsResponse:
+        limit = page_size(request)
+        cursor = page_cursor(request, 1)
+        found = await self._get_payments.page(
+            current_tenant(),
+            customer_id=request.customer_id,
+            state=convert.payment_state_from_pb(request.state),
+            before=cursor[0] if cursor else "",
+            limit=limit,
+        )
+        token = next_page_token(request, [found[-1][0].payment_id]) if len(found) == limit else ""
+        return pb.ListPaymentsResponse(payments=[convert.payment_to_pb(*pair) for pair in found], next_page_token=token)
+
+    async def CancelPayment(
+        self,
+        request: pb.CancelPaymentRequest,
+        context: grpc.aio.ServicerContext[pb.CancelPaymentRequest, pb.CancelPaymentResponse],
+    ) -> pb.CancelPaymentResponse:
+        payment = await self._cancel_payment(
+            tenant_id=current_tenant(), request_id=request.request_id, invoice_id=request.invoice_id
+        )
+        return pb.CancelPaymentResponse(payment=convert.payment_to_pb(payment, []) if payment else None)

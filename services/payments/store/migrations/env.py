@@ -1,0 +1,5 @@
+"""Alembic's entry point."""
+
+from libs.database import run_environment
+
+run_environment()

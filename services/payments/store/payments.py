@@ -1,0 +1,165 @@
+"""Payments and their attempts in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.payments.domain.payment import Attempt, Payment, PaymentNotFound, PaymentState
+from services.payments.store.rows import attempt_from_row, attempt_values, payment_from_row, payment_values
+from services.payments.store.tables import attempts, methods, payments
+from services.payments.usecases.ports import OpenPayment, PaymentKey
+
+_PAYMENT_KEY = ("tenant_id", "payment_id")
+_ATTEMPT_KEY = (*_PAYMENT_KEY, "number")
+
+
+class PostgresPaymentStore:
+    """Set-wise: a chunk of payments is read, locked and written by one statement each, in the order of the key."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def add(self, items: Sequence[Payment]) -> None:
+        await self.save(items)
+
+    async def save(self, items: Sequence[Payment]) -> None:
+        await self._upsert(payments, _PAYMENT_KEY, [payment_values(item) for item in items])
+
+    async def add_attempts(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
+        if keyed:  # No upsert: an attempt of this number that exists is a mistake, and must fail.
+            await self._connection.execute(sa.insert(attempts), [attempt_values(*item) for item in keyed])
+
+    async def save_attempts(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
+        await self._upsert(attempts, _ATTEMPT_KEY, [attempt_values(*item) for item in keyed])
+
+    async def lock_open(self, keys: Iterable[PaymentKey]) -> list[OpenPayment]:
+        pairs = sorted(keys)
+        if not pairs:
+            return []
+        locked = sa.select(payments).where(_is_one_of(payments, pairs)).order_by(*_columns(payments, _PAYMENT_KEY))
+        found = [payment_from_row(row) for row in await self._connection.execute(locked.with_for_update())]
+        # A statement of its own: its snapshot is newer than the locks, so it sees the newest attempts.
+        newest = sa.select(attempts).where(_is_one_of(attempts, pairs)).order_by(attempts.c.number)
+        rows = (await self._connection.execute(newest)).all()
+        last = {(row.tenant_id, row.payment_id): attempt_from_row(row) for row in rows}
+        tokens = await self._tokens(found)
+        return [
+            OpenPayment(
+                payment,
+                last.get((payment.tenant_id, payment.payment_id)),
+                tokens.get((payment.tenant_id, payment.customer_id), ""),
+            )
+            for payment in found
+        ]
+
+    async def lock_of_invoice(self, tenant_id: str, invoice_id: str) -> Payment | None:
+        query = (
+            sa.select(payments)
+            .where(payments.c.tenant_id == tenant_id, payments.c.invoice_id == invoice_id)
+            .order_by(payments.c.state == PaymentState.CANCELED.value, payments.c.payment_id.desc())
+            .with_for_update()
+        )
+        row = (await self._connection.execute(query)).first()
+        return None if row is None else payment_from_row(row)
+
+    async def lock_waiting(self, tenant_id: str, customer_id: str) -> list[Payment]:
+        query = (
+            sa.select(payments)
+            .where(
+                payments.c.tenant_id == tenant_id,
+                payments.c.customer_id == customer_id,
+                payments.c.state == PaymentState.REQUIRES_METHOD.value,
+            )
+            .order_by(payments.c.payment_id)
+            .with_for_update()
+        )
+        return [payment_from_row(row) for row in await self._connection.execute(query)]
+
+    async def get(self, tenant_id: str, payment_id: str) -> tuple[Payment, list[Attempt]]:
+        query = sa.select(payments).where(payments.c.tenant_id == tenant_id, payments.c.payment_id == payment_id)
+        return await self._only(query, tenant_id, f"no payment {payment_id}", paymentId=payment_id)
+
+    async def newest_of_invoice(self, tenant_id: str, invoice_id: str) -> tuple[Payment, list[Attempt]]:
+        query = (
+            sa.select(payments)
+            .where(payments.c.tenant_id == tenant_id, payments.c.invoice_id == invoice_id)
+            .order_by(payments.c.payment_id.desc())
+            .limit(1)
+        )
+        return await self._only(query, tenant_id, f"no payment for invoice {invoice_id}", invoiceId=invoice_id)
+
+    async def page(
+        self, tenant_id: str, customer_id: str, state: PaymentState | None, before: str, limit: int
+    ) -> list[tuple[Payment, list[Attempt]]]:
+        query = sa.select(payments).where(payments.c.tenant_id == tenant_id)
+        if customer_id:
+            query = query.where(payments.c.customer_id == customer_id)
+        if state is not None:
+            query = query.where(payments.c.state == state.value)
+        if before:
+            query = query.where(payments.c.payment_id < before)
+        # Payment ids are made of UUIDv7: newest first is their reverse order.
+        rows = await self._connection.execute(query.order_by(payments.c.payment_id.desc()).limit(limit))
+        return await self._with_attempts(tenant_id, [payment_from_row(row) for row in rows])
+
+    async def all_of_invoices(self, tenant_id: str, invoice_ids: Sequence[str]) -> list[tuple[Payment, list[Attempt]]]:
+        query = (
+            sa.select(payments)
+            .where(payments.c.tenant_id == tenant_id, payments.c.invoice_id == sa.any_(sa.literal(invoice_ids, _TEXTS)))
+            .order_by(payments.c.payment_id)
+        )
+        rows = await self._connection.execute(query)
+        return await self._with_attempts(tenant_id, [payment_from_row(row) for row in rows])
+
+    async def _only(
+        self, query: sa.Select[tuple[object]], tenant_id: str, missing: str, **metadata: str
+    ) -> tuple[Payment, list[Attempt]]:
+        row = (await self._connection.execute(query)).first()
+        if row is None:
+            raise PaymentNotFound(missing, **metadata)
+        return (await self._with_attempts(tenant_id, [payment_from_row(row)]))[0]
+
+    async def _with_attempts(self, tenant_id: str, found: list[Payment]) -> list[tuple[Payment, list[Attempt]]]:
+        ids = [payment.payment_id for payment in found]
+        query = (
+            sa.select(attempts)
+            .where(attempts.c.tenant_id == tenant_id, attempts.c.payment_id == sa.any_(sa.literal(ids, _TEXTS)))
+            .order_by(attempts.c.payment_id, attempts.c.number)
+        )
+        by_payment: dict[str, list[Attempt]] = {payment_id: [] for payment_id in ids}
+        for row in await self._connection.execute(query):
+            by_payment[row.payment_id].append(attempt_from_row(row))
+        return [(payment, by_payment[payment.payment_id]) for payment in found]
+
+    async def _tokens(self, found: Sequence[Payment]) -> dict[tuple[str, str], str]:
+        pairs = sorted({(payment.tenant_id, payment.customer_id) for payment in found})
+        if not pairs:
+            return {}
+        query = sa.select(methods).where(
+            sa.tuple_(methods.c.tenant_id, methods.c.customer_id).in_(pairs), methods.c.current
+        )
+        rows = await self._connection.execute(query)
+        return {(row.tenant_id, row.customer_id): row.gateway_token for row in rows}
+
+    async def _upsert(self, table: sa.Table, key: tuple[str, ...], values: list[dict[str, object]]) -> None:
+        if not values:
+            return
+        values.sort(key=lambda row: tuple(str(row[name]) for name in key))
+        statement = insert(table).values(values)
+        replaced = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
+        await self._connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=replaced))
+
+
+_TEXTS = sa.ARRAY(sa.Text)
+
+
+def _columns(table: sa.Table, names: Iterable[str]) -> list[sa.ColumnElement[object]]:
+    return [table.c[name] for name in names]
+
+
+def _is_one_of(table: sa.Table, pairs: Sequence[PaymentKey]) -> sa.ColumnElement[bool]:
+    return sa.tuple_(table.c.tenant_id, table.c.payment_id).in_(pairs)

@@ -1,0 +1,73 @@
+"""What is due for payments, across tenants: ids and due times only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from libs.database import Database, raw
+from services.payments.store.tables import tasks
+from services.payments.usecases.ports import PaymentKey, Task, TaskKind
+
+# A try is due on its tenant's clock, a question in real time. Tenants on test clocks are few: they come as arrays.
+_CLAIM = """
+UPDATE payment_tasks AS task SET claimed_until = $2
+FROM (
+    SELECT due.tenant_id, due.payment_id FROM payment_tasks AS due
+    LEFT JOIN unnest($3::text[], $4::timestamptz[]) AS clock (tenant_id, now) USING (tenant_id)
+    WHERE due.due_at <= CASE due.kind WHEN 'collect' THEN coalesce(clock.now, $1) ELSE $1 END
+      AND (due.claimed_until IS NULL OR due.claimed_until <= $1)
+    ORDER BY due.due_at LIMIT $5
+    FOR UPDATE OF due SKIP LOCKED
+) AS chosen
+WHERE task.tenant_id = chosen.tenant_id AND task.payment_id = chosen.payment_id
+RETURNING task.tenant_id, task.payment_id, task.kind
+"""
+
+
+class PostgresTaskQueue:
+    """Sets and removes what is due, in the transaction of the change."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def put(self, due: Mapping[PaymentKey, Task]) -> None:
+        if not due:
+            return
+        statement = insert(tasks).values(
+            [
+                {"tenant_id": t, "payment_id": p, "kind": task.kind.value, "due_at": task.due_at, "claimed_until": None}
+                for (t, p), task in sorted(due.items(), key=lambda item: item[0])
+            ]
+        )
+        replaced = {name: statement.excluded[name] for name in ("kind", "due_at", "claimed_until")}
+        await self._connection.execute(
+            statement.on_conflict_do_update(index_elements=["tenant_id", "payment_id"], set_=replaced)
+        )
+
+    async def remove(self, keys: Iterable[PaymentKey]) -> None:
+        pairs = sorted(keys)
+        if pairs:
+            await self._connection.execute(
+                sa.delete(tasks).where(sa.tuple_(tasks.c.tenant_id, tasks.c.payment_id).in_(pairs))
+            )
+
+
+class PostgresDueTasks:
+    """Claims due tasks of any tenant for a while."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(
+        self, *, now: datetime, until: datetime, tenant_times: Mapping[str, datetime], limit: int
+    ) -> dict[PaymentKey, TaskKind]:
+        async with self._database.queue_transaction() as connection:
+            rows = await (await raw(connection)).fetch(
+                _CLAIM, now, until, list(tenant_times), list(tenant_times.values()), limit
+            )
+        return {(row["tenant_id"], row["payment_id"]): TaskKind(row["kind"]) for row in rows}

@@ -1,0 +1,82 @@
+"""ChargeService: translates, no rules."""
+
+from __future__ import annotations
+
+from libs.errors import InvalidInput
+from libs.money import plain
+from libs.rpc import current_tenant
+from services.rating.domain.usage import ExplainedUsage
+from services.rating.rpc import require
+from services.rating.rpc.context import Context
+from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCharges
+from services.rating.usecases.get_charges import GetCharges, PreviewCharge
+from services.rating.wire.charges import charge_to_pb, previewed_charge_to_pb
+from services.rating.wire.rate_cards import RateCardReader
+from services.rating.wire.times import instant_to_pb, period_to_pb
+from steelyard.rating.v1 import charge_service_pb2 as pb
+from steelyard.rating.v1 import charge_service_pb2_grpc as pb_grpc
+
+_MAX_KEYS = 500
+
+
+class ChargeServicer(pb_grpc.ChargeServiceServicer):
+    """Charges of the calling tenant."""
+
+    def __init__(
+        self, *, get_charges: GetCharges, preview_charge: PreviewCharge, confirm_charges: ConfirmCharges
+    ) -> None:
+        self._get_charges = get_charges
+        self._preview_charge = preview_charge
+        self._confirm_charges = confirm_charges
+
+    async def GetCharges(self, request: pb.GetChargesRequest, context: Context) -> pb.GetChargesResponse:
+        charges = await self._get_charges.of_period(current_tenant(), *require.period_key(request.key))
+        return pb.GetChargesResponse(charges=[charge_to_pb(charge) for charge in charges])
+
+    async def PreviewCharge(self, request: pb.PreviewChargeRequest, context: Context) -> pb.PreviewChargeResponse:
+        reader = RateCardReader()
+        quantities = {
+            meter_id: reader.number(text, f"quantities[{meter_id}]") for meter_id, text in request.quantities.items()
+        }
+        if reader.violations:
+            raise InvalidInput(reader.violations)
+        card, charges = await self._preview_charge(
+            current_tenant(), request.rate_card_id, request.rate_card_version, quantities
+        )
+        return pb.PreviewChargeResponse(charges=[previewed_charge_to_pb(card, charge) for charge in charges])
+
+    async def ExplainCharge(self, request: pb.ExplainChargeRequest, context: Context) -> pb.ExplainChargeResponse:
+        price_id = require.resource_id(request.price_id, "price_id")
+        explained = await self._get_charges.explain(current_tenant(), *require.period_key(request.key), price_id)
+        usage = [_explained_to_pb(day) for day in explained.usage]
+        return pb.ExplainChargeResponse(charge=charge_to_pb(explained.charge), usage=usage)
+
+    async def ConfirmCharges(self, request: pb.ConfirmChargesRequest, context: Context) -> pb.ConfirmChargesResponse:
+        if not 1 <= len(request.keys) <= _MAX_KEYS:
+            raise InvalidInput.of("keys", "OUT_OF_RANGE", f"must be 1 to {_MAX_KEYS} keys")
+        instants = [require.period_key(key, f"keys[{index}]") for index, key in enumerate(request.keys)]
+        confirmed = await self._confirm_charges(current_tenant(), instants)
+        results = [
+            _confirmed_to_pb(subscription_id, result)
+            for (subscription_id, _), result in zip(instants, confirmed, strict=True)
+        ]
+        return pb.ConfirmChargesResponse(results=results)
+
+
+def _explained_to_pb(day: ExplainedUsage) -> pb.ExplainedUsage:
+    return pb.ExplainedUsage(
+        period=period_to_pb(day.period),
+        quantity=plain(day.quantity),
+        event_count=day.event_count,
+        window_count=day.window_count,
+    )
+
+
+def _confirmed_to_pb(subscription_id: str, result: ConfirmedCharges) -> pb.ConfirmedCharges:
+    key = pb.BillingPeriodKey(subscription_id=subscription_id, period_start=instant_to_pb(result.period_start))
+    return pb.ConfirmedCharges(
+        key=key,
+        confirmed=not result.reason,
+        reason=result.reason,
+        charges=[charge_to_pb(charge) for charge in result.charges],
+    )

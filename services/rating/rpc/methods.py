@@ -1,0 +1,19 @@
+"""Who may call which method."""
+
+from __future__ import annotations
+
+from libs.rpc import Audience
+
+_PACKAGE = "steelyard.rating.v1"
+_TENANT_OR_INTERNAL = Audience.TENANT | Audience.INTERNAL
+
+METHODS = {
+    f"{_PACKAGE}.RateCardService/CreateRateCard": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.RateCardService/GetRateCard": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.RateCardService/ListRateCards": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.ChargeService/GetCharges": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.ChargeService/PreviewCharge": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.ChargeService/ExplainCharge": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.ChargeService/ConfirmCharges": Audience.INTERNAL,
+    f"{_PACKAGE}.ReconciliationService/Reconcile": _TENANT_OR_INTERNAL,
+}

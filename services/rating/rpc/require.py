@@ -1,0 +1,47 @@
+"""Fields that a request must have."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from libs.errors import InvalidInput, Violation
+from libs.ids import check_resource_id
+from services.rating.wire.times import instant_from_pb
+from steelyard.rating.v1 import charge_service_pb2
+
+
+def check_request_id(text: str) -> Violation | None:
+    """A request id is a UUID in any of its usual spellings."""
+    if not text:
+        return Violation("request_id", "REQUIRED", "must be a UUID chosen by the caller")
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return Violation("request_id", "INVALID_UUID", "must be a UUID")
+    return None
+
+
+def resource_id(text: str, path: str) -> str:
+    """Return an id that a client has given to something.
+
+    :raises InvalidInput: if it cannot be one
+    """
+    if violation := check_resource_id(text, path):
+        raise InvalidInput([violation])
+    return text
+
+
+def period_key(key: charge_service_pb2.BillingPeriodKey, path: str = "key") -> tuple[str, datetime]:
+    """Return the subscription and an instant in its billing period.
+
+    :raises InvalidInput: if one of them is missing or impossible
+    """
+    subscription_id = resource_id(key.subscription_id, f"{path}.subscription_id")
+    if not key.HasField("period_start"):
+        raise InvalidInput.of(f"{path}.period_start", "REQUIRED", "must be an instant in the billing period")
+    try:
+        return subscription_id, instant_from_pb(key.period_start)
+    except (ValueError, OverflowError) as error:
+        message = "must be an instant in the years 1 to 9999"
+        raise InvalidInput.of(f"{path}.period_start", "INVALID_TIME", message) from error

@@ -1,0 +1,104 @@
+"""Make sure that billing periods contain all that ingest has recorded, before they are invoiced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from libs.clock import Clock
+from libs.database import retry_transient
+from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.period_charge import PeriodCharge
+from services.rating.usecases.fetch_usage import FetchUsage
+from services.rating.usecases.ports import IngestWindows, OpenWork
+from services.rating.usecases.rate_periods import RatedPeriods, rate_periods
+
+BILLING_PERIOD_UNKNOWN = "BILLING_PERIOD_UNKNOWN"
+USAGE_DIFFERS = "USAGE_DIFFERS"
+
+_REPAIRS = 2
+"""More than one, because usage may go on changing while it is compared; few, because billing asks again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedCharges:
+    """The charges of one billing period; `reason` says why they are not confirmed, and is empty if they are."""
+
+    period_start: datetime
+    reason: str
+    charges: list[PeriodCharge]
+
+
+class ConfirmCharges:
+    """Compares digests with ingest, fetches what differs, rates again. No transaction is open during a call."""
+
+    def __init__(
+        self,
+        open_work: OpenWork,
+        ingest: IngestWindows,
+        fetch_usage: FetchUsage,
+        clock: Clock,
+        on_rated: Callable[[RatedPeriods], None],
+    ) -> None:
+        self._open_work = open_work
+        self._ingest = ingest
+        self._fetch_usage = fetch_usage
+        self._clock = clock
+        self._on_rated = on_rated
+
+    async def __call__(self, tenant_id: str, instants: Sequence[tuple[str, datetime]]) -> list[ConfirmedCharges]:
+        """Return, for each (subscription, instant in the period), the charges to be invoiced.
+
+        :raises ServiceError: if ingest does not answer
+        """
+        async with self._open_work(tenant_id) as work:
+            periods = await work.periods.containing(tenant_id, instants)
+        distinct = {period.key: period for period in periods if period is not None}
+        differing = await self._repair(tenant_id, list(distinct.values())) if distinct else set()
+        rated = await retry_transient(lambda: self._rate(tenant_id, list(distinct)))
+        self._on_rated(rated)
+        return [_confirmed(period, at, rated, differing) for period, (_, at) in zip(periods, instants, strict=True)]
+
+    async def _repair(self, tenant_id: str, periods: Sequence[BillingPeriod]) -> set[PeriodKey]:
+        """Return the periods that still differ from ingest after the repairs."""
+        differing = await self._differing(tenant_id, periods)
+        for _ in range(_REPAIRS):
+            if not differing:
+                break
+            await self._fetch_usage(differing)
+            await retry_transient(partial(self._rebuild, tenant_id, [period.key for period in differing]))
+            differing = await self._differing(tenant_id, differing)
+        return {period.key for period in differing}
+
+    async def _differing(self, tenant_id: str, periods: Sequence[BillingPeriod]) -> list[BillingPeriod]:
+        theirs = await self._ingest.digests(tenant_id, [period.scope for period in periods])
+        async with self._open_work(tenant_id) as work:
+            ours = await work.usage.of_periods([period.key for period in periods])
+        return [
+            period
+            for period, digests in zip(periods, theirs, strict=True)
+            if digests != {meter_id: usage.digest for meter_id, usage in ours[period.key].items()}
+        ]
+
+    async def _rebuild(self, tenant_id: str, keys: Sequence[PeriodKey]) -> None:
+        """Build the roll-ups from the windows again, in case it was they that differed."""
+        async with self._open_work(tenant_id) as work:
+            await work.usage.lock([tenant_id], exclusive=True)
+            await work.usage.rebuild(keys)
+
+    async def _rate(self, tenant_id: str, keys: Sequence[PeriodKey]) -> RatedPeriods:
+        async with self._open_work(tenant_id) as work:
+            return await rate_periods(work, keys, self._clock)
+
+
+def _confirmed(
+    period: BillingPeriod | None, at: datetime, rated: RatedPeriods, differing: set[PeriodKey]
+) -> ConfirmedCharges:
+    if period is None:
+        return ConfirmedCharges(at, BILLING_PERIOD_UNKNOWN, [])
+    if problem := rated.problems.get(period.key):
+        return ConfirmedCharges(period.key.period_start, problem.reason, [])
+    reason = USAGE_DIFFERS if period.key in differing else ""
+    return ConfirmedCharges(period.key.period_start, reason, rated.charges[period.key])

@@ -1,0 +1,128 @@
+"""Store a rate card or its next version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from libs.clock import Clock
+from libs.errors import InvalidInput, Violation
+from services.rating.domain.rate_card import RateCard
+from services.rating.domain.stored_card import StoredRateCard
+from services.rating.domain.validation import check_rate_card
+from services.rating.usecases.errors import RateCardCurrencyFixed, RateCardEffectiveTimeNotLater, RateCardNotFound
+from services.rating.usecases.ports import IngestMeters, OpenWork, Work
+
+_METHOD = "CreateRateCard"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks and how the request is recognised when it comes again; `fingerprint` digests it without its id."""
+
+    tenant_id: str
+    request_id: str
+    fingerprint: bytes
+
+
+class CreateRateCard:
+    """Adds a version, and has the billing periods that it prices rated again."""
+
+    def __init__(self, open_work: OpenWork, meters: IngestMeters, clock: Clock, on_marked: Callable[[], None]) -> None:
+        self._open_work = open_work
+        self._meters = meters
+        self._clock = clock
+        self._on_marked = on_marked
+
+    async def __call__(self, request: Request, card: RateCard, violations: Sequence[Violation]) -> StoredRateCard:
+        """Return the version as stored, also when the request was carried out before.
+
+        `violations` are what was found wrong while the card was read; where two tell of one field, they come first.
+
+        :raises InvalidInput: naming everything wrong with the card, unknown meters included
+        :raises RequestIdReused: if the request id came with another card before
+        :raises RateCardCurrencyFixed, RateCardEffectiveTimeNotLater: if the versions before forbid this one
+        :raises Unavailable: if ingest does not answer
+        """
+        by_field = {violation.field: violation for violation in [*check_rate_card(card), *violations]}
+        if not by_field:
+            by_field = {violation.field: violation for violation in await self._check_meters(request.tenant_id, card)}
+        if by_field:
+            raise InvalidInput(list(by_field.values()))
+        async with self._open_work(request.tenant_id) as work:
+            stored = await self._create(work, request, card)
+        self._on_marked()
+        return stored
+
+    async def _check_meters(self, tenant_id: str, card: RateCard) -> list[Violation]:
+        unknown = await self._meters.unknown(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
+        return [
+            Violation(f"prices[{index}].meter_id", "METER_UNKNOWN", f"there is no meter {price.meter_id}")
+            for index, price in enumerate(card.prices)
+            if price.meter_id in unknown
+        ]
+
+    async def _create(self, work: Work, request: Request, card: RateCard) -> StoredRateCard:
+        tenant_id, now = request.tenant_id, self._clock()
+        # Whoever stores a billing period of the tenant has to wait, and then finds the card, or is seen here.
+        await work.usage.lock([tenant_id], exclusive=True)
+        await work.cards.lock(tenant_id, card.rate_card_id)
+        newest = await work.cards.find(tenant_id, card.rate_card_id)
+        version = newest.card.version + 1 if newest else 1
+        first_version = await work.requests.claim(
+            tenant_id, _METHOD, request.request_id, request.fingerprint, str(version), now
+        )
+        if first_version is not None:
+            return await _find(work, tenant_id, card.rate_card_id, int(first_version))
+        if newest is not None:
+            _check_succession(newest.card, card)
+        return await self._add(work, tenant_id, replace(card, version=version), now)
+
+    async def _add(self, work: Work, tenant_id: str, card: RateCard, now: datetime) -> StoredRateCard:
+        await work.cards.add(tenant_id, card, now)
+        # Also periods that failed for want of this card.
+        priced = await work.periods.of_rate_card(tenant_id, card.rate_card_id, card.effective_at)
+        await work.queue.mark(priced, now, retry_failed=True)
+        return StoredRateCard(card, now)
+
+
+class GetRateCards:
+    """Reads rate cards."""
+
+    def __init__(self, open_work: OpenWork) -> None:
+        self._open_work = open_work
+
+    async def get(self, tenant_id: str, rate_card_id: str, version: int) -> StoredRateCard:
+        """Return a version, or the newest for 0.
+
+        :raises RateCardNotFound: if there is none
+        """
+        async with self._open_work(tenant_id) as work:
+            return await _find(work, tenant_id, rate_card_id, version)
+
+    async def list_newest(self, tenant_id: str, after: str, limit: int) -> list[StoredRateCard]:
+        """Return the newest versions of the cards behind the id `after`."""
+        async with self._open_work(tenant_id) as work:
+            return await work.cards.list_newest(tenant_id, after, limit)
+
+
+async def _find(work: Work, tenant_id: str, rate_card_id: str, version: int) -> StoredRateCard:
+    stored = await work.cards.find(tenant_id, rate_card_id, version)
+    if stored is None:
+        named = f"version {version} of rate card {rate_card_id}" if version else f"rate card {rate_card_id}"
+        raise RateCardNotFound(f"there is no {named}", rateCardId=rate_card_id, version=str(version))
+    return stored
+
+
+def _check_succession(newest: RateCard, card: RateCard) -> None:
+    if card.currency != newest.currency:
+        raise RateCardCurrencyFixed(
+            f"rate card {card.rate_card_id} is in {newest.currency}", rateCardId=card.rate_card_id
+        )
+    if card.effective_at is None or (newest.effective_at is not None and card.effective_at <= newest.effective_at):
+        since = newest.effective_at.isoformat() if newest.effective_at else "always"
+        raise RateCardEffectiveTimeNotLater(
+            f"version {newest.version} is in force since {since}; a further one needs a later effective_time",
+            rateCardId=card.rate_card_id,
+        )

@@ -1,0 +1,35 @@
+"""Expected failures of rating."""
+
+from __future__ import annotations
+
+from libs.errors import FailedPrecondition, NotFound
+
+
+class BillingPeriodNotFound(NotFound):
+    """Billing has told us of no such period."""
+
+    reason = "BILLING_PERIOD_NOT_FOUND"
+
+
+class ChargeNotFound(NotFound):
+    """The billing period has no charge for the price."""
+
+    reason = "CHARGE_NOT_FOUND"
+
+
+class RateCardNotFound(NotFound):
+    """There is no such card, or no such version of it."""
+
+    reason = "RATE_CARD_NOT_FOUND"
+
+
+class RateCardCurrencyFixed(FailedPrecondition):
+    """All versions of a card have the currency of the first."""
+
+    reason = "RATE_CARD_CURRENCY_FIXED"
+
+
+class RateCardEffectiveTimeNotLater(FailedPrecondition):
+    """A further version must take effect after the one before it."""
+
+    reason = "RATE_CARD_EFFECTIVE_TIME_NOT_LATER"

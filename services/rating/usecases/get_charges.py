@@ -1,0 +1,83 @@
+"""Read charges, explain one, and price hypothetical usage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from services.rating.domain.billing_period import BillingPeriod
+from services.rating.domain.charges import Charge, rate_card_charges
+from services.rating.domain.period_charge import PeriodCharge, in_card_order
+from services.rating.domain.rate_card import RateCard
+from services.rating.domain.usage import ExplainedUsage
+from services.rating.usecases.create_rate_card import GetRateCards
+from services.rating.usecases.errors import BillingPeriodNotFound, ChargeNotFound
+from services.rating.usecases.ports import OpenWork, Work
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedCharge:
+    """A charge and the usage behind it, by UTC day."""
+
+    charge: PeriodCharge
+    usage: list[ExplainedUsage]
+
+
+class GetCharges:
+    """Reads the charges of the billing period of a subscription that contains an instant."""
+
+    def __init__(self, open_work: OpenWork) -> None:
+        self._open_work = open_work
+
+    async def of_period(self, tenant_id: str, subscription_id: str, at: datetime) -> list[PeriodCharge]:
+        """Return the current charges in the order of the card.
+
+        :raises BillingPeriodNotFound: if there is no such period
+        """
+        async with self._open_work(tenant_id) as work:
+            period = await _period(work, tenant_id, subscription_id, at)
+            return in_card_order([*(await work.charges.of_periods([period.key])).get(period.key, {}).values()])
+
+    async def explain(self, tenant_id: str, subscription_id: str, at: datetime, price_id: str) -> ExplainedCharge:
+        """Return one charge with its usage.
+
+        :raises ChargeNotFound: if there is no such period, or no such charge in it
+        """
+        async with self._open_work(tenant_id) as work:
+            try:
+                period = await _period(work, tenant_id, subscription_id, at)
+            except BillingPeriodNotFound as error:
+                raise ChargeNotFound(error.message, subscriptionId=subscription_id) from error
+            charge = (await work.charges.of_periods([period.key])).get(period.key, {}).get(price_id)
+            if charge is None:
+                message = f"{subscription_id} has no charge for price {price_id} in that period"
+                raise ChargeNotFound(message, subscriptionId=subscription_id, priceId=price_id)
+            metered = charge.meter_id and not charge.withdrawn
+            return ExplainedCharge(charge, await work.usage.explain(period, charge.meter_id) if metered else [])
+
+
+class PreviewCharge:
+    """Prices quantities with the function that live rating uses. Stores nothing."""
+
+    def __init__(self, get_rate_cards: GetRateCards) -> None:
+        self._get_rate_cards = get_rate_cards
+
+    async def __call__(
+        self, tenant_id: str, rate_card_id: str, version: int, quantities: Mapping[str, Decimal]
+    ) -> tuple[RateCard, tuple[Charge, ...]]:
+        """Return the card and what the quantities (by meter) cost; the newest version for 0.
+
+        :raises RateCardNotFound: if there is no such card
+        """
+        card = (await self._get_rate_cards.get(tenant_id, rate_card_id, version)).card
+        return card, rate_card_charges(card, quantities)
+
+
+async def _period(work: Work, tenant_id: str, subscription_id: str, at: datetime) -> BillingPeriod:
+    period = (await work.periods.containing(tenant_id, [(subscription_id, at)]))[0]
+    if period is None:
+        message = f"{subscription_id} has no billing period that contains {at.isoformat()}"
+        raise BillingPeriodNotFound(message, subscriptionId=subscription_id)
+    return period
