@@ -140,7 +140,7 @@ class TestReplayedTrace:
 
 def spans_of(telemetry: dict[str, Any], trace_id: str) -> list[dict[str, Any]]:
     """Return all spans of one trace, each with its service's name."""
-    found = []
+    found: list[dict[str, Any]] = []
     for request in telemetry["trace_requests"]:
         for resource_spans in request["pbreq"]["resourceSpans"]:
             attributes = {a["key"]: a["value"].get("stringValue") for a in resource_spans["resource"]["attributes"]}

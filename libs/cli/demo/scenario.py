@@ -35,6 +35,8 @@ GRACE_S = 3600
 _DECLINING = 2  # So many customers' cards decline first.
 _PATIENCE_S = 180
 _POLL_S = 0.1
+_CHUNK = 1000
+_OPTIONS = Options(call_timeout_s=30)
 
 
 class DemoError(Exception):
@@ -58,12 +60,11 @@ class Outcome:
 
     @contextmanager
     def stage(self, name: str, report: Callable[[str], None]) -> Iterator[None]:
-        """Announce a stage and measure it; entered again, it goes on."""
-        if name not in self.stages_s:
-            report(name)
+        """Announce a stage and measure it."""
+        report(name)
         began_s = time.monotonic()
         yield
-        self.stages_s[name] = self.stages_s.get(name, 0.0) + time.monotonic() - began_s
+        self.stages_s[name] = time.monotonic() - began_s
 
 
 Progress = Callable[[int], None]
@@ -94,25 +95,72 @@ class Scenario:
         :raises DemoError: if a stage does not come to its end in time
         :raises SteelyardError: if a call fails
         """
-        outcome, report = self._outcome, self._report
-        options = Options(call_timeout_s=30)
-        async with Client(api_key=self._operator_key, endpoints=self._endpoints, options=options) as operator:
-            with outcome.stage("create tenant, meters, rate card, customers", report):
-                outcome.api_key = await self._create_tenant(operator)
-            async with Client(api_key=outcome.api_key, endpoints=self._endpoints, options=options) as client:
-                with outcome.stage("create tenant, meters, rate card, customers", report):
-                    await self._create_catalog(client)
-                with outcome.stage("send usage until it is recorded", report):
-                    await self._send_usage(client)
-                with outcome.stage("close the month and issue invoices", report):
-                    await self._advance(operator, self._workload.end + timedelta(seconds=GRACE_S + 1))
-                    await self._until(self._issued, client)
-                with outcome.stage("collect payments, with retries a day later", report):
-                    await self._until(self._first_tries_made, client)
-                    await self._advance(operator, self._workload.end + timedelta(days=1, seconds=2 * GRACE_S))
-                    await self._until(self._paid, client)
-                with outcome.stage("reconcile", report):
-                    await self._collect_results(client)
+        outcome = self._outcome
+        async with self.operator() as operator:
+            with outcome.stage("create tenant, meters, rate card, customers", self._report):
+                await self.set_up(operator)
+            async with self.tenant() as client:
+                with outcome.stage("send usage until it is recorded", self._report):
+                    await self.send_usage(client)
+                with outcome.stage("close the month and issue invoices", self._report):
+                    await self.close_month(operator, client)
+                with outcome.stage("collect payments, with retries a day later", self._report):
+                    await self.collect(operator, client)
+                with outcome.stage("reconcile", self._report):
+                    await self.look_at_results(client)
+        return outcome
+
+    def operator(self) -> Client:
+        """Return a client with the operator's key."""
+        return Client(api_key=self._operator_key, endpoints=self._endpoints, options=_OPTIONS)
+
+    def tenant(self) -> Client:
+        """Return a client with the tenant's key, after set_up."""
+        return Client(api_key=self._outcome.api_key, endpoints=self._endpoints, options=_OPTIONS)
+
+    async def set_up(self, operator: Client) -> None:
+        """Create the tenant with its key, the catalog and the customers."""
+        self._outcome.api_key = await self._create_tenant(operator)
+        async with self.tenant() as client:
+            await self._create_catalog(client)
+
+    async def send_usage(self, client: Client, *, pause_s: float = 0.0) -> None:
+        """Send everything and wait until it is recorded; pauses after each thousand events."""
+        wave = self._workload.first_wave(self._seed)
+        for at in range(0, len(wave), _CHUNK):
+            for event in wave[at : at + _CHUNK]:
+                await client.record_event(event)
+            self._progress(len(wave[at : at + _CHUNK]))
+            if pause_s:
+                await asyncio.sleep(pause_s)
+        report = await client.flush()
+        if report.total != len(wave):
+            raise DemoError(f"{report.total} of {len(wave)} events were answered")
+        await self._until(self._recorded, client)
+        # Only now are the originals certain to have come first, so that these are the conflicts.
+        await client.send(self._workload.conflicts, ack=Ack.RECORDED)
+        self._progress(len(self._workload.conflicts))
+
+    async def close_month(self, operator: Client, client: Client) -> None:
+        """Move the clock past the period's end and grace, and wait for the invoices."""
+        await self._advance(operator, self._workload.end + timedelta(seconds=GRACE_S + 1))
+        await self._until(self._issued, client)
+
+    async def collect(self, operator: Client, client: Client) -> None:
+        """Wait for the first tries, move the clock by a day for the second ones, and wait until all is paid."""
+        await self._until(self._first_tries_made, client)
+        await self._advance(operator, self._workload.end + timedelta(days=1, seconds=2 * GRACE_S))
+        await self._until(self._paid, client)
+
+    async def look_at_results(self, client: Client) -> Outcome:
+        """Read what came out, and reconcile."""
+        outcome, workload = self._outcome, self._workload
+        outcome.counts = await client.services.usage.GetEventCounts(usage_service_pb2.GetEventCountsRequest())
+        outcome.invoices = sorted(await all_invoices(client), key=lambda invoice: invoice.customer_id)
+        outcome.payments = await all_payments(client)
+        outcome.ledger = await client.services.ledger.GetLedgerBalances(ledger_service_pb2.GetLedgerBalancesRequest())
+        period = period_pb2.Period(start=_stamp(workload.start), end=_stamp(workload.end))
+        outcome.checks = await all_checks(client, period)
         return outcome
 
     async def _create_tenant(self, operator: Client) -> str:
@@ -160,20 +208,6 @@ class Scenario:
             subscription_service_pb2.CreateSubscriptionRequest(request_id=_id(), subscription=subscription)
         )
 
-    async def _send_usage(self, client: Client) -> None:
-        wave = self._workload.first_wave(self._seed)
-        for at in range(0, len(wave), 1000):
-            for event in wave[at : at + 1000]:
-                await client.record_event(event)
-            self._progress(len(wave[at : at + 1000]))
-        report = await client.flush()
-        if report.total != len(wave):
-            raise DemoError(f"{report.total} of {len(wave)} events were answered")
-        await self._until(self._recorded, client)
-        # Only now are the originals certain to have come first, so that these are the conflicts.
-        await client.send(self._workload.conflicts, ack=Ack.RECORDED)
-        self._progress(len(self._workload.conflicts))
-
     async def _recorded(self, client: Client) -> str | None:
         counts = await client.services.usage.GetEventCounts(usage_service_pb2.GetEventCountsRequest())
         expected = len(self._workload.originals)
@@ -201,15 +235,6 @@ class Scenario:
         paid = await all_invoices(client, state=invoice_pb2.INVOICE_STATE_PAID)
         expected = len(self._workload.customers)
         return None if len(paid) == expected else f"{len(paid)} of {expected} invoices are paid"
-
-    async def _collect_results(self, client: Client) -> None:
-        outcome, workload = self._outcome, self._workload
-        outcome.counts = await client.services.usage.GetEventCounts(usage_service_pb2.GetEventCountsRequest())
-        outcome.invoices = sorted(await all_invoices(client), key=lambda invoice: invoice.customer_id)
-        outcome.payments = await all_payments(client)
-        outcome.ledger = await client.services.ledger.GetLedgerBalances(ledger_service_pb2.GetLedgerBalancesRequest())
-        period = period_pb2.Period(start=_stamp(workload.start), end=_stamp(workload.end))
-        outcome.checks = await all_checks(client, period)
 
     async def _advance(self, operator: Client, to: datetime) -> None:
         await operator.services.tenants.AdvanceClock(

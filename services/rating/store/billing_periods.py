@@ -1,5 +1,7 @@
 """Billing periods in PostgreSQL: billing's state, kept by version."""
 
+# ruff: noqa: S608 - statements are put together from constants, values are parameters.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -123,7 +125,7 @@ class PostgresBillingPeriodStore:
     async def starting_in(
         self, tenant_id: str, within: Period | None, after: PeriodKey | None, limit: int
     ) -> list[BillingPeriod]:
-        """Return the next periods behind the key `after` (None: from the first) that start within a time (None: any)."""
+        """Return the next periods behind `after` (None: from the first) that start within a time (None: any)."""
         last = ("", _BEFORE_ALL) if after is None else (after.subscription_id, after.period_start)
         start, end = (None, None) if within is None else (within.start, within.end)
         return [_period(row) for row in await self._connection.fetch(_STARTING_IN, tenant_id, *last, start, end, limit)]

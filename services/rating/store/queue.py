@@ -1,5 +1,7 @@
 """The queue of billing periods that have to be rated, in PostgreSQL."""
 
+# ruff: noqa: S608 - statements are put together from constants, values are parameters.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -30,12 +32,12 @@ ON CONFLICT (tenant_id, subscription_id, period_start) DO UPDATE
 # Who claims a period pushes its time back: if it dies, the period comes again. Periods that others claim are skipped.
 _CLAIM = """
 WITH claimed AS (
-    SELECT tenant_id, subscription_id, period_start FROM rating_due
+    SELECT tenant_id, subscription_id, period_start, due_at FROM rating_due
     WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
 )
 UPDATE rating_due q SET due_at = $2 FROM claimed c
 WHERE (q.tenant_id, q.subscription_id, q.period_start) = (c.tenant_id, c.subscription_id, c.period_start)
-RETURNING q.tenant_id, q.subscription_id, q.period_start, q.last_mark, q.attempts
+RETURNING q.tenant_id, q.subscription_id, q.period_start, q.last_mark, q.attempts, c.due_at
 """
 
 _LOCKED = """
@@ -71,7 +73,6 @@ FROM failed r WHERE {_SAME_ROW}
 """
 
 _OLDEST_MARK = "SELECT min(first_mark) FROM rating_due WHERE attempts = 0"
-_NEXT_DUE = "SELECT min(due_at) FROM rating_due"
 
 
 class PostgresRatingQueue:
@@ -88,7 +89,7 @@ class PostgresRatingQueue:
     async def claim(self, now: datetime, until: datetime, limit: int) -> list[DuePeriod]:
         """Take up to `limit` periods due at `now`, the longest due first; they are due again at `until`."""
         rows = await self._connection.fetch(_CLAIM, now, until, limit)
-        return [DuePeriod(PeriodKey(*row[:3]), row["last_mark"], row["attempts"]) for row in rows]
+        return [DuePeriod(PeriodKey(*row[:3]), row["last_mark"], row["attempts"], row["due_at"]) for row in rows]
 
     async def finish(self, rated: Sequence[DuePeriod], now: datetime) -> None:
         """Remove rated periods, except those that were marked again since they were claimed: those are due now."""
@@ -104,19 +105,10 @@ class PostgresRatingQueue:
             periods = [period for period, _ in failed]
             await self._connection.execute(_SET_ASIDE, *_columns(periods, [due_at for _, due_at in failed]))
 
-    async def next_mark(self) -> int:
-        """Return a number above that of every mark set in a transaction that has ended."""
-        return int(await self._connection.fetchval("SELECT nextval('rating_mark')"))
-
     async def oldest_mark(self) -> int | None:
         """Return the lowest number of a mark that is neither rated nor set aside."""
         number: int | None = await self._connection.fetchval(_OLDEST_MARK)
         return number
-
-    async def next_due_at(self) -> datetime | None:
-        """Return when the next period is due."""
-        due_at: datetime | None = await self._connection.fetchval(_NEXT_DUE)
-        return due_at
 
 
 def _columns(periods: Sequence[DuePeriod], values: Sequence[object]) -> tuple[list[object], ...]:

@@ -1,5 +1,7 @@
 """Compares rating's tables with each other, inside PostgreSQL."""
 
+# ruff: noqa: S608 - statements are put together from constants, values are parameters.
+
 from __future__ import annotations
 
 import asyncpg

@@ -3,6 +3,8 @@
 All row locks are taken in the order windows, days, period roll-ups, queue, and each ordered by key.
 """
 
+# ruff: noqa: S608 - statements are put together from constants, values are parameters.
+
 from __future__ import annotations
 
 # A window of a known or lower version changes nothing. What a changed one adds to its roll-ups is its new value minus

@@ -17,6 +17,10 @@ _FIRST_RETRY = timedelta(seconds=1)
 _LAST_RETRY = timedelta(minutes=5)
 
 
+OnRated = Callable[[RatedPeriods, timedelta], None]
+"""Told after each commit what was rated, and how long the longest waiting period was due."""
+
+
 class RateDuePeriods:
     """Takes due billing periods from the queue and rates them set-wise, one chunk in one transaction.
 
@@ -24,7 +28,7 @@ class RateDuePeriods:
     set while its period is being rated keeps the period in the queue.
     """
 
-    def __init__(self, open_work: OpenWork, clock: Clock, on_rated: Callable[[RatedPeriods], None]) -> None:
+    def __init__(self, open_work: OpenWork, clock: Clock, on_rated: OnRated) -> None:
         self._open_work = open_work
         self._clock = clock
         self._on_rated = on_rated
@@ -34,13 +38,9 @@ class RateDuePeriods:
         async with self._open_work() as work:
             due = await work.queue.claim(due_by, self._clock() + LEASE, CHUNK)
         if due:
-            self._on_rated(await retry_transient(lambda: self._rate(due)))
+            rated = await retry_transient(lambda: self._rate(due))
+            self._on_rated(rated, self._clock() - min(period.due_at for period in due))
         return len(due) == CHUNK
-
-    async def next_due_at(self) -> datetime | None:
-        """Return when the next period is due; None while the queue is empty."""
-        async with self._open_work() as work:
-            return await work.queue.next_due_at()
 
     async def _rate(self, due: Sequence[DuePeriod]) -> RatedPeriods:
         async with self._open_work(*{period.key.tenant_id for period in due}) as work:

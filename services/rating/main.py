@@ -1,0 +1,244 @@
+"""Puts the rating service together; the only module that knows all rooms."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from nats.aio.client import Client
+
+from libs.clock import Clock, system_clock
+from libs.database import Database, check_head, is_outage
+from libs.ids import uuid7
+from libs.messaging import (
+    BILLING,
+    DIRECTORY,
+    INGEST,
+    RATING,
+    DirectoryReader,
+    JetStreamPublisher,
+    ParkedMessages,
+    PullConsumer,
+    connect,
+    ensure_streams,
+)
+from libs.outbox import StateRelay, WatermarkFeed, WatermarkForwarder
+from libs.process import stop_on_signals, supervise
+from libs.rpc import Authenticator, GrpcServer, internal_channel
+from libs.telemetry import setup
+from services.rating.clients.ingest import GrpcIngestMeters, GrpcIngestWindows
+from services.rating.config import Config
+from services.rating.messaging import billing_period_consumer, charge_feed, keys, usage_consumer
+from services.rating.messaging.watermark_loop import WatermarkLoop
+from services.rating.metrics import RatingMetrics
+from services.rating.rpc.charge_service import ChargeServicer
+from services.rating.rpc.methods import METHODS
+from services.rating.rpc.rate_card_service import RateCardServicer
+from services.rating.rpc.reconciliation_service import ReconciliationServicer
+from services.rating.store import tables
+from services.rating.store.charges import item_key, read_charges
+from services.rating.store.unit_of_work import WATERMARK_NAME, PostgresUnitOfWork
+from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
+from services.rating.usecases.apply_usage import ApplyUsage
+from services.rating.usecases.confirm_charges import ConfirmCharges
+from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards
+from services.rating.usecases.fetch_usage import FetchUsage
+from services.rating.usecases.forward_watermark import ForwardWatermark
+from services.rating.usecases.get_charges import GetCharges, PreviewCharge
+from services.rating.usecases.ports import IngestMeters, IngestWindows
+from services.rating.usecases.rate_due_periods import RateDuePeriods
+from services.rating.usecases.rate_periods import RatedPeriods
+from services.rating.usecases.rater import Rater
+from services.rating.usecases.reconcile import Reconcile
+from services.rating.wire.usage import watermark_to_bytes
+from steelyard.rating.v1 import charge_service_pb2_grpc, rate_card_service_pb2_grpc, reconciliation_service_pb2_grpc
+
+SERVICE = "rating"
+_INGEST_TIMEOUT_S = 20.0
+_PUBLISH_AFTER_S = 0.105
+"""The outbox holds a change back for 100 ms; then the relay is woken instead of looking by itself."""
+
+
+class Wakes:
+    """What has to look at once after a commit in this process; empty where the worker runs elsewhere."""
+
+    def __init__(self, metrics: RatingMetrics) -> None:
+        self._metrics = metrics
+        self.rater: asyncio.Event | None = None
+        self.relay: asyncio.Event | None = None
+
+    def marked(self) -> None:
+        """Billing periods have to be rated."""
+        if self.rater is not None:
+            self.rater.set()
+
+    def rated(self, rated: RatedPeriods) -> None:
+        """Charges have to be published."""
+        self._metrics.rated(rated)
+        if self.relay is not None and rated.changed_count:
+            asyncio.get_running_loop().call_later(_PUBLISH_AFTER_S, self.relay.set)
+
+
+class Worker:
+    """Consumes windows and billing periods, rates, and publishes charges and watermarks."""
+
+    def __init__(
+        self, database: Database, messaging: Client, ingest: IngestWindows, wakes: Wakes, metrics: RatingMetrics
+    ) -> None:
+        self._database = database
+        self._js = messaging.jetstream()
+        self._wakes = wakes
+        self._metrics = metrics
+        open_work = PostgresUnitOfWork(database, watermark_to_bytes)
+        publisher = JetStreamPublisher(self._js)
+        charges = charge_feed.charge_feed(tables.charge_marks, read_charges, item_key)
+        self._relay = StateRelay(database, publisher, charges, system_clock)
+        watermarks = WatermarkFeed(
+            WATERMARK_NAME, tables.outbox_watermarks, tables.charge_marks, charge_feed.WATERMARK_SUBJECT
+        )
+        self._forwarder = WatermarkForwarder(database, publisher, watermarks, system_clock)
+        self._rater = Rater(RateDuePeriods(open_work, system_clock, self._rated), system_clock)
+        self._watermark_loop = WatermarkLoop(self._js, ForwardWatermark(open_work), metrics.forwarded)
+        wakes.rater, wakes.relay = self._rater.wake, self._relay.wake
+        self._apply_usage = ApplyUsage(open_work, system_clock, wakes.marked)
+        fetch_usage = FetchUsage(ingest, self._apply_usage)
+        self._accept_billing_periods = AcceptBillingPeriods(open_work, fetch_usage, system_clock, wakes.marked)
+
+    def parts(self, stopping: asyncio.Event) -> dict[str, Coroutine[object, object, None]]:
+        """The loops of the worker, by name."""
+        return {
+            "usage consumer": self._usage_consumer(system_clock).run(stopping),
+            "billing period consumer": self._billing_period_consumer(system_clock).run(stopping),
+            "rater": self._rater.run(stopping),
+            "charge relay": self._relay.run(stopping),
+            "watermark loop": self._watermark_loop.run(stopping),
+            "watermark forwarder": self._forwarder.run(stopping),
+        }
+
+    def _rated(self, rated: RatedPeriods, waited: timedelta) -> None:
+        self._metrics.waited(waited)
+        self._wakes.rated(rated)
+
+    def _usage_consumer(self, clock: Clock) -> PullConsumer:
+        durable = usage_consumer.DURABLE
+        parked = ParkedMessages(
+            self._database, tables.parked, consumer=durable, clock=clock, tenant_of=usage_consumer.tenant_of
+        )
+        return PullConsumer(
+            self._js,
+            stream=INGEST.name,
+            durable=durable,
+            subjects=(usage_consumer.WINDOW_SUBJECT, usage_consumer.WATERMARK_SUBJECT),
+            handler=usage_consumer.UsageConsumer(self._apply_usage),
+            park=parked.park,
+            batch=usage_consumer.BATCH,
+        )
+
+    def _billing_period_consumer(self, clock: Clock) -> PullConsumer:
+        durable = billing_period_consumer.DURABLE
+        parked = ParkedMessages(self._database, tables.parked, consumer=durable, clock=clock)
+        return PullConsumer(
+            self._js,
+            stream=BILLING.name,
+            durable=durable,
+            subjects=(billing_period_consumer.SUBJECT,),
+            handler=billing_period_consumer.BillingPeriodConsumer(self._accept_billing_periods),
+            park=parked.park,
+            batch=billing_period_consumer.BATCH,
+        )
+
+
+def add_services(
+    server: GrpcServer, database: Database, windows: IngestWindows, meters: IngestMeters, wakes: Wakes
+) -> None:
+    """Serve rating's RPCs."""
+    open_work = PostgresUnitOfWork(database, watermark_to_bytes)
+    fetch_usage = FetchUsage(windows, ApplyUsage(open_work, system_clock, wakes.marked))
+    get_rate_cards = GetRateCards(open_work)
+    rate_cards = RateCardServicer(
+        create_rate_card=CreateRateCard(open_work, meters, system_clock, wakes.marked), get_rate_cards=get_rate_cards
+    )
+    charges = ChargeServicer(
+        get_charges=GetCharges(open_work),
+        preview_charge=PreviewCharge(get_rate_cards),
+        confirm_charges=ConfirmCharges(open_work, windows, fetch_usage, system_clock, wakes.rated),
+    )
+    reconciliation = ReconciliationServicer(reconcile=Reconcile(open_work, windows))
+    server.add(rate_cards, rate_card_service_pb2_grpc.add_RateCardServiceServicer_to_server)
+    server.add(charges, charge_service_pb2_grpc.add_ChargeServiceServicer_to_server)
+    server.add(reconciliation, reconciliation_service_pb2_grpc.add_ReconciliationServiceServicer_to_server)
+
+
+async def serve(config: Config) -> None:
+    """Run one process of the service until SIGTERM or SIGINT."""
+    stopping = stop_on_signals()
+    instance = f"{socket.gethostname()}-{uuid7().hex[-8:]}"
+    telemetry = setup(SERVICE, instance)
+    async with AsyncExitStack() as resources:
+        resources.push_async_callback(asyncio.to_thread, telemetry.shutdown)
+        await run(config, instance, stopping, resources)
+
+
+async def run(config: Config, instance: str, stopping: asyncio.Event, resources: AsyncExitStack) -> None:
+    """Open what the role needs, serve until `stopping` is set, and leave the closing to `resources`."""
+    await check_head(config.database_url, tables.MIGRATIONS)
+    messaging = await connect(config.nats_url, name=f"{SERVICE}-{instance}")
+    resources.push_async_callback(messaging.close)
+    await ensure_streams(messaging.jetstream(), [RATING, DIRECTORY], replicas=config.nats_replicas)
+    channel = internal_channel(config.ingest_query_target, config.internal_key, timeout_s=_INGEST_TIMEOUT_S)
+    resources.push_async_callback(channel.close)
+    windows, meters = GrpcIngestWindows(channel), GrpcIngestMeters(channel)
+    metrics = RatingMetrics(system_clock)
+    wakes = Wakes(metrics)
+
+    directory_keys = keys.DirectoryKeys()
+    directory = DirectoryReader(
+        messaging.jetstream(), messaging, service=SERVICE, instance=instance, subjects=[keys.SUBJECT]
+    )
+    directory.on_entry(keys.KIND, directory_keys.apply)
+    server = GrpcServer(
+        config.grpc_listen,
+        service=SERVICE,
+        authenticator=Authenticator(
+            keys=directory_keys,
+            operator_key=config.operator_key,
+            internal_key=config.internal_key,
+            clock=system_clock,
+        ),
+        methods=METHODS if config.serves else {},
+        reflection=config.reflection,
+        is_unavailable=is_outage,
+    )
+    parts = {"directory": directory.run(stopping)}
+    if config.works:
+        database = _database(config.worker_database_url, "worker", config.worker_pool_size, resources)
+        parts |= Worker(database, messaging, windows, wakes, metrics).parts(stopping)
+    if config.serves:
+        database = _database(config.database_url, "api", config.api_pool_size, resources)
+        add_services(server, database, windows, meters, wakes)
+    parts["server"] = _serve(server, directory, stopping)
+    await supervise(parts, stopping)
+
+
+def _database(url: str, role: str, pool_size: int, resources: AsyncExitStack) -> Database:
+    database = Database(
+        url, "api" if role == "api" else "worker", application_name=f"{SERVICE}-{role}", pool_size=pool_size
+    )
+    resources.push_async_callback(database.dispose)
+    return database
+
+
+async def _serve(server: GrpcServer, directory: DirectoryReader, stopping: asyncio.Event) -> None:
+    await server.start()
+    try:
+        loaded = asyncio.ensure_future(directory.ready())
+        stopped = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait([loaded, stopped], return_when=asyncio.FIRST_COMPLETED)
+        loaded.cancel()
+        await server.set_ready(not stopping.is_set())
+        await stopped
+    finally:
+        await server.stop()
