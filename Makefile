@@ -14,7 +14,7 @@ setup: ## Create .venv with everything that is needed (fast when it is there)
 demo: setup ## Usage to paid invoice, in one go, on this machine
 	@.venv/bin/steelyard demo
 
-up: setup ## Start PostgreSQL, NATS and the four services until Ctrl-C
+up: setup ## Start PostgreSQL, NATS and the four services in the background, and print where they answer
 	@.venv/bin/steelyard up
 
 down: setup ## Stop what `make up` started
@@ -34,6 +34,8 @@ check: setup .venv-protos ## Format, lint, types, import contracts, protos, gene
 	.venv/bin/buf lint
 	scripts/check_breaking
 	.venv-protos/bin/python scripts/generate_protos.py --check
+	@if command -v kubectl >/dev/null 2>&1; then scripts/check_k8s; \
+	else echo "make check: kubectl is not on PATH, so the Kubernetes overlays were NOT rendered and checked"; fi
 
 check-k8s: setup ## Render and validate the Kubernetes overlays
 	scripts/check_k8s

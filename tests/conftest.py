@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from libs.embedded.machine import temporary_root
 from libs.embedded.nats_server import EmbeddedNats
 from libs.embedded.postgres import EmbeddedPostgres
 from tests.support.servers import DatabaseFactory
+
+# How long an example takes says nothing on a loaded machine.
+settings.register_profile("steelyard", deadline=None)
+settings.load_profile("steelyard")
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,10 @@ import asyncio
 import random
 from collections.abc import Callable
 
-import asyncpg
 import nats.errors
 import sqlalchemy.exc
 
-from libs.database import sqlstate
+from libs.database import is_outage, sqlstate
 from libs.errors import Aborted, DeadlineExceeded, ResourceExhausted, Unavailable
 
 Jitter = Callable[[], float]
@@ -19,35 +18,24 @@ Jitter = Callable[[], float]
 default_jitter: Jitter = random.random
 
 _TRANSIENT_TYPES = (
-    OSError,  # Includes TimeoutError and every refused or broken connection.
     Unavailable,
     DeadlineExceeded,
     ResourceExhausted,
     Aborted,
-    sqlalchemy.exc.TimeoutError,
     nats.errors.OutboundBufferLimitError,
     nats.errors.ConnectionClosedError,
     nats.errors.ConnectionDrainingError,
     nats.errors.StaleConnectionError,
     nats.errors.NoRespondersError,
 )
-# Connection lost, insufficient resources, operator intervention (shutdown, cancelled), system error, and then:
-# read-only after a failover, serialization failure, deadlock, lock not available.
-_TRANSIENT_CLASSES = ("08", "53", "57", "58")
-_TRANSIENT_STATES = ("25006", "40001", "40P01", "55P03")
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 def is_transient(error: Exception) -> bool:
     """Whether trying again later may help without anybody changing the message or the code."""
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.connection_invalidated:
         return True
-    state = sqlstate(error)
-    if state is not None:
-        return state.startswith(_TRANSIENT_CLASSES) or state in _TRANSIENT_STATES
-    original = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
-    if isinstance(original, asyncpg.InterfaceError):  # Otherwise a mistake in the use of the driver.
-        return "closed" in str(original)
-    return isinstance(original, _TRANSIENT_TYPES)
+    return is_outage(error) or sqlstate(error) == _LOCK_NOT_AVAILABLE or isinstance(error, _TRANSIENT_TYPES)
 
 
 def backoff_s(attempt: int, *, first_s: float, most_s: float, jitter: Jitter) -> float:

@@ -70,7 +70,10 @@ def _resource(service_name: str, instance_id: str) -> Resource:
 
 
 def _exports(signal: str, environment: Mapping[str, str]) -> bool:
-    if environment.get(f"OTEL_{signal}_EXPORTER") == "none" or environment.get("OTEL_SDK_DISABLED", "") == "true":
+    if (
+        environment.get(f"OTEL_{signal}_EXPORTER") == "none"
+        or environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    ):
         return False
     return any(environment.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT") for part in ("", f"{signal}_"))
 
@@ -116,7 +119,7 @@ def _start_prometheus(listen: str) -> tuple[int, Callable[[], None]]:
     if not separator or not port.isdecimal() or int(port) > 65_535:
         raise ValueError(f"METRICS_LISTEN must be host:port, is {listen!r}")
     registry = process_registry().prometheus
-    server, thread = start_http_server(int(port), host or "0.0.0.0", registry=registry)  # noqa: S104
+    server, thread = start_http_server(int(port), host.strip("[]") or "0.0.0.0", registry=registry)  # noqa: S104
     ProcessCollector(registry=registry)
     return server.server_port, lambda: _stop_prometheus(server, thread)
 

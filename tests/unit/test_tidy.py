@@ -22,7 +22,8 @@ ENTRANCES = re.compile(r"/(__init__|__main__|main)\.py$|/migrations/|^libs/sdk/"
 
 WALL_CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
 STOPWATCHES = {"time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.perf_counter_ns"}
-SELECT_STAR = re.compile(r"\bselect\s+(\w+\.)?\*", re.IGNORECASE)
+# Columns of unnest are named beside it, by its aliases or by the INSERT.
+SELECT_STAR = re.compile(r"\bselect\s+(\w+\.)?\*(?!\s+from\s+unnest\b)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,16 @@ _SERVICE_CONFIG = json.dumps(
     }
 )
 
+_OPTIONS = [
+    ("grpc.service_config", _SERVICE_CONFIG),
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.enable_http_proxy", 0),  # These are services of one installation, never something behind a web proxy.
+    # A service that restarts is back within seconds; grpc's own backoff grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 3_000),
+]
+
 
 class _Caller(grpc.aio.UnaryUnaryClientInterceptor):
     """Adds what every call needs, and turns its failure into a SteelyardError."""
@@ -74,6 +84,6 @@ def open_channel(target: str, *, secret: str, tenant_id: str, timeout_s: float) 
     """
     return grpc.aio.insecure_channel(
         target,
-        options=[("grpc.service_config", _SERVICE_CONFIG), ("grpc.max_receive_message_length", 16 * 1024 * 1024)],
+        options=_OPTIONS,
         interceptors=[_Caller(secret, tenant_id, timeout_s)],
     )

@@ -16,11 +16,8 @@ from nats.aio.client import Client
 from libs.clock import Clock
 from libs.database import is_outage
 from libs.errors import Unavailable
-from libs.messaging.confirmation import confirm_applied
-from libs.messaging.directory_publisher import DirectoryPublisher, directory_subject
-from libs.messaging.errors import DirectoryNotConfirmed
+from libs.messaging import DIRECTORY, DirectoryNotConfirmed, DirectoryPublisher, confirm_applied, directory_subject
 from libs.messaging.failures import pause
-from libs.messaging.streams import DIRECTORY
 from services.billing.usecases.ports import DirectoryEntries, DirectoryEntry, EntryKind
 from steelyard.billing.v1 import directory_pb2
 

@@ -8,17 +8,16 @@ from datetime import UTC
 from google.protobuf.message import DecodeError
 
 from libs.errors import NotFound
-from libs.messaging.delivery import Delivery
-from libs.messaging.errors import UnreadableMessage
+from libs.messaging import PAYMENTS, Delivery, UnreadableMessage
 from libs.money import Money
 from services.billing.domain.events import CapturedPayment
+from services.billing.messaging.consuming import Subscription
 from services.billing.usecases.ports import UnitOfWork
 from services.billing.usecases.record_payment import PaymentMismatch, record_payment
 from steelyard.payments.v1 import events_pb2
 
-STREAM = "PAYMENTS"
-DURABLE = "billing-payment-record"
 SUCCEEDED_SUBJECT = "payments.payment.succeeded.v1"
+SUBSCRIPTION = Subscription(PAYMENTS.name, "billing-payment-record", (SUCCEEDED_SUBJECT,))
 
 
 class PaymentStreamConsumer:
@@ -39,7 +38,7 @@ class PaymentStreamConsumer:
             for tenant_id in sorted(facts):
                 # By invoice, so that concurrent batches lock in one order.
                 for delivery, payment in sorted(facts[tenant_id], key=lambda fact: fact[1].invoice_id):
-                    if not await works[tenant_id].first_delivery(DURABLE, delivery.msg_id, delivery.data):
+                    if not await works[tenant_id].first_delivery(SUBSCRIPTION.durable, delivery.msg_id, delivery.data):
                         continue
                     try:
                         await record_payment(works[tenant_id], payment)

@@ -13,22 +13,20 @@ from nats.js import JetStreamContext
 
 from libs.database import is_outage
 from libs.errors import Unavailable
-from libs.messaging.delivery import Delivery
-from libs.messaging.errors import FloorBeyondStream, UnreadableMessage
+from libs.messaging import RATING, Delivery, FloorBeyondStream, UnreadableMessage, ack_floor
 from libs.messaging.failures import pause
-from libs.messaging.floor import ack_floor
 from services.billing.domain.charge import Charge
 from services.billing.domain.watermark import ReceivedWatermark
+from services.billing.messaging.consuming import Subscription
 from services.billing.usecases.apply_charges import ApplyCharges
 from services.billing.usecases.ports import Watermarks
 from services.billing.wire.charges import ChargeUnreadable, charge_from_pb
 from steelyard.common.v1 import watermark_pb2
 from steelyard.rating.v1 import charge_pb2
 
-STREAM = "RATING"
-DURABLE = "billing-charge-apply"
 CHARGES_SUBJECT = "rating.charge.changed.v1"
 WATERMARK_SUBJECT = "rating.watermark.advanced.v1"
+SUBSCRIPTION = Subscription(RATING.name, "billing-charge-apply", (CHARGES_SUBJECT, WATERMARK_SUBJECT))
 _FLOOR_EVERY_S = 0.2
 
 _logger = logging.getLogger(__name__)
@@ -76,7 +74,7 @@ class WatermarkCounter:
 
     async def count_once(self) -> None:
         """Count what the floor has passed."""
-        floor = await ack_floor(self._js, STREAM, DURABLE)
+        floor = await ack_floor(self._js, SUBSCRIPTION.stream, SUBSCRIPTION.durable)
         await self._watermarks.count_through(floor.stream_epoch, floor.consumer_stream_seq)
 
 

@@ -20,7 +20,7 @@ from services.billing.domain.invoice import Invoice, InvoiceKind
 from services.billing.domain.subscription import Subscription
 from services.billing.store.rows import LOCK_PERIODS, PERIOD_KEYS, Row, insert_rows, key_rows, recordset, to_json
 from services.billing.store.tables import billing_period_marks, billing_periods, due_periods
-from services.billing.usecases.ports import ClosingPeriod
+from services.billing.usecases.store_ports import ClosingPeriod
 
 _COLUMNS = [column.name for column in billing_periods.c if column.name != "version"]
 _ADD = f"""

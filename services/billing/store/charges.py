@@ -57,7 +57,7 @@ def parts_from_json(parts: Sequence[Mapping[str, str]]) -> tuple[ChargePart, ...
 
 
 def _row(tenant_id: str, charge: Charge) -> dict[str, object]:
-    row = {column.name: getattr(charge, column.name) for column in charges.c if hasattr(charge, column.name)}
+    row = {str(column.name): getattr(charge, column.name) for column in charges.c if hasattr(charge, column.name)}
     return {
         "tenant_id": tenant_id,
         "subscription_id": charge.key.subscription_id,

@@ -157,7 +157,7 @@ def _issued_row(value: int, invoice: Invoice) -> Row:
 
 
 def _line_row(tenant_id: str, invoice: Invoice, line: InvoiceLine) -> Row:
-    row = {column.name: getattr(line, column.name) for column in invoice_lines.c if hasattr(line, column.name)}
+    row = {str(column.name): getattr(line, column.name) for column in invoice_lines.c if hasattr(line, column.name)}
     return {
         **row,
         "tenant_id": tenant_id,

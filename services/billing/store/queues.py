@@ -15,7 +15,7 @@ from services.billing.store.tables import clocks
 _NEWLY_DUE = """
 SELECT d.tenant_id, d.subscription_id, d.period_start
 FROM clocks c CROSS JOIN LATERAL (
-    SELECT * FROM due_periods q
+    SELECT q.tenant_id, q.subscription_id, q.period_start FROM due_periods q
     WHERE q.tenant_id = c.tenant_id AND q.closing_at IS NULL AND q.due_at <= coalesce(c.test_time, $1)
     ORDER BY q.due_at LIMIT $2
 ) d
@@ -24,7 +24,7 @@ LIMIT $2
 _DUE_EXTENSIONS = """
 SELECT d.tenant_id, d.subscription_id
 FROM clocks c CROSS JOIN LATERAL (
-    SELECT * FROM due_extensions q
+    SELECT q.tenant_id, q.subscription_id FROM due_extensions q
     WHERE q.tenant_id = c.tenant_id AND q.due_at <= coalesce(c.test_time, $1)
     ORDER BY q.due_at LIMIT $2
 ) d

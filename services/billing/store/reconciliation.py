@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -10,7 +11,7 @@ from libs.database import raw
 from libs.periods import Period
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.store.charges import PostgresCharges
-from services.billing.usecases.ports import FrozenLine, InvoiceSum, Numbers
+from services.billing.usecases.reconciliation_ports import FrozenLine, InvoiceSum, Numbers
 
 _MISSING_SHOWN = 100
 _ALWAYS = Period(datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
@@ -20,8 +21,14 @@ WITH chosen AS (
     SELECT tenant_id, invoice_id, invoice_number, currency FROM invoices
     WHERE tenant_id = $1 AND state <> 'draft' AND period_start >= $2 AND period_start < $3
 ),
-line AS (SELECT l.* FROM invoice_lines l JOIN chosen USING (tenant_id, invoice_id)),
-frozen AS (SELECT f.* FROM frozen_charges f JOIN chosen USING (tenant_id, invoice_id))
+line AS (
+    SELECT tenant_id, invoice_id, price_id, quantity, exact_amount, amount_minor, charge_version
+    FROM invoice_lines JOIN chosen USING (tenant_id, invoice_id)
+),
+frozen AS (
+    SELECT tenant_id, invoice_id, price_id, quantity, amount, version, rounding_mode
+    FROM frozen_charges JOIN chosen USING (tenant_id, invoice_id)
+)
 SELECT 'invoice ' || c.invoice_number || ', price ' || price_id AS subject, c.currency,
     l.quantity, l.exact_amount, l.amount_minor, l.charge_version AS version,
     f.quantity AS frozen_quantity, f.amount AS frozen_amount, f.version AS frozen_version, f.rounding_mode
@@ -78,7 +85,7 @@ class PostgresReconciliation:
         found = await self._charges.of(keys)
         return {key: found.get(key, []) for key in keys}
 
-    async def _fetch(self, statement: str, within: Period | None) -> list[dict[str, object]]:
+    async def _fetch(self, statement: str, within: Period | None) -> list[dict[str, Any]]:
         chosen = within or _ALWAYS
         driver = await raw(self._connection)
         return [dict(row) for row in await driver.fetch(statement, self._tenant_id, chosen.start, chosen.end)]

@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.database import requests_table
-from libs.messaging.inbox import inbox_table
-from libs.messaging.parked import parked_tables
+from libs.messaging import inbox_table, parked_tables
 from libs.outbox import fact_tables, mark_table
+
+MIGRATIONS = "services.billing.store.migrations"
 
 metadata = sa.MetaData()
 

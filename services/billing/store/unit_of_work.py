@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.clock import Clock
 from libs.database import Database, RequestLog, raw, sqlstate
-from libs.messaging.inbox import Inbox, InboxItem
+from libs.messaging import Inbox, InboxItem
 from libs.outbox import StateOutbox
 from services.billing.domain.events import InvoiceFact
 from services.billing.domain.watermark import Watermark

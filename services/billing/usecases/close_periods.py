@@ -16,7 +16,9 @@ from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.events import InvoiceFact, InvoiceIssued, InvoicePaid
 from services.billing.domain.invoice import Invoice, InvoiceState, LineRefused, lines_from_charges
 from services.billing.domain.trace import trace_parents
-from services.billing.usecases.ports import ClosingPeriod, Confirmed, Queues, Rating, RowsRefused, UnitOfWork, Work
+from services.billing.usecases.metrics import INVOICES_ISSUED, PERIODS_SET_ASIDE
+from services.billing.usecases.ports import Confirmed, Queues, Rating, RowsRefused, UnitOfWork, Work
+from services.billing.usecases.store_ports import ClosingPeriod
 
 PERIODS_PER_CHUNK = 200
 CLAIM = timedelta(seconds=30)
@@ -86,7 +88,8 @@ class IssueChunk:
             return
         try:
             async with self._unit_of_work(self.tenant_id) as work:
-                refused = await self._issue(work, confirmed)
+                issued, refused = await self._issue(work, confirmed)
+            INVOICES_ISSUED.add(issued)
         except RowsRefused as error:
             if len(confirmed) > 1:
                 middle = len(confirmed) // 2
@@ -99,6 +102,7 @@ class IssueChunk:
 
     async def set_aside(self, reasons: dict[PeriodKey, str], retry_after: timedelta) -> None:
         """Keep the reasons with the periods, and leave them alone for a while."""
+        PERIODS_SET_ASIDE.add(len(reasons))
         for key, reason in reasons.items():
             _logger.warning(
                 "period not invoiced: %s %s %s: %s", self.tenant_id, key.subscription_id, key.period_start, reason
@@ -106,8 +110,8 @@ class IssueChunk:
         async with self._unit_of_work(self.tenant_id) as work:
             await work.periods.set_aside(reasons, self._clock() + retry_after)
 
-    async def _issue(self, work: Work, confirmed: Sequence[Confirmed]) -> dict[PeriodKey, str]:
-        """Issue what can be issued; returns the reasons of the rest."""
+    async def _issue(self, work: Work, confirmed: Sequence[Confirmed]) -> tuple[int, dict[PeriodKey, str]]:
+        """Issue what can be issued; returns how many that are, and the reasons of the rest."""
         closing = await work.periods.lock_closing([item.key for item in confirmed], self._claimed_until)
         drafts, refused = _drafts(closing, await _charges_to_freeze(work, confirmed))
         if drafts:
@@ -122,7 +126,7 @@ class IssueChunk:
             }
             await work.invoices.issue(issued)
             await work.announce([fact for invoice in issued.values() for fact in _facts(invoice)])
-        return refused
+        return len(drafts), refused
 
 
 async def _charges_to_freeze(work: Work, confirmed: Sequence[Confirmed]) -> dict[PeriodKey, list[Charge]]:

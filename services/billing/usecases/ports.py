@@ -1,28 +1,28 @@
-"""What the use cases need from the outside: one tenant's transaction, the queues across tenants, and the peers.
-
-Methods that a store refuses raise the domain's errors; a store never decides a rule.
-"""
+"""What the use cases need from the outside: one tenant's transaction, the queues across tenants, and the peers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from libs.clock import TenantClock
-from libs.periods import Period
-from services.billing.domain.billing_period import BillingPeriod
 from services.billing.domain.charge import Charge, PeriodKey
-from services.billing.domain.customer import Customer
 from services.billing.domain.events import InvoiceFact
-from services.billing.domain.invoice import Invoice, InvoiceState
-from services.billing.domain.subscription import Subscription
-from services.billing.domain.tenant import ApiKey, Tenant
 from services.billing.domain.watermark import ReceivedWatermark, Watermark
+from services.billing.usecases.reconciliation_ports import Reconciliation
+from services.billing.usecases.store_ports import (
+    ApiKeys,
+    BillingPeriods,
+    Charges,
+    Customers,
+    Invoices,
+    Requests,
+    Subscriptions,
+    Tenants,
+)
 
 
 class RowsRefused(Exception):
@@ -39,152 +39,12 @@ class EntryKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ClosingPeriod:
-    """A due billing period, locked by the transaction, with its draft."""
-
-    key: PeriodKey
-    draft: Invoice
-
-
-@dataclass(frozen=True, slots=True)
 class Progress:
     """What is left to be invoiced; `problems` are the reasons why single periods cannot be."""
 
     due_periods: int
     unpaid_invoices: int
     problems: tuple[str, ...]
-
-
-class Requests(Protocol):
-    async def claim(
-        self, method: str, request_id: str, fingerprint: bytes, result_id: str, now: datetime
-    ) -> str | None:
-        """See libs.database.RequestLog.claim."""
-
-
-class Tenants(Protocol):
-    async def add(self, tenant: Tenant, test_time: datetime | None) -> None:
-        """:raises TenantExists: if the id is taken"""
-
-    async def get(self) -> Tenant:
-        """:raises TenantNotFound: if there is none"""
-
-    async def clock(self) -> TenantClock:
-        """:raises TenantNotFound: if there is no tenant"""
-
-    async def lock_clock(self) -> TenantClock:
-        """The clock, locked until the transaction ends.
-
-        :raises TenantNotFound: if there is no tenant
-        """
-
-    async def set_clock(self, test_time: datetime) -> None:
-        """Move the test clock and give it a new version."""
-
-
-class ApiKeys(Protocol):
-    async def add(self, key: ApiKey) -> bool:
-        """Return False if the key's id is taken, by whichever tenant: then another key has to be made."""
-
-    async def get(self, key_id: str) -> ApiKey:
-        """:raises ApiKeyNotFound: if the tenant has no such key"""
-
-    async def list_newest_first(self) -> list[ApiKey]: ...
-
-    async def revoke(self, key_id: str, revoked_at: datetime) -> None:
-        """Revoke a key once; a key that is revoked keeps its time.
-
-        :raises ApiKeyNotFound: if the tenant has no such key
-        """
-
-
-class Customers(Protocol):
-    async def add(self, customer: Customer) -> None:
-        """:raises CustomerExists: if the id is taken"""
-
-    async def get(self, customer_id: str) -> Customer:
-        """:raises CustomerNotFound: if there is none"""
-
-    async def page(self, after: str, limit: int) -> list[Customer]: ...
-
-
-class Subscriptions(Protocol):
-    async def add(self, subscription: Subscription) -> None:
-        """:raises SubscriptionExists: if the id is taken"""
-
-    async def get(self, subscription_id: str) -> Subscription:
-        """:raises SubscriptionNotFound: if there is none"""
-
-    async def lock(self, subscription_ids: Sequence[str]) -> dict[Subscription, int]:
-        """The subscriptions that exist, locked, with the index of the next period to be made."""
-
-    async def page(self, customer_id: str, after: str, limit: int) -> list[Subscription]: ...
-
-    async def extended(self, next_indices: Mapping[str, int], due_at: Mapping[str, datetime]) -> None:
-        """Store the next index per subscription, and when (tenant's clock) it is needed; without a time: never."""
-
-    async def end(self, subscription_id: str, ended_at: datetime) -> None:
-        """Store the end; periods that start at or after it are never due, and no further ones are made."""
-
-
-class BillingPeriods(Protocol):
-    async def add(self, subscription: Subscription, periods: Sequence[tuple[int, Period]], grace: timedelta) -> None:
-        """Store periods of a subscription with their index, due `grace` after their end, and publish their state."""
-
-    async def start_closing(self, keys: Sequence[PeriodKey], closing_at: datetime) -> int:
-        """Put drafts on the periods that are seen due for the first time; returns how many there were."""
-
-    async def lock_closing(self, keys: Sequence[PeriodKey], claimed_until: datetime) -> list[ClosingPeriod]:
-        """Those of the periods that are still to be invoiced under this claim, locked, by start and subscription."""
-
-    async def invoiced(self, keys: Sequence[PeriodKey]) -> None:
-        """The periods have their invoice and are not due any more."""
-
-    async def lock(self, key: PeriodKey) -> None:
-        """Take the lock under which invoices of the period change."""
-
-    async def reopen(self, key: PeriodKey, try_at: datetime) -> None:
-        """The period is due again, for an invoice with the next ordinal."""
-
-    async def set_aside(self, reasons: Mapping[PeriodKey, str], try_at: datetime) -> None:
-        """Keep why periods cannot be invoiced, and try them again at a (real) time."""
-
-    async def ordinal(self, key: PeriodKey) -> int:
-        """The ordinal of the period's next or last invoice; 1 if the period is not stored."""
-
-    async def page(
-        self, subscription_id: str, ending_after: datetime | None, after: PeriodKey | None, limit: int
-    ) -> list[BillingPeriod]: ...
-
-
-class Charges(Protocol):
-    async def apply(self, charges: Sequence[Charge]) -> int:
-        """Keep the highest version of each under the locks of their periods; returns how many were news."""
-
-    async def of(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, list[Charge]]:
-        """The current charges of each period, in the order of the card."""
-
-
-class Invoices(Protocol):
-    async def get(self, invoice: str) -> Invoice:
-        """By id or number. :raises InvoiceNotFound: if there is none"""
-
-    async def lock(self, invoice_id: str) -> Invoice:
-        """:raises InvoiceNotFound: if there is none"""
-
-    async def page(self, customer_id: str, state: InvoiceState | None, before: str, limit: int) -> list[Invoice]: ...
-
-    async def freeze(self, invoices: Sequence[Invoice]) -> None:
-        """Store the lines of drafts and the charges behind them, for good."""
-
-    async def take_numbers(self, count: int) -> int:
-        """Take a block of numbers and return its first; holds the counter's lock, so it comes last."""
-
-    async def issue(self, invoices: Mapping[int, Invoice]) -> None:
-        """Store issued invoices by the value of their number."""
-
-    async def save_state(self, invoice: Invoice) -> None:
-        """Store state, instants and reason of an invoice that is locked."""
 
 
 class Work(Protocol):
@@ -299,53 +159,6 @@ class Directory(Protocol):
 
     async def unconfirmed(self) -> list[str]:
         """Wait a while until every service has applied what was published; return those that have not said so."""
-
-
-@dataclass(frozen=True, slots=True)
-class FrozenLine:
-    """A line of an issued invoice beside the charge that the database froze for it; a side that is missing is None."""
-
-    subject: str
-    currency: str
-    quantity: Decimal | None
-    exact_amount: Decimal | None
-    amount_minor: int | None
-    version: int | None
-    frozen_quantity: Decimal | None
-    frozen_amount: Decimal | None
-    frozen_version: int | None
-    rounding_mode: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class InvoiceSum:
-    """The stored total of an issued invoice, and the sum of its lines."""
-
-    invoice_number: str
-    total_minor: int
-    lines_minor: int
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """The counter of a tenant's invoice numbers, how many invoices carry one, and those that none carries."""
-
-    last_value: int
-    count: int
-    missing: tuple[int, ...]
-
-
-class Reconciliation(Protocol):
-    """What one tenant's rows say; `within` selects billing periods that start in it, None all."""
-
-    async def frozen_lines(self, within: Period | None) -> list[FrozenLine]: ...
-
-    async def invoice_sums(self, within: Period | None) -> list[InvoiceSum]: ...
-
-    async def numbers(self) -> Numbers: ...
-
-    async def charges(self, within: Period | None) -> dict[PeriodKey, list[Charge]]:
-        """The charges of every billing period, also of those that have none."""
 
 
 @dataclass(frozen=True, slots=True)

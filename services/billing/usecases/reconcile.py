@@ -10,7 +10,8 @@ from libs.money import RoundingMode, exact, plain, round_to_minor
 from libs.periods import Period
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.reconciliation import Check, Difference
-from services.billing.usecases.ports import FrozenLine, InvoiceSum, Numbers, Rating, UnitOfWork
+from services.billing.usecases.ports import Rating, UnitOfWork
+from services.billing.usecases.reconciliation_ports import FrozenLine, InvoiceSum, Numbers
 
 _ASKED_AT_ONCE = 16
 
@@ -79,11 +80,13 @@ def _charge_check(ours: Mapping[PeriodKey, list[Charge]], theirs: Mapping[Period
     differences = [
         Difference(f"subscription {key.subscription_id}, period {key.period_start.isoformat()}, price {price}", *sides)
         for key, price in sorted(left.keys() | right.keys())
-        if (sides := (_described(left.get((key, price))), _described(right.get((key, price)))))
-        and sides[0] != sides[1]
+        if (sides := (_described(left.get((key, price))), _described(right.get((key, price))))) and sides[0] != sides[1]
     ]
-    quantities = [sum((charge.quantity for charge in side.values()), Decimal(0)) for side in (left, right)]
-    return Check.of("charges = rating's charges", *quantities, differences)
+    return Check.of("charges = rating's charges", _quantity(left), _quantity(right), differences)
+
+
+def _quantity(charges: Mapping[tuple[PeriodKey, str], Charge]) -> Decimal:
+    return sum((charge.quantity for charge in charges.values()), Decimal(0))
 
 
 def _by_price(charges: Mapping[PeriodKey, list[Charge]]) -> dict[tuple[PeriodKey, str], Charge]:

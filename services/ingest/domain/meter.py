@@ -109,9 +109,9 @@ def _filter_violations(filters: tuple[PropertyFilter, ...], name: str) -> Iterat
         if len(item.value) > _MAX_PROPERTY_VALUE:
             description = f"must be at most {_MAX_PROPERTY_VALUE} characters, has {len(item.value)}"
             yield Violation(f"{name}[{index}].value", "TOO_LONG", description)
-    for item, count in Counter(item.property for item in filters).items():
+    for key, count in Counter(item.property for item in filters).items():
         if count > 1:
-            yield Violation(name, "DUPLICATE", f"property {item!r} is named {count} times; filters all have to hold")
+            yield Violation(name, "DUPLICATE", f"property {key!r} is named {count} times; filters all have to hold")
 
 
 def _group_by_violations(group_by: tuple[str, ...], name: str) -> Iterator[Violation]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from libs.errors import Violation
+from services.ingest.domain.door import DoorPolicy
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.recording import BatchOutcome, KeyColumns, RecordingBatch
-from services.ingest.domain.usage_batch import UsageBatch
+from services.ingest.domain.usage_batch import EventMessage, UsageBatch
 from services.ingest.domain.usage_windows import WindowChange
 
 
@@ -79,3 +82,54 @@ class RecordingTransactions(Protocol):
 
     async def ensure_partitions(self, received_at: Sequence[datetime]) -> None:
         """Make sure that the log has room for events received at these instants; commits by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptanceRules:
+    """What the door goes by for one tenant; `tenant_now` is the instant on the tenant's clock."""
+
+    policy: DoorPolicy
+    meters: Sequence[Meter]
+    tenant_now: datetime
+
+
+class TenantRules(Protocol):
+    """Knows the tenants from the directory; answers from memory."""
+
+    def rules(self, tenant_id: str) -> AcceptanceRules: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingBatch:
+    """A batch on its way into the queue. `events` and `rejected_events` are the producer's messages, passed on as they
+    are; `contexts` are the trace contexts of the calls that brought them."""
+
+    tenant_id: str
+    number: int
+    received_at: datetime
+    accepted_at: datetime
+    events: Sequence[EventMessage]
+    rejected_events: Sequence[tuple[EventMessage, Violation]]
+    wants_reply: bool
+    accepted_total: int
+    rejected_total: int
+    abandoned_numbers: Sequence[int]
+    contexts: Sequence[object]
+
+
+class BatchQueue(Protocol):
+    """The durable queue before the recorder."""
+
+    async def publish(self, batch: OutgoingBatch) -> None:
+        """Return when the batch is on disk; the same batch may be published again and is stored once.
+
+        :raises OutcomeUnknown: if it may be stored or not
+        :raises Overloaded: if the queue is full; it is not stored
+        """
+
+
+class RecordedReplies(Protocol):
+    """Hears from recorders what became of batches."""
+
+    def expect(self, tenant_id: str, number: int) -> asyncio.Future[BatchOutcome]:
+        """Return a future of the outcome, which may never come; to be called before the batch is published."""

@@ -143,7 +143,7 @@ class TestReading:
 
 class TestLosses:
     async def test_a_killed_server_costs_no_entry_and_no_step_back(self, own_nats: EmbeddedNats, owner: Owner) -> None:
-        await owner.put("a", b"0")
+        await owner.put("kept", b"0")
         async with reading(own_nats.url) as reader:
             await _ready(reader)
             for version in range(1, 4):
@@ -152,9 +152,26 @@ class TestLosses:
                 await asyncio.to_thread(own_nats.start)
                 sequences = await putting
                 await until(lambda sequences=sequences: reader.directory.applied_sequence >= max(sequences))  # type: ignore[misc]
-                assert reader.entries == {("acme", name): str(version).encode() for name in "abc"}
+                assert [reader.entries["acme", name] for name in "abc"] == [str(version).encode()] * 3
 
-            assert reader.sequences == sorted(set(reader.sequences))
+            assert reader.sequences == sorted(set(reader.sequences))  # Loading again has not applied `kept` again.
+
+    @pytest.mark.parametrize("entries", [1, 10])
+    async def test_entries_that_do_not_arrive_are_noticed(
+        self, own_nats: EmbeddedNats, owner: Owner, entries: int
+    ) -> None:
+        async with reading(own_nats.url) as reader:
+            await _ready(reader)
+            js = owner.client.jetstream()
+            [consumer] = await js.consumers_info(DIRECTORY.name)
+            thief = await js.pull_subscribe_bind(consumer=consumer.name, stream=DIRECTORY.name)
+            stealing = asyncio.create_task(thief.fetch(1, timeout=5))
+            await asyncio.sleep(1.2)  # By now the thief's request is older than the reader's, and is served first.
+            for number in range(entries):
+                await owner.put(f"{number}", b"1")
+            assert len(await stealing) == 1
+
+            await until(lambda: len(reader.entries) == entries)
 
     async def test_a_lost_consumer_is_replaced(self, own_nats: EmbeddedNats, owner: Owner) -> None:
         async with reading(own_nats.url) as reader:

@@ -10,8 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from libs.database import append_only, queue_access, requests_table, row_security
-from libs.messaging.inbox import inbox_table
-from libs.messaging.parked import parked_tables
+from libs.messaging import inbox_table, parked_tables
 from libs.outbox import fact_tables, mark_table
 
 revision = "0001"
@@ -259,9 +258,8 @@ _QUEUES = ("clocks", "due_periods", "due_extensions", "rating_watermark", "recei
 
 
 def upgrade() -> None:
-    op.execute(_TENANTS)
-    op.execute(_PERIODS)
-    op.execute(_INVOICES)
+    for section in (_TENANTS, _PERIODS, _INVOICES):
+        _execute_all(section.strip().removesuffix(";").split(";\n"))  # The driver takes one statement at a time.
     for table in _TENANT_TABLES:
         _execute_all(row_security("billing", table))
     for table in ("invoice_lines", "frozen_charges"):

@@ -176,6 +176,13 @@ CREATE TABLE outbox_watermarks (
     forwarded_at timestamptz
 );
 
+COMMENT ON COLUMN requests.fingerprint IS 'Digest of the request without its id.';
+COMMENT ON COLUMN requests.result_id IS 'What the first call made, to be read again.';
+COMMENT ON COLUMN outbox_watermarks.awaited_at IS 'The watermark to be published next.';
+COMMENT ON COLUMN outbox_watermarks.latest_at IS 'The newest one offered behind it.';
+COMMENT ON COLUMN outbox_watermarks.forwarded_through IS 'The watermark published last.';
+COMMENT ON COLUMN outbox_watermarks.forwarded_at IS 'When that was.';
+
 CREATE TABLE parked_messages (
     tenant_id text NOT NULL,
     id text NOT NULL,

@@ -1,0 +1,14 @@
+"""What a consumer of billing subscribes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A durable consumer of some subjects of another service's stream."""
+
+    stream: str
+    durable: str
+    subjects: tuple[str, ...]

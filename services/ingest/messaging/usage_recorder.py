@@ -1,0 +1,105 @@
+"""The consumer of USAGE_RAW."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import nats.errors
+from google.protobuf.message import DecodeError
+from nats.aio.client import Client
+
+from libs.clock import Clock, monotonic_s
+from libs.messaging import Delivery, UnreadableMessage
+from services.ingest import metrics
+from services.ingest.domain.recording import BatchOutcome, Fate
+from services.ingest.usecases.ports import QueuedBatch, QueuedMarker, StreamPosition
+from services.ingest.usecases.record_usage import ChunkReport, RecordUsage
+from services.ingest.wire.batches import batch_from_pb, outcome_to_pb
+from services.ingest.wire.times import time_from_pb
+from steelyard.ingest.v1 import usage_raw_pb2
+
+DURABLE = "ingest-usage-record"
+RAW_SUBJECTS = "usage.raw.*"
+MARKER_SUBJECT = "usage.marker"
+SUBJECTS = (RAW_SUBJECTS, MARKER_SUBJECT)
+_SAMPLED = "-01"
+
+_logger = logging.getLogger(__name__)
+
+
+class UsageRecorder:
+    """Handler of a chunk of deliveries: one transaction, then the replies to acceptors that wait."""
+
+    def __init__(self, record: RecordUsage, connection: Client, clock: Clock) -> None:
+        self._record = record
+        self._connection = connection
+        self._clock = clock
+
+    async def __call__(self, deliveries: Sequence[Delivery]) -> None:
+        """
+        :raises UnreadableMessage: if one of them is no batch or marker; none is recorded then
+        """
+        started_s = monotonic_s()
+        batches: list[QueuedBatch] = []
+        markers: list[QueuedMarker] = []
+        replies: list[str] = []
+        for delivery in deliveries:
+            if delivery.subject == MARKER_SUBJECT:
+                markers.append(_marker(delivery))
+            else:
+                batch, reply_subject = _batch(delivery)
+                batches.append(batch)
+                replies.append(reply_subject)
+        report = await self._record(batches, markers)
+        for subject, outcome in zip(replies, report.outcomes, strict=True):
+            await self._reply(subject, outcome)
+        self._count(report, batches, monotonic_s() - started_s)
+
+    async def _reply(self, subject: str, outcome: BatchOutcome) -> None:
+        if not subject:
+            return
+        try:
+            await self._connection.publish(subject, outcome_to_pb(outcome).SerializeToString())
+        except nats.errors.Error as error:  # The caller then hears "queued", which is true.
+            _logger.info("a reply is lost: %s", error)
+
+    def _count(self, report: ChunkReport, batches: Sequence[QueuedBatch], duration_s: float) -> None:
+        metrics.EVENTS_RECORDED.add(report.fates[Fate.RECORDED])
+        metrics.EVENTS_DUPLICATE.add(report.fates[Fate.DUPLICATE])
+        metrics.EVENTS_CONFLICT.add(report.fates[Fate.CONFLICT])
+        metrics.EVENTS_REJECTED.add(report.fates[Fate.REJECTED], "recorder")
+        metrics.RECORDER_CHUNK_DURATION.record(duration_s)
+        if batches:
+            newest = max(item.batch.received_at for item in batches)
+            metrics.RECORDER_LAG.set(max(0.0, (self._clock() - newest).total_seconds()))
+
+
+def tenant_of(delivery: Delivery) -> str:
+    """The tenant of a message of USAGE_RAW by its subject; a marker has none and gives an impossible one."""
+    return delivery.subject.rpartition(".")[2] if delivery.subject != MARKER_SUBJECT else "-"
+
+
+def _position(delivery: Delivery) -> StreamPosition:
+    return StreamPosition(delivery.stream_epoch, delivery.stream_seq)
+
+
+def _batch(delivery: Delivery) -> tuple[QueuedBatch, str]:
+    trace_parent = delivery.headers.get("traceparent", "")
+    try:
+        message = usage_raw_pb2.AcceptedBatch.FromString(delivery.data)
+        batch = batch_from_pb(message, trace_parent if trace_parent.endswith(_SAMPLED) else "")
+    except (DecodeError, ValueError, OverflowError) as error:
+        raise UnreadableMessage(f"no AcceptedBatch: {error}") from error
+    if batch.tenant_id != tenant_of(delivery):
+        raise UnreadableMessage(f"a batch of {batch.tenant_id} on {delivery.subject}")
+    return QueuedBatch(batch, _position(delivery)), message.reply_subject
+
+
+def _marker(delivery: Delivery) -> QueuedMarker:
+    try:
+        message = usage_raw_pb2.WatermarkMarker.FromString(delivery.data)
+        marked_at = time_from_pb(message.marker_time)
+    except (DecodeError, ValueError, OverflowError) as error:
+        raise UnreadableMessage(f"no WatermarkMarker: {error}") from error
+    return QueuedMarker(message.marker_id, marked_at, _position(delivery))

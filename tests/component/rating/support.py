@@ -1,0 +1,216 @@
+"""Rating over a real database, with ingest played by plain Python."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from libs.database import Database
+from libs.errors import Unavailable
+from libs.periods import Period
+from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.period_charge import PeriodCharge
+from services.rating.domain.prices import Flat, Graduated, PerUnit, Tier
+from services.rating.domain.rate_card import Price, RateCard
+from services.rating.domain.usage import UsageDigest, UsageScope, WindowBatch, WindowRow
+from services.rating.store.unit_of_work import PostgresUnitOfWork
+from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
+from services.rating.usecases.apply_usage import ApplyUsage
+from services.rating.usecases.confirm_charges import ConfirmCharges
+from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards, Request
+from services.rating.usecases.fetch_usage import FetchUsage
+from services.rating.usecases.forward_watermark import ForwardWatermark
+from services.rating.usecases.get_charges import GetCharges
+from services.rating.usecases.rate_due_periods import RateDuePeriods
+from services.rating.usecases.rate_periods import RatedPeriods
+from services.rating.usecases.reconcile import Reconcile
+from services.rating.wire.usage import watermark_to_bytes
+
+TENANT = "acme"
+MARCH = Period(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC))
+APRIL = Period(MARCH.end, datetime(2026, 5, 1, tzinfo=UTC))
+NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
+TOKENS, REQUESTS = "tokens", "requests"
+
+_versions = itertools.count(1 << 40)
+
+
+def window(
+    value: str | int = 1,
+    *,
+    at: datetime = MARCH.start,
+    version: int | None = None,
+    customer: str = "cust-1",
+    meter: str = TOKENS,
+    tenant: str = TENANT,
+    dimensions: str = "{}",
+    events: int = 1,
+    trace_parent: str = "",
+) -> WindowRow:
+    """A window, with a version above all made before unless told otherwise."""
+    start_s = int(at.timestamp())
+    chosen = next(_versions) if version is None else version
+    return WindowRow(tenant, customer, start_s, meter, dimensions, str(value), events, chosen, trace_parent)
+
+
+def billing_period(
+    subscription: str = "sub-1",
+    *,
+    period: Period = MARCH,
+    customer: str = "cust-1",
+    card: str = "standard",
+    tenant: str = TENANT,
+    version: int = 1,
+) -> BillingPeriod:
+    return BillingPeriod(PeriodKey(tenant, subscription, period.start), period.end, customer, card, version)
+
+
+def rate_card(
+    *prices: Price, card_id: str = "standard", currency: str = "USD", effective_at: datetime | None = None
+) -> RateCard:
+    """A card; by default a flat fee, tiers on tokens and a price per request."""
+    return RateCard(card_id, 0, currency, effective_at, prices or STANDARD)
+
+
+STANDARD = (
+    Price("fee", Flat(Decimal("20.00"))),
+    Price(
+        "tokens",
+        Graduated((Tier(Decimal(1000), Decimal("0.01")), Tier(None, Decimal("0.0025"), Decimal(1)))),
+        meter_id=TOKENS,
+        included_quantity=Decimal(100),
+    ),
+    Price("requests", PerUnit(Decimal("0.000125")), meter_id=REQUESTS),
+)
+
+
+@dataclass
+class FakeIngest:
+    """What ingest would answer: windows by key, and meters. `down` makes every call fail."""
+
+    known: dict[tuple[str, str, int, str, str], WindowRow] = field(default_factory=dict)
+    meters: set[str] = field(default_factory=lambda: {TOKENS, REQUESTS})
+    down: bool = False
+    calls: list[str] = field(default_factory=list)
+    before_windows: Callable[[], None] = lambda: None
+
+    def put(self, *rows: WindowRow) -> None:
+        for row in rows:
+            known = self.known.get(row[:5])
+            if known is None or known.version < row.version:
+                self.known[row[:5]] = row
+
+    async def windows(self, tenant_id: str, scopes: Sequence[UsageScope]) -> AsyncIterator[WindowBatch]:
+        self._call("windows")
+        self.before_windows()
+        for scope in scopes:
+            yield WindowBatch(self.rows_in(tenant_id, scope))
+
+    async def digests(self, tenant_id: str, scopes: Sequence[UsageScope]) -> list[dict[str, UsageDigest]]:
+        self._call("digests")
+        return [digests_of(self.rows_in(tenant_id, scope)) for scope in scopes]
+
+    async def unknown(self, tenant_id: str, meter_ids: Collection[str]) -> set[str]:
+        self._call("meters")
+        return set(meter_ids) - self.meters
+
+    def rows_in(self, tenant_id: str, scope: UsageScope) -> list[WindowRow]:
+        first_s, end_s = int(scope.period.start.timestamp()), int(scope.period.end.timestamp())
+        return [
+            row
+            for row in self.known.values()
+            if row.tenant_id == tenant_id and row.customer_id == scope.customer_id and first_s <= row.start_s < end_s
+        ]
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if self.down:
+            raise Unavailable("ingest is down")
+
+
+def digests_of(rows: Sequence[WindowRow]) -> dict[str, UsageDigest]:
+    """Digests by meter, added up in plain Python."""
+    return {
+        meter_id: UsageDigest(
+            len(own := [row for row in rows if row.meter_id == meter_id]),
+            sum((Decimal(row.value) for row in own), Decimal(0)),
+            sum(row.event_count for row in own),
+            max(row.version for row in own),
+        )
+        for meter_id in {row.meter_id for row in rows}
+    }
+
+
+class Rating:
+    """The use cases over one database; the api role where RPCs call them, the worker role elsewhere."""
+
+    def __init__(self, api: Database, worker: Database) -> None:
+        self.now = NOW
+        self.ingest = FakeIngest()
+        self.rated: list[RatedPeriods] = []
+        self.api, self.worker = api, worker
+        self.open_api = PostgresUnitOfWork(api, watermark_to_bytes)
+        self.open_work = PostgresUnitOfWork(worker, watermark_to_bytes)
+        self.marked = 0
+        self.apply_usage = ApplyUsage(self.open_work, self.clock, self._on_marked)
+        self.accept = AcceptBillingPeriods(
+            self.open_work, FetchUsage(self.ingest, self.apply_usage), self.clock, self._on_marked
+        )
+        self.rate_due = RateDuePeriods(self.open_work, self.clock, lambda rated, _waited: self.rated.append(rated))
+        self.forward_watermark = ForwardWatermark(self.open_work)
+        self.create_rate_card = CreateRateCard(self.open_api, self.ingest, self.clock, self._on_marked)
+        self.get_rate_cards = GetRateCards(self.open_api)
+        self.get_charges = GetCharges(self.open_api)
+        apply_as_api = ApplyUsage(self.open_api, self.clock, self._on_marked)
+        self.confirm_charges = ConfirmCharges(
+            self.open_api, self.ingest, FetchUsage(self.ingest, apply_as_api), self.clock, self.rated.append
+        )
+        self.reconcile = Reconcile(self.open_api, self.ingest)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    async def receive(self, *rows: WindowRow) -> int:
+        """Windows that ingest has and that arrive here by its stream."""
+        self.ingest.put(*rows)
+        return await self.apply_usage(WindowBatch(rows))
+
+    async def add_card(self, card: RateCard, *, tenant: str = TENANT) -> None:
+        request_id = f"00000000-0000-0000-0000-{next(_versions):012d}"
+        await self.create_rate_card(Request(tenant, request_id, repr(card).encode()), card, [])
+
+    async def rate_all(self) -> None:
+        """Rate until nothing is due."""
+        while await self.rate_due(self.now):
+            pass
+
+    async def charges(
+        self, subscription: str = "sub-1", *, at: datetime = MARCH.start, tenant: str = TENANT
+    ) -> dict[str, PeriodCharge]:
+        found = await self.get_charges.of_period(tenant, subscription, at)
+        return {charge.price_id: charge for charge in found}
+
+    async def differences(self, *, tenant: str = TENANT) -> list[str]:
+        """Names of the equations that do not hold."""
+        return [comparison.name for comparison in await self.reconcile(tenant, None) if not comparison.ok]
+
+    async def usage(self, *keys: PeriodKey) -> dict[PeriodKey, dict[str, UsageDigest]]:
+        tenants = {key.tenant_id for key in keys}
+        async with self.open_work(*tenants) as work:
+            found = await work.usage.of_periods(keys)
+        return {key: {meter: usage.digest for meter, usage in meters.items()} for key, meters in found.items()}
+
+    async def sql(self, statement: str, *, tenant: str = TENANT) -> list[tuple[object, ...]]:
+        """Run a statement as the worker of one tenant."""
+        async with self.worker.transaction(tenant) as connection:
+            result = await connection.exec_driver_sql(statement)
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    def _on_marked(self) -> None:
+        self.marked += 1
+
+
+HOUR = timedelta(hours=1)
