@@ -31,7 +31,6 @@ from libs.outbox import FactRelay, StateFeed, StateRelay, StateValue
 from libs.process import stop_on_signals, supervise
 from libs.rpc import Authenticator, GrpcServer, internal_channel, new_api_key
 from libs.telemetry import setup
-from services.billing import worker
 from services.billing.clients.payments import GrpcPayments
 from services.billing.clients.rating import GrpcRating
 from services.billing.config import Config
@@ -56,6 +55,7 @@ from services.billing.usecases.apply_charges import ApplyCharges
 from services.billing.usecases.close_periods import ClosePeriods
 from services.billing.usecases.create_api_key import NewSecret
 from services.billing.usecases.extend_periods import ExtendPeriods
+from services.billing.usecases.standing_work import close_periods_until, measure_until
 
 Parts = dict[str, Coroutine[object, object, None]]
 
@@ -117,8 +117,11 @@ async def _open(config: Config, instance: str, stack: AsyncExitStack) -> Resourc
     stack.push_async_callback(rating.close)
     payments = internal_channel(config.payments_target, config.internal_key)
     stack.push_async_callback(payments.close)
+    # Of its own, so that a burst of new customers, each publishing its entry, never keeps the standing work waiting.
+    entries = Database(config.worker_database_url, "worker", application_name=instance, pool_size=4)
+    stack.push_async_callback(entries.dispose)
     directory = StreamDirectory(
-        entries=PostgresDirectoryEntries(work),
+        entries=PostgresDirectoryEntries(entries),
         publisher=DirectoryPublisher(JetStreamPublisher(js, deadline_s=5.0)),
         connection=nats,
         clock=system_clock,
@@ -164,7 +167,7 @@ def _work(shared: Resources, stopping: asyncio.Event) -> Parts:
         apply_charges=ApplyCharges(unit_of_work=unit_of_work, watermarks=watermarks)
     )
     captured = payment_stream.PaymentStreamConsumer(unit_of_work=unit_of_work)
-    closing = worker.close_periods_until(
+    closing = close_periods_until(
         stopping,
         extend=ExtendPeriods(unit_of_work=unit_of_work, queues=queues, clock=system_clock),
         close=ClosePeriods(unit_of_work=unit_of_work, queues=queues, rating=shared.rating, clock=system_clock),
@@ -179,7 +182,7 @@ def _work(shared: Resources, stopping: asyncio.Event) -> Parts:
         "fact relay": facts.run(stopping),
         "billing period relay": periods.run(stopping),
         "directory relay": shared.directory.run(stopping),
-        "gauges": worker.measure_until(stopping, queues, system_clock),
+        "gauges": measure_until(stopping, queues, system_clock),
     }
 
 
@@ -190,6 +193,7 @@ def _consumer(shared: Resources, subscription: Subscription, handler: Handler) -
         stream=subscription.stream,
         durable=subscription.durable,
         subjects=subscription.subjects,
+        batch=subscription.batch,
         handler=handler,
         park=parking.park,
     )

@@ -9,15 +9,15 @@ import sys
 
 import uvloop
 
-from libs.database import migrate
+from libs.database import SchemaBehindError, migrate
 from libs.process import ConfigError
 from services.payments.config import ROLES, Config, admin_url
 from services.payments.main import serve
 from services.payments.store.tables import MIGRATIONS
 
 
-def main() -> None:
-    """Serve until SIGTERM, or migrate the database; exits with 2 if the settings are wrong."""
+def main() -> int:
+    """Serve until SIGTERM, or migrate the database; returns the exit status, wrong settings are told on stderr."""
     parser = argparse.ArgumentParser(prog="python -m services.payments")
     parser.add_argument("command", nargs="?", choices=["serve", "migrate"], default="serve")
     parser.add_argument("--role", choices=ROLES, default="all")
@@ -25,11 +25,13 @@ def main() -> None:
     try:
         if arguments.command == "migrate":
             asyncio.run(migrate(admin_url(os.environ), MIGRATIONS))
-            return
-        config = Config.from_env(os.environ, arguments.role)
-    except ConfigError as error:
-        sys.exit(f"payments: {error}")
-    uvloop.run(serve(config))
+        else:
+            uvloop.run(serve(Config.from_env(os.environ, arguments.role)))
+    except (ConfigError, SchemaBehindError) as error:
+        print(f"payments: {error}", file=sys.stderr)
+        return os.EX_CONFIG
+    return 0
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())

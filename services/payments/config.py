@@ -23,6 +23,7 @@ class Config:
     database_url: str
     worker_database_url: str
     nats_url: str
+    nats_replicas: int
     grpc_listen: str
     billing_target: str
     operator_key: str
@@ -30,6 +31,14 @@ class Config:
     reflection: bool
     poll_s: float
     drain_s: float
+
+    @property
+    def serves(self) -> bool:
+        return self.role != "work"
+
+    @property
+    def works(self) -> bool:
+        return self.role != "api"
 
     @classmethod
     def from_env(cls, values: Mapping[str, str], role: str) -> Config:
@@ -40,9 +49,10 @@ class Config:
         environment = Environment(values)
         config = cls(
             role=cast(Role, role),
-            database_url=environment.url("PAYMENTS_DATABASE_URL", "postgresql"),
-            worker_database_url=environment.url("PAYMENTS_WORKER_DATABASE_URL", "postgresql"),
+            database_url=environment.url("PAYMENTS_DATABASE_URL", "postgresql", "postgres"),
+            worker_database_url=environment.url("PAYMENTS_WORKER_DATABASE_URL", "postgresql", "postgres"),
             nats_url=environment.text("NATS_URL"),
+            nats_replicas=environment.integer("NATS_REPLICAS", 1, minimum=1),
             grpc_listen=environment.text("GRPC_LISTEN"),
             billing_target=environment.text("BILLING_TARGET"),
             operator_key=environment.text("STEELYARD_OPERATOR_KEY"),
@@ -61,6 +71,6 @@ def admin_url(values: Mapping[str, str]) -> str:
     :raises ConfigError: if PAYMENTS_ADMIN_DATABASE_URL is missing or wrong
     """
     environment = Environment(values)
-    url = environment.url("PAYMENTS_ADMIN_DATABASE_URL", "postgresql")
+    url = environment.url("PAYMENTS_ADMIN_DATABASE_URL", "postgresql", "postgres")
     environment.check()
     return url

@@ -36,8 +36,14 @@ class PaymentNotCancelable(FailedPrecondition):
     reason = "PAYMENT_NOT_CANCELABLE"
 
 
-class LineRefused(Exception):
-    """A charge cannot stand on the invoice: it contradicts the subscription."""
+class LineRefused(FailedPrecondition):
+    """A charge cannot stand on the invoice: it contradicts the subscription, or no message can hold it."""
+
+    reason = "CHARGE_REFUSED"
+
+
+# An int64 on the wire, a bigint in the database.
+MINOR_UNITS_MAX = 2**63 - 1
 
 
 class InvoiceState(StrEnum):
@@ -101,10 +107,13 @@ class Invoice:
     def with_lines(self, lines: Sequence[InvoiceLine]) -> Invoice:
         """The draft with these lines and their sum.
 
+        :raises LineRefused: if the sum is too large to be sent
         :raises InvoiceNotDraft: if it is issued: then lines are final
         """
         self._require_draft()
         total = sum((line.amount for line in lines), Money(0, self.currency))
+        if abs(total.minor_units) > MINOR_UNITS_MAX:
+            raise LineRefused(f"the total of {total} does not fit into a message")
         return replace(self, lines=tuple(lines), total_minor=total.minor_units)
 
     def issue(self, *, invoice_number: str, now: datetime) -> Invoice:
@@ -144,7 +153,7 @@ class Invoice:
 def lines_from_charges(charges: Sequence[Charge], currency: str) -> list[InvoiceLine]:
     """Round each charge once, in the order of the card.
 
-    :raises LineRefused: if a charge is in another currency than the subscription
+    :raises LineRefused: if a charge is in another currency than the subscription, or too large to be sent
     """
     return [
         _line(charge, currency) for charge in sorted(charges, key=lambda charge: (charge.position, charge.price_id))
@@ -154,13 +163,16 @@ def lines_from_charges(charges: Sequence[Charge], currency: str) -> list[Invoice
 def _line(charge: Charge, currency: str) -> InvoiceLine:
     if charge.currency != currency:
         raise LineRefused(f"charge {charge.price_id} is in {charge.currency}, the subscription in {currency}")
+    amount = round_to_minor(charge.amount, currency, charge.rounding_mode)
+    if abs(amount.minor_units) > MINOR_UNITS_MAX:
+        raise LineRefused(f"charge {charge.price_id} of {amount} does not fit into a message")
     return InvoiceLine(
         position=charge.position,
         price_id=charge.price_id,
         display_name=charge.display_name,
         meter_id=charge.meter_id,
         quantity=charge.quantity,
-        amount=round_to_minor(charge.amount, currency, charge.rounding_mode),
+        amount=amount,
         exact_amount=charge.amount,
         parts=charge.parts,
         rate_card_id=charge.rate_card_id,

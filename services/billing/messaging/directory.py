@@ -65,10 +65,7 @@ class StreamDirectory:
                 found = bool(entries)
 
     async def unconfirmed(self) -> list[str]:
-        """Wait until all services have applied what is in the stream now; return who has not said so in time.
-
-        :raises Unavailable: if the stream does not answer
-        """
+        """Wait until all services have applied what is in the stream now; return who has not said so in time."""
         try:
             info = await self._connection.jetstream().stream_info(DIRECTORY.name)
             await confirm_applied(
@@ -80,7 +77,8 @@ class StreamDirectory:
         except DirectoryNotConfirmed as error:
             return sorted({*error.services, *error.instances})
         except (nats.errors.Error, TimeoutError) as error:
-            raise Unavailable(f"the directory does not answer: {error}") from error
+            _logger.warning("nobody can be asked whether the directory is applied: %r", error)
+            return sorted(self._confirming)
         return []
 
     async def run(self, stopping: asyncio.Event) -> None:

@@ -17,7 +17,7 @@ from services.billing.usecases.record_payment import PaymentMismatch, record_pay
 from steelyard.payments.v1 import events_pb2
 
 SUCCEEDED_SUBJECT = "payments.payment.succeeded.v1"
-SUBSCRIPTION = Subscription(PAYMENTS.name, "billing-payment-record", (SUCCEEDED_SUBJECT,))
+SUBSCRIPTION = Subscription(PAYMENTS.name, "billing-payment-record", (SUCCEEDED_SUBJECT,), batch=200)
 
 
 class PaymentStreamConsumer:

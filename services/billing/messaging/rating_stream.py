@@ -26,7 +26,7 @@ from steelyard.rating.v1 import charge_pb2
 
 CHARGES_SUBJECT = "rating.charge.changed.v1"
 WATERMARK_SUBJECT = "rating.watermark.advanced.v1"
-SUBSCRIPTION = Subscription(RATING.name, "billing-charge-apply", (CHARGES_SUBJECT, WATERMARK_SUBJECT))
+SUBSCRIPTION = Subscription(RATING.name, "billing-charge-apply", (CHARGES_SUBJECT, WATERMARK_SUBJECT), batch=100)
 _FLOOR_EVERY_S = 0.2
 
 _logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class WatermarkCounter:
             except Exception as error:
                 if not isinstance(error, (nats.errors.Error, Unavailable, FloorBeyondStream)) and not is_outage(error):
                     raise
-                _logger.info("the watermark waits: %r", error)
+                _logger.debug("the watermark waits: %r", error)
             await pause(stopping, _FLOOR_EVERY_S)
 
     async def count_once(self) -> None:

@@ -15,7 +15,7 @@ _MARKS_AT_ONCE = 1_000
 
 _LOCK_MARKS = "SELECT item_key FROM directory_marks WHERE tenant_id = $1 ORDER BY item_key LIMIT $2 FOR UPDATE"
 _CLEAR_MARKS = "DELETE FROM directory_marks WHERE tenant_id = $1 AND item_key = ANY ($2::text[])"
-_LEFT = "SELECT DISTINCT tenant_id FROM directory_marks WHERE due_at < $1 LIMIT $2"
+_LEFT = "SELECT DISTINCT tenant_id FROM directory_marks WHERE due_at <= $1 LIMIT $2"
 _READ = {
     EntryKind.TENANT: """
         SELECT tenant_id AS entry_id, version, tenant_id, reject_unknown_customers, event_past_limit_s,

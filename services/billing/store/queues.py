@@ -84,7 +84,6 @@ class PostgresQueues:
             return _by_tenant(await (await raw(connection)).fetch(_CLAIM_CLOSING, now, until, limit))
 
     async def backlog(self, now: datetime) -> tuple[int, datetime | None]:
-        """How many periods are due in all, and the watermark: for metrics."""
         async with self._database.queue_transaction() as connection:
             driver = await raw(connection)
             return await driver.fetchval(_OVERDUE, now), await driver.fetchval(_RATED_THROUGH)

@@ -6,7 +6,9 @@ as `closing_at`; the invoice is issued once rating has passed that instant, so e
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -21,6 +23,7 @@ from services.billing.usecases.ports import Confirmed, Queues, Rating, RowsRefus
 from services.billing.usecases.store_ports import ClosingPeriod
 
 PERIODS_PER_CHUNK = 200
+TENANTS_AT_ONCE = 4
 CLAIM = timedelta(seconds=30)
 RETRY = timedelta(seconds=2)
 SET_ASIDE = timedelta(minutes=1)
@@ -56,8 +59,16 @@ class ClosePeriods:
     async def _close(self) -> int:
         now = self._clock()
         claimed = await self._queues.claim_closing(now, now + CLAIM, PERIODS_PER_CHUNK)
-        for tenant_id, keys in claimed.items():
-            await self._close_chunk(IssueChunk(self._unit_of_work, self._clock, tenant_id, now + CLAIM), keys)
+        at_once = asyncio.Semaphore(TENANTS_AT_ONCE)
+
+        async def close(tenant_id: str, keys: Sequence[PeriodKey]) -> None:
+            async with at_once:
+                await self._close_chunk(IssueChunk(self._unit_of_work, self._clock, tenant_id, now + CLAIM), keys)
+
+        outcomes = await asyncio.gather(*(close(*chunk) for chunk in claimed.items()), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
         return sum(len(keys) for keys in claimed.values())
 
     async def _close_chunk(self, issue: IssueChunk, keys: Sequence[PeriodKey]) -> None:
@@ -103,10 +114,8 @@ class IssueChunk:
     async def set_aside(self, reasons: dict[PeriodKey, str], retry_after: timedelta) -> None:
         """Keep the reasons with the periods, and leave them alone for a while."""
         PERIODS_SET_ASIDE.add(len(reasons))
-        for key, reason in reasons.items():
-            _logger.warning(
-                "period not invoiced: %s %s %s: %s", self.tenant_id, key.subscription_id, key.period_start, reason
-            )
+        for reason, count in Counter(reasons.values()).items():
+            _logger.warning("%d periods of %s are not invoiced: %s", count, self.tenant_id, reason)
         async with self._unit_of_work(self.tenant_id) as work:
             await work.periods.set_aside(reasons, self._clock() + retry_after)
 

@@ -8,7 +8,7 @@ from libs.clock import Clock
 from services.billing.domain.invoice import Invoice, InvoiceState
 from services.billing.domain.watermark import Watermark
 from services.billing.usecases.ports import Progress, UnitOfWork
-from services.billing.usecases.preview_invoice import with_current_lines
+from services.billing.usecases.preview_invoice import show_drafts
 
 
 class GetInvoice:
@@ -19,7 +19,7 @@ class GetInvoice:
 
     async def __call__(self, *, tenant_id: str, invoice: str) -> Invoice:
         async with self._unit_of_work(tenant_id) as work:
-            [found] = await with_current_lines(work, [await work.invoices.get(invoice)])
+            [found] = await show_drafts(work, [await work.invoices.get(invoice)])
             return found
 
 
@@ -33,7 +33,7 @@ class ListInvoices:
         self, *, tenant_id: str, customer_id: str, state: InvoiceState | None, before: str, limit: int
     ) -> list[Invoice]:
         async with self._unit_of_work(tenant_id) as work:
-            return await with_current_lines(work, await work.invoices.page(customer_id, state, before, limit))
+            return await show_drafts(work, await work.invoices.page(customer_id, state, before, limit))
 
 
 @dataclass(frozen=True, slots=True)

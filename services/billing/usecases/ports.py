@@ -122,6 +122,9 @@ class Queues(Protocol):
     async def claim_closing(self, now: datetime, until: datetime, limit: int) -> dict[str, list[PeriodKey]]:
         """Closing periods by tenant that the watermark has passed and nothing holds; nobody else gets them `until`."""
 
+    async def backlog(self, now: datetime) -> tuple[int, datetime | None]:
+        """How many periods of all tenants are due, and rating's watermark."""
+
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:

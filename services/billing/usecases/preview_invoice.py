@@ -9,7 +9,7 @@ from datetime import datetime
 from libs.clock import Clock
 from libs.periods import Period
 from services.billing.domain.charge import Charge, PeriodKey
-from services.billing.domain.invoice import Invoice, InvoiceState, lines_from_charges
+from services.billing.domain.invoice import Invoice, InvoiceState, LineRefused, lines_from_charges
 from services.billing.domain.subscription import Subscription
 from services.billing.usecases.ports import UnitOfWork, Work
 
@@ -20,6 +20,7 @@ class PreviewInvoice:
     """The invoice of the period that holds `at`, by default the current one.
 
     :raises SubscriptionNotFound, BillingPeriodNotFound: if there is no such period
+    :raises LineRefused: if its charges cannot be invoiced
     """
 
     def __init__(self, *, unit_of_work: UnitOfWork, clock: Clock) -> None:
@@ -32,8 +33,8 @@ class PreviewInvoice:
             now = (await work.tenants.clock()).now(self._clock())
             period = subscription.current_period(now) if at is None else subscription.period_at(at)
             ordinal = await work.periods.ordinal(PeriodKey(subscription_id, period.start))
-            [preview] = await with_current_lines(work, [_draft(subscription, period, ordinal)])
-            return preview
+            draft = _draft(subscription, period, ordinal)
+            return _with_lines(draft, await current_charges(work, [draft]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +61,35 @@ class GetCurrentSpend:
             subscriptions = await work.subscriptions.page(customer_id, "", SUBSCRIPTIONS_MAX)
             current = [(item, item.current_period(now)) for item in subscriptions]
             drafts = [_draft(item, period, 1) for item, period in current if period.contains(now)]
-            return CurrentSpend(tuple(await with_current_lines(work, drafts)), watermark.rated_through)
+            charges = await current_charges(work, drafts)
+            return CurrentSpend(tuple(_with_lines(draft, charges) for draft in drafts), watermark.rated_through)
 
 
-async def with_current_lines(work: Work, invoices: Sequence[Invoice]) -> list[Invoice]:
-    """The invoices, drafts among them with the lines that they would have now."""
-    drafts = [PeriodKey(invoice.subscription_id, invoice.period.start) for invoice in invoices if _is_draft(invoice)]
-    charges = await work.charges.of(drafts)
-    return [_with_lines(invoice, charges) if _is_draft(invoice) else invoice for invoice in invoices]
+async def show_drafts(work: Work, invoices: Sequence[Invoice]) -> list[Invoice]:
+    """The invoices, drafts among them with the lines that they would have now.
+
+    A draft whose charges cannot be invoiced is shown without lines: it must not hide the other invoices of a page, and
+    the progress of billing tells why it is not issued.
+    """
+    drafts = [invoice for invoice in invoices if invoice.state is InvoiceState.DRAFT]
+    charges = await current_charges(work, drafts)
+    shown: list[Invoice] = []
+    for invoice in invoices:
+        try:
+            shown.append(_with_lines(invoice, charges) if invoice.state is InvoiceState.DRAFT else invoice)
+        except LineRefused:
+            shown.append(invoice)
+    return shown
+
+
+async def current_charges(work: Work, drafts: Sequence[Invoice]) -> dict[PeriodKey, list[Charge]]:
+    """The charges of the drafts' periods as they are now."""
+    return await work.charges.of([PeriodKey(draft.subscription_id, draft.period.start) for draft in drafts])
 
 
 def _with_lines(draft: Invoice, charges: dict[PeriodKey, list[Charge]]) -> Invoice:
     current = charges.get(PeriodKey(draft.subscription_id, draft.period.start), [])
     return draft.with_lines(lines_from_charges(current, draft.currency))
-
-
-def _is_draft(invoice: Invoice) -> bool:
-    return invoice.state is InvoiceState.DRAFT
 
 
 def _draft(subscription: Subscription, period: Period, ordinal: int) -> Invoice:

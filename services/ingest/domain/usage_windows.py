@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -102,3 +102,18 @@ def _window_key(meter_id: str, customer_id: str, number: int, dimensions: str) -
     """BLAKE2b-128, because eight long dimensions would not fit into a row of an index. Stored: never changes."""
     content = orjson.dumps((meter_id, customer_id, number, dimensions))
     return hashlib.blake2b(content, digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class UsageWindow:
+    """The stored state of a window; `version` grows with every change."""
+
+    key: bytes
+    meter_id: str
+    customer_id: str
+    start: datetime
+    dimensions: Mapping[str, str]
+    value: Decimal
+    event_count: int
+    version: int
+    trace_parent: str

@@ -7,7 +7,7 @@ from datetime import timedelta
 from google.protobuf.message import DecodeError
 
 from libs.directory import KnownClocks
-from libs.messaging import DirectoryReader, UnreadableMessage
+from libs.messaging import Applier, UnreadableMessage
 from services.ingest.domain.door import DoorPolicy
 from services.ingest.domain.meter import Meter
 from services.ingest.usecases.ports import AcceptanceRules
@@ -15,7 +15,6 @@ from services.ingest.wire.meters import meter_from_pb
 from steelyard.billing.v1 import directory_pb2 as billing_pb2
 from steelyard.ingest.v1 import directory_pb2
 
-SUBJECTS = ("directory.tenant.>", "directory.meter.>", "directory.customer.>")
 _LONGEST_LIMIT_S = 3650 * 86_400
 
 
@@ -28,11 +27,9 @@ class KnownTenants:
         self._meters: dict[str, dict[str, Meter]] = {}
         self._customers: dict[str, set[str]] = {}
 
-    def follow(self, reader: DirectoryReader) -> None:
-        """Have the entries applied; before the reader runs."""
-        reader.on_entry("tenant", self._apply_tenant)
-        reader.on_entry("meter", self._apply_meter)
-        reader.on_entry("customer", self._apply_customer)
+    def appliers(self) -> dict[str, Applier]:
+        """What to give to the directory's reader, by kind of entry."""
+        return {"tenant": self._apply_tenant, "meter": self._apply_meter, "customer": self._apply_customer}
 
     def rules(self, tenant_id: str) -> AcceptanceRules:
         _, policy = self._policies.get(tenant_id, (0, DoorPolicy()))

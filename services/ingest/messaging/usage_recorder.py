@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 
 import nats.errors
@@ -23,7 +24,7 @@ DURABLE = "ingest-usage-record"
 RAW_SUBJECTS = "usage.raw.*"
 MARKER_SUBJECT = "usage.marker"
 SUBJECTS = (RAW_SUBJECTS, MARKER_SUBJECT)
-_SAMPLED = "-01"
+_TRACE_PARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]([0-9a-f])")
 
 _logger = logging.getLogger(__name__)
 
@@ -85,15 +86,20 @@ def _position(delivery: Delivery) -> StreamPosition:
 
 
 def _batch(delivery: Delivery) -> tuple[QueuedBatch, str]:
-    trace_parent = delivery.headers.get("traceparent", "")
     try:
         message = usage_raw_pb2.AcceptedBatch.FromString(delivery.data)
-        batch = batch_from_pb(message, trace_parent if trace_parent.endswith(_SAMPLED) else "")
+        batch = batch_from_pb(message, _sampled(delivery.headers.get("traceparent", "")))
     except (DecodeError, ValueError, OverflowError) as error:
         raise UnreadableMessage(f"no AcceptedBatch: {error}") from error
     if batch.tenant_id != tenant_of(delivery):
         raise UnreadableMessage(f"a batch of {batch.tenant_id} on {delivery.subject}")
     return QueuedBatch(batch, _position(delivery)), message.reply_subject
+
+
+def _sampled(trace_parent: str) -> str:
+    """The W3C trace context if it is one that was sampled, else nothing."""
+    match = _TRACE_PARENT.fullmatch(trace_parent)
+    return trace_parent if match is not None and int(match[1], 16) & 1 else ""
 
 
 def _marker(delivery: Delivery) -> QueuedMarker:

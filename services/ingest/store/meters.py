@@ -5,18 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import asyncpg
+import orjson
 
+from libs.database import Database, RequestLog, raw
 from services.ingest.domain.meter import Aggregation, Meter, PropertyFilter
+from services.ingest.store import tables
+from services.ingest.usecases.create_meter import CreateMeterRequest
+from services.ingest.usecases.errors import MeterExists, MeterNotFound
 
 _COUNTS = "SELECT tenant_id, count(*) AS meters FROM meters WHERE tenant_id = ANY ($1::text[]) GROUP BY tenant_id"
-_READ = """
+_OF_TENANTS = """
 SELECT tenant_id, meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at
 FROM meters WHERE tenant_id = ANY ($1::text[]) ORDER BY tenant_id, meter_id
 """
+_GET = """
+SELECT meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at
+FROM meters WHERE tenant_id = $1 AND meter_id = $2
+"""
+_LIST = """
+SELECT meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at
+FROM meters WHERE tenant_id = $1 AND meter_id > $2 ORDER BY meter_id LIMIT $3
+"""
+_ADD = """
+INSERT INTO meters (
+    tenant_id, meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10)
+ON CONFLICT DO NOTHING RETURNING meter_id
+"""
+_NOTE = "INSERT INTO meter_publications (tenant_id, meter_id, due_at) VALUES ($1, $2, $3)"
 
 
 def meter_from_row(row: asyncpg.Record) -> Meter:
-    """A row with the columns of _READ."""
     return Meter(
         meter_id=row["meter_id"],
         display_name=row["display_name"],
@@ -28,6 +47,66 @@ def meter_from_row(row: asyncpg.Record) -> Meter:
         unit=row["unit"],
         created_at=row["created_at"],
     )
+
+
+async def read_meter(driver: asyncpg.Connection, tenant_id: str, meter_id: str) -> Meter:
+    """
+    :raises MeterNotFound: if this transaction sees no such meter
+    """
+    row = await driver.fetchrow(_GET, tenant_id, meter_id)
+    if row is None:
+        raise MeterNotFound(f"there is no meter {meter_id}", meterId=meter_id)
+    return meter_from_row(row)
+
+
+class PostgresMeterStore:
+    """MeterStore; each call is a transaction of one tenant."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, request: CreateMeterRequest) -> Meter:
+        meter = request.meter
+        if meter.created_at is None:
+            raise ValueError("a meter is stored with its time of creation")
+        async with self._database.transaction(request.tenant_id) as connection:
+            driver = await raw(connection)
+            first = await RequestLog(connection, tables.requests).claim(
+                request.tenant_id,
+                "CreateMeter",
+                request.request_id,
+                request.fingerprint,
+                meter.meter_id,
+                meter.created_at,
+            )
+            if first is not None:
+                return await read_meter(driver, request.tenant_id, first)
+            added = await driver.fetchval(
+                _ADD,
+                request.tenant_id,
+                meter.meter_id,
+                meter.display_name,
+                meter.event_type,
+                meter.aggregation,
+                meter.expression,
+                orjson.dumps([(item.property, item.value) for item in meter.filters]).decode(),
+                list(meter.group_by),
+                meter.unit,
+                meter.created_at,
+            )
+            if added is None:
+                raise MeterExists(f"there is a meter {meter.meter_id}", meterId=meter.meter_id)
+            await driver.execute(_NOTE, request.tenant_id, meter.meter_id, meter.created_at)
+            return await read_meter(driver, request.tenant_id, meter.meter_id)
+
+    async def get(self, tenant_id: str, meter_id: str) -> Meter:
+        async with self._database.transaction(tenant_id) as connection:
+            return await read_meter(await raw(connection), tenant_id, meter_id)
+
+    async def list(self, tenant_id: str, after: str, limit: int) -> list[Meter]:
+        async with self._database.transaction(tenant_id) as connection:
+            rows = await (await raw(connection)).fetch(_LIST, tenant_id, after, limit)
+        return [meter_from_row(row) for row in rows]
 
 
 class MeterCache:
@@ -42,7 +121,7 @@ class MeterCache:
         stale = [tenant for tenant, count in counts.items() if count != len(self._meters.get(tenant, ()))]
         if stale:
             found: dict[str, list[Meter]] = {tenant: [] for tenant in stale}
-            for row in await driver.fetch(_READ, stale):
+            for row in await driver.fetch(_OF_TENANTS, stale):
                 found[row["tenant_id"]].append(meter_from_row(row))
             self._meters.update(found)
         return {tenant: self._meters.get(tenant, ()) for tenant in tenant_ids}

@@ -26,6 +26,7 @@ class Acceptance:
 
     fates: Sequence[Fate | None]
     problems: Sequence[tuple[int, Violation]]
+    rejected_at_door: int
 
 
 class AcceptUsage:
@@ -57,7 +58,9 @@ class AcceptUsage:
         accepted = [index for index in range(len(events)) if index not in problems]
         call = PendingCall(
             events=[events[index] for index in accepted] if problems else events,
-            rejected_events=[(events[index], problem) for index, problem in sorted(problems.items())],
+            rejected_events=[
+                (events[index], problem) for index, problem in sorted(problems.items(), key=lambda item: item[0])
+            ],
             size_bytes=size_bytes,
             accepted_at=rules.tenant_now,
             wants_outcome=wait_recorded and bool(accepted),
@@ -68,7 +71,8 @@ class AcceptUsage:
         stored = await self._lanes.put(tenant_id, call, time_left_s - _ANSWER_MARGIN_S)
         fates: list[Fate | None] = [Fate.REJECTED if index in problems else None for index in range(len(events))]
         await _add_outcome(stored, accepted, fates, problems, ends_at - loop.time())
-        return Acceptance(fates, sorted(problems.items(), key=lambda item: item[0]))
+        ordered = sorted(problems.items(), key=lambda item: item[0])
+        return Acceptance(fates, ordered, rejected_at_door=len(events) - len(accepted))
 
 
 async def _add_outcome(

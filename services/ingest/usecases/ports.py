@@ -133,3 +133,33 @@ class RecordedReplies(Protocol):
 
     def expect(self, tenant_id: str, number: int) -> asyncio.Future[BatchOutcome]:
         """Return a future of the outcome, which may never come; to be called before the batch is published."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFloor:
+    """How far the recorders have come in one incarnation of the stream."""
+
+    stream_epoch: datetime
+    acked_through: int
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a watermark does not hold for one tenant."""
+
+    tenant_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperReport:
+    """What a look at the queue has found. `watermark` is None until there is one; `unaccounted` messages were passed
+    by the consumer but nobody recorded them; `purge_below` is the first sequence that has to stay."""
+
+    watermark: datetime | None
+    newest_marker: datetime | None
+    holds: Sequence[Hold]
+    unaccounted: int
+    purge_below: int

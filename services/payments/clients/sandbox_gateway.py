@@ -39,11 +39,11 @@ INSERT INTO sandbox_gateway_charges (tenant_id, idempotency_key, charge_id, refe
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT (tenant_id, idempotency_key) DO NOTHING
 """
-_COLUMNS = "idempotency_key, charge_id, currency, amount_minor_units, outcome, decline_code"
+_COLUMNS = "idempotency_key, charge_id, reference, currency, amount_minor_units, outcome, decline_code"
 _FIND = f"SELECT {_COLUMNS} FROM sandbox_gateway_charges WHERE tenant_id = $1 AND idempotency_key = $2"  # noqa: S608
 _CAPTURES = f"""
 SELECT {_COLUMNS} FROM sandbox_gateway_charges
-WHERE tenant_id = $1 AND reference = ANY ($2::text[]) AND outcome = 'captured' ORDER BY charge_id
+WHERE tenant_id = $1 AND ($2::text[] IS NULL OR reference = ANY ($2)) AND outcome = 'captured' ORDER BY charge_id
 """  # noqa: S608
 _EARLIER_DECLINES = """
 SELECT count(*) FROM sandbox_gateway_charges
@@ -87,11 +87,17 @@ class SandboxGateway:
             return NeverSeen()
         return _outcome(row)
 
-    async def captures(self, tenant_id: str, references: Sequence[str]) -> list[GatewayCharge]:
+    async def captures(self, tenant_id: str, references: Sequence[str] | None) -> list[GatewayCharge]:
+        chosen = None if references is None else list(references)
         async with self._database.transaction(tenant_id) as connection:
-            rows = await (await raw(connection)).fetch(_CAPTURES, tenant_id, list(references))
+            rows = await (await raw(connection)).fetch(_CAPTURES, tenant_id, chosen)
         return [
-            GatewayCharge(row["charge_id"], row["idempotency_key"], Money(row["amount_minor_units"], row["currency"]))
+            GatewayCharge(
+                row["charge_id"],
+                row["idempotency_key"],
+                row["reference"],
+                Money(row["amount_minor_units"], row["currency"]),
+            )
             for row in rows
         ]
 

@@ -55,4 +55,5 @@ class GatewayCharge:
 
     charge_id: str
     idempotency_key: str
+    reference: str
     amount: Money

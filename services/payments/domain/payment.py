@@ -14,10 +14,12 @@ from libs.errors import FailedPrecondition, NotFound
 from libs.money import Money
 from services.payments.domain.gateway import Captured, Declined, Outcome
 
-MAX_ATTEMPTS = 4
-"""After so many soft declines the customer has to give another payment method."""
+MAX_SOFT_DECLINES = 4
+"""After so many the customer has to give another payment method, which then has as many tries."""
 RETRY_AFTER = timedelta(days=1)
 """Between a soft decline and the next try, on the tenant's clock."""
+KEY_LIFETIME = timedelta(hours=23)
+"""How long (real time) a call may be sent again under its key: gateways forget keys after a day."""
 
 
 class PaymentState(StrEnum):
@@ -73,6 +75,8 @@ class Payment:
     created_at: datetime
     next_attempt_at: datetime | None = None
     attempt_count: int = 0
+    soft_declines: int = 0
+    """Since the payment method was given."""
     trace_parent: str = ""
 
     @classmethod
@@ -134,10 +138,15 @@ class Payment:
         """Try again with a new payment method; `now` is the tenant's. Other states than REQUIRES_METHOD stay."""
         if self.state is not PaymentState.REQUIRES_METHOD:
             return self
-        return replace(self, state=PaymentState.SCHEDULED, next_attempt_at=now)
+        return replace(self, state=PaymentState.SCHEDULED, next_attempt_at=now, soft_declines=0)
 
-    def settle(self, attempt: Attempt, outcome: Captured | Declined, now: datetime) -> tuple[Payment, Attempt]:
+    def settle(
+        self, attempt: Attempt, outcome: Captured | Declined, now: datetime, *, current_token: str
+    ) -> tuple[Payment, Attempt]:
         """Apply the known outcome of the newest attempt; `now` is the tenant's.
+
+        `current_token` is that of the customer's method as it is now (empty: none): one that was given while the
+        attempt was under way is tried at once where the payment would have to wait for it.
 
         :raises AmountMismatch: if another amount was captured
         :raises ValueError: if the attempt is not the one under way
@@ -151,9 +160,15 @@ class Payment:
             return replace(self, state=PaymentState.SUCCEEDED), settled
         state = AttemptState.DECLINED_HARD if outcome.hard else AttemptState.DECLINED_SOFT
         settled = replace(attempt, state=state, gateway_charge_id=outcome.charge_id, decline_code=outcome.code)
-        if outcome.hard or attempt.number >= MAX_ATTEMPTS:
-            return self.without_method(), settled
-        return replace(self, state=PaymentState.SCHEDULED, next_attempt_at=now + RETRY_AFTER), settled
+        has_another_method = current_token not in ("", attempt.gateway_token)
+        return self._after_decline(outcome.hard, now, has_another_method=has_another_method), settled
+
+    def _after_decline(self, hard: bool, now: datetime, *, has_another_method: bool) -> Payment:
+        counted = self if hard else replace(self, soft_declines=self.soft_declines + 1)
+        if not hard and counted.soft_declines < MAX_SOFT_DECLINES:
+            return replace(counted, state=PaymentState.SCHEDULED, next_attempt_at=now + RETRY_AFTER)
+        waiting = counted.without_method()
+        return waiting.with_new_method(now) if has_another_method else waiting
 
     def cancel(self) -> Payment:
         """Give up collecting.
@@ -181,6 +196,10 @@ class Attempt:
     decline_code: str = ""
     asks: int = 0
     """How often the gateway was asked for its outcome."""
+
+    def may_be_sent(self, now: datetime) -> bool:
+        """Whether the gateway surely still knows the key if it has ever seen it; `now` is real time."""
+        return now - self.created_at < KEY_LIFETIME
 
     def unanswered(self) -> Attempt:
         """The call, or the question, ended without an answer."""

@@ -7,6 +7,7 @@ from datetime import UTC
 
 from google.protobuf.message import DecodeError
 
+from libs.ids import check_tenant_id
 from libs.messaging import Delivery, UnreadableMessage
 from libs.money import Money
 from services.payments.domain.events import IssuedInvoice, VoidedInvoice
@@ -30,19 +31,25 @@ class InvoiceFactsConsumer:
 
 
 def _fact(message: Delivery) -> InvoiceFact:
-    if not message.msg_id:
-        raise UnreadableMessage("no Nats-Msg-Id header")
     try:
-        if message.subject == ISSUED:
-            issued = events_pb2.InvoiceIssued.FromString(message.data)
-            return InvoiceFact(message.msg_id, message.data, _issued(issued, message.headers))
-        voided = events_pb2.InvoiceVoided.FromString(message.data)
-        return InvoiceFact(message.msg_id, message.data, _voided(voided))
+        fact = _read(message)
     except (DecodeError, ValueError) as error:
         raise UnreadableMessage(f"{message.msg_id} on {message.subject}: {error}") from error
+    # The id guards the effect and the body says for whom it is: they must agree.
+    if check_tenant_id(fact.tenant_id) or not message.msg_id.startswith(f"{fact.tenant_id}:"):
+        raise UnreadableMessage(f"message id {message.msg_id!r} does not begin with the tenant {fact.tenant_id!r}")
+    return InvoiceFact(message.msg_id, message.data, fact)
+
+
+def _read(message: Delivery) -> IssuedInvoice | VoidedInvoice:
+    if message.subject == ISSUED:
+        return _issued(events_pb2.InvoiceIssued.FromString(message.data), message.headers)
+    return _voided(events_pb2.InvoiceVoided.FromString(message.data))
 
 
 def _issued(fact: events_pb2.InvoiceIssued, headers: Mapping[str, str]) -> IssuedInvoice:
+    if not fact.invoice_id or not fact.customer_id:
+        raise ValueError("no invoice or no customer")
     return IssuedInvoice(
         tenant_id=fact.tenant_id,
         invoice_id=fact.invoice_id,
@@ -56,6 +63,8 @@ def _issued(fact: events_pb2.InvoiceIssued, headers: Mapping[str, str]) -> Issue
 
 
 def _voided(fact: events_pb2.InvoiceVoided) -> VoidedInvoice:
+    if not fact.invoice_id:
+        raise ValueError("no invoice")
     return VoidedInvoice(fact.tenant_id, fact.invoice_id, _money(fact.total), fact.void_time.ToDatetime(UTC))
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.errors import InvalidInput
+from libs.ids import check_text
 from libs.money import Money
 from libs.periods import Period
 from services.payments.domain.ledger import LedgerTransaction
@@ -18,6 +19,8 @@ from steelyard.payments.v1 import ledger_service_pb2, payment_pb2, payment_servi
 
 _STATES = {state: payment_pb2.PaymentState.Value(f"PAYMENT_STATE_{state.name}") for state in PaymentState}
 _ATTEMPT_STATES = {state: payment_pb2.AttemptState.Value(f"ATTEMPT_STATE_{state.name}") for state in AttemptState}
+
+_MAX_ID = 128
 
 
 def payment_to_pb(payment: Payment, attempts: list[Attempt]) -> payment_pb2.Payment:
@@ -97,6 +100,16 @@ def check_to_pb(check: Check) -> reconciliation_pb2.ReconciliationCheck:
             for item in check.differences
         ],
     )
+
+
+def checked_id(value: str, field: str) -> str:
+    """Return an id that a client sent.
+
+    :raises InvalidInput: if no id can be like that
+    """
+    if violation := check_text(value, field, _MAX_ID):
+        raise InvalidInput([violation])
+    return value
 
 
 def period_from_pb(period: period_pb2.Period) -> Period:

@@ -40,15 +40,16 @@ class LedgerServicer(ledger_service_pb2_grpc.LedgerServiceServicer):
         request: pb.ListLedgerTransactionsRequest,
         context: grpc.aio.ServicerContext[pb.ListLedgerTransactionsRequest, pb.ListLedgerTransactionsResponse],
     ) -> pb.ListLedgerTransactionsResponse:
-        limit = page_size(request)
-        cursor = page_cursor(request, 1)
+        size, cursor = page_size(request), page_cursor(request, 1)
         found = await self._get_ledger.page(
-            current_tenant(), invoice_id=request.invoice_id, before=cursor[0] if cursor else "", limit=limit
+            current_tenant(),
+            invoice_id=request.invoice_id and convert.checked_id(request.invoice_id, "invoice_id"),
+            before=cursor[0] if cursor else "",
+            limit=size + 1,
         )
-        token = next_page_token(request, [found[-1].transaction_id]) if len(found) == limit else ""
-        return pb.ListLedgerTransactionsResponse(
-            transactions=[convert.transaction_to_pb(item) for item in found], next_page_token=token
-        )
+        token = next_page_token(request, [found[size - 1].transaction_id]) if len(found) > size else ""
+        transactions = [convert.transaction_to_pb(item) for item in found[:size]]
+        return pb.ListLedgerTransactionsResponse(transactions=transactions, next_page_token=token)
 
 
 class ReconciliationServicer(reconciliation_service_pb2_grpc.ReconciliationServiceServicer):

@@ -40,12 +40,15 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
         request: pb.GetPaymentRequest,
         context: grpc.aio.ServicerContext[pb.GetPaymentRequest, pb.GetPaymentResponse],
     ) -> pb.GetPaymentResponse:
-        if request.payment_id:
-            found = await self._get_payments.by_id(current_tenant(), request.payment_id)
-        elif request.invoice_id:
-            found = await self._get_payments.of_invoice(current_tenant(), request.invoice_id)
-        else:
+        by = request.WhichOneof("by")
+        if by is None:
             raise InvalidInput.of("by", "REQUIRED", "payment_id or invoice_id must be set")
+        if by == "payment_id":
+            payment_id = convert.checked_id(request.payment_id, "payment_id")
+            found = await self._get_payments.by_id(current_tenant(), payment_id)
+        else:
+            invoice_id = convert.checked_id(request.invoice_id, "invoice_id")
+            found = await self._get_payments.of_invoice(current_tenant(), invoice_id)
         return pb.GetPaymentResponse(payment=convert.payment_to_pb(*found))
 
     async def ListPayments(
@@ -53,24 +56,24 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
         request: pb.ListPaymentsRequest,
         context: grpc.aio.ServicerContext[pb.ListPaymentsRequest, pb.ListPaymentsResponse],
     ) -> pb.ListPaymentsResponse:
-        limit = page_size(request)
-        cursor = page_cursor(request, 1)
+        size, cursor = page_size(request), page_cursor(request, 1)
         found = await self._get_payments.page(
             current_tenant(),
-            customer_id=request.customer_id,
+            customer_id=request.customer_id and convert.checked_id(request.customer_id, "customer_id"),
             state=convert.payment_state_from_pb(request.state),
             before=cursor[0] if cursor else "",
-            limit=limit,
+            limit=size + 1,
         )
-        token = next_page_token(request, [found[-1][0].payment_id]) if len(found) == limit else ""
-        return pb.ListPaymentsResponse(payments=[convert.payment_to_pb(*pair) for pair in found], next_page_token=token)
+        token = next_page_token(request, [found[size - 1][0].payment_id]) if len(found) > size else ""
+        payments = [convert.payment_to_pb(*pair) for pair in found[:size]]
+        return pb.ListPaymentsResponse(payments=payments, next_page_token=token)
 
     async def CancelPayment(
         self,
         request: pb.CancelPaymentRequest,
         context: grpc.aio.ServicerContext[pb.CancelPaymentRequest, pb.CancelPaymentResponse],
     ) -> pb.CancelPaymentResponse:
-        payment = await self._cancel_payment(
+        found = await self._cancel_payment(
             tenant_id=current_tenant(), request_id=request.request_id, invoice_id=request.invoice_id
         )
-        return pb.CancelPaymentResponse(payment=convert.payment_to_pb(payment, []) if payment else None)
+        return pb.CancelPaymentResponse(payment=convert.payment_to_pb(*found) if found else None)

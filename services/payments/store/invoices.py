@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -11,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.payments.domain.events import IssuedInvoice, VoidedInvoice
 from services.payments.domain.payment import Payment
 from services.payments.store.tables import invoices
-from services.payments.usecases.ports import PaymentKey
+from services.payments.usecases.ports import InvoiceKey
+
+_KEY = ["tenant_id", "invoice_id"]
 
 
 class PostgresInvoiceStore:
@@ -20,34 +23,38 @@ class PostgresInvoiceStore:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def add(self, items: Sequence[IssuedInvoice]) -> set[PaymentKey]:
+    async def add(self, items: Sequence[IssuedInvoice]) -> dict[InvoiceKey, datetime | None]:
         if not items:
-            return set()
+            return {}
         ordered = sorted(items, key=lambda item: (item.tenant_id, item.invoice_id))
         statement = insert(invoices).values([_values(item) for item in ordered])
         known = ("invoice_number", "customer_id", "currency", "total_minor_units")
         # A row that is here already was forbidden before the fact arrived: it learns the rest and stays forbidden.
         statement = statement.on_conflict_do_update(
-            index_elements=["tenant_id", "invoice_id"], set_={name: statement.excluded[name] for name in known}
+            index_elements=_KEY, set_={name: statement.excluded[name] for name in known}
         )
-        rows = await self._connection.execute(
-            statement.returning(invoices.c.tenant_id, invoices.c.invoice_id, invoices.c.collectable)
-        )
-        return {(row.tenant_id, row.invoice_id) for row in rows if not row.collectable}
+        columns = (invoices.c.tenant_id, invoices.c.invoice_id, invoices.c.collectable, invoices.c.voided_at)
+        rows = await self._connection.execute(statement.returning(*columns))
+        return {(row.tenant_id, row.invoice_id): row.voided_at for row in rows if not row.collectable}
 
-    async def customers(self, voided: Sequence[VoidedInvoice]) -> Mapping[PaymentKey, str]:
-        pairs = [(item.tenant_id, item.invoice_id) for item in voided]
-        if not pairs:
+    async def void(self, voided: Sequence[VoidedInvoice]) -> dict[InvoiceKey, str]:
+        if not voided:
             return {}
-        query = sa.select(invoices.c.tenant_id, invoices.c.invoice_id, invoices.c.customer_id).where(
-            sa.tuple_(invoices.c.tenant_id, invoices.c.invoice_id).in_(pairs), invoices.c.customer_id != ""
+        ordered = sorted(voided, key=lambda item: (item.tenant_id, item.invoice_id))
+        statement = insert(invoices).values(
+            [_unknown(item.tenant_id, item.invoice_id, item.voided_at) for item in ordered]
         )
-        return {(row.tenant_id, row.invoice_id): row.customer_id for row in await self._connection.execute(query)}
+        statement = statement.on_conflict_do_update(
+            index_elements=_KEY, set_={name: statement.excluded[name] for name in ("collectable", "voided_at")}
+        )
+        columns = (invoices.c.tenant_id, invoices.c.invoice_id, invoices.c.customer_id)
+        rows = await self._connection.execute(statement.returning(*columns))
+        return {(row.tenant_id, row.invoice_id): row.customer_id for row in rows if row.customer_id}
 
     async def forbid(self, tenant_id: str, invoice_id: str) -> None:
-        statement = insert(invoices).values(_unknown(tenant_id, invoice_id))
+        statement = insert(invoices).values(_unknown(tenant_id, invoice_id, None))
         await self._connection.execute(
-            statement.on_conflict_do_update(index_elements=["tenant_id", "invoice_id"], set_={"collectable": False})
+            statement.on_conflict_do_update(index_elements=_KEY, set_={"collectable": False})
         )
 
     async def capture(self, payments: Sequence[Payment]) -> None:
@@ -65,11 +72,12 @@ class PostgresInvoiceStore:
         )
 
 
-def _unknown(tenant_id: str, invoice_id: str) -> dict[str, object]:
+def _unknown(tenant_id: str, invoice_id: str, voided_at: datetime | None) -> dict[str, object]:
     """The row of an invoice of which nothing is known but that it must not be collected."""
     empty = {"invoice_number": "", "customer_id": "", "currency": ""}
     amounts = {"total_minor_units": 0, "captured_minor_units": 0}
-    return {"tenant_id": tenant_id, "invoice_id": invoice_id, **empty, **amounts, "collectable": False}
+    state = {"collectable": False, "voided_at": voided_at}
+    return {"tenant_id": tenant_id, "invoice_id": invoice_id, **empty, **amounts, **state}
 
 
 def _values(invoice: IssuedInvoice) -> dict[str, object]:
@@ -82,4 +90,5 @@ def _values(invoice: IssuedInvoice) -> dict[str, object]:
         "total_minor_units": invoice.total.minor_units,
         "captured_minor_units": 0,
         "collectable": True,
+        "voided_at": None,
     }

@@ -109,12 +109,19 @@ class PostgresLedger:
             for row in heads
         ]
 
-    async def ids_of(self, tenant_id: str, transaction_ids: Sequence[str]) -> set[str]:
-        query = sa.select(transactions.c.transaction_id).where(
-            transactions.c.tenant_id == tenant_id,
-            transactions.c.transaction_id == sa.any_(sa.literal(list(transaction_ids), _TEXTS)),
+    async def debits(self, tenant_id: str, invoice_ids: Sequence[str] | None) -> dict[str, int]:
+        query = (
+            sa.select(entries.c.transaction_id, sa.func.sum(entries.c.amount_minor_units).label("debit"))
+            .where(entries.c.tenant_id == tenant_id, entries.c.amount_minor_units > 0)
+            .group_by(entries.c.transaction_id)
         )
-        return set((await self._connection.execute(query)).scalars())
+        if invoice_ids is not None:
+            chosen = sa.select(transactions.c.transaction_id).where(
+                transactions.c.tenant_id == tenant_id,
+                transactions.c.invoice_id == sa.any_(sa.literal(list(invoice_ids), _TEXTS)),
+            )
+            query = query.where(entries.c.transaction_id.in_(chosen))
+        return {row.transaction_id: int(row.debit) for row in await self._connection.execute(query)}
 
 
 def _entry_values(item: LedgerTransaction, number: int, entry: LedgerEntry) -> dict[str, object]:

@@ -10,6 +10,12 @@ from services.payments.store.rows import method_from_row
 from services.payments.store.tables import methods
 
 
+def method_lock_key(tenant_id: sa.ColumnElement[str], customer_id: sa.ColumnElement[str]) -> sa.ColumnElement[int]:
+    """The advisory lock of a customer's method: exclusive to set it, shared to decide by it, also by its absence."""
+    name = sa.literal("method:", sa.Text) + tenant_id + ":" + customer_id
+    return sa.func.hashtextextended(name, 0, type_=sa.BigInteger)
+
+
 class PostgresMethodStore:
     """One current method per customer; earlier ones stay as history."""
 
@@ -17,11 +23,8 @@ class PostgresMethodStore:
         self._connection = connection
 
     async def put(self, method: PaymentMethod) -> None:
-        # Two callers at a time: the lock makes them take turns even when the customer has no row yet.
-        lock = sa.func.pg_advisory_xact_lock(
-            sa.func.hashtextextended(f"method:{method.tenant_id}:{method.customer_id}", 0)
-        )
-        await self._connection.execute(sa.select(lock))
+        key = method_lock_key(sa.literal(method.tenant_id, sa.Text), sa.literal(method.customer_id, sa.Text))
+        await self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
         of_customer = (methods.c.tenant_id == method.tenant_id, methods.c.customer_id == method.customer_id)
         await self._connection.execute(sa.update(methods).where(*of_customer, methods.c.current).values(current=False))
         await self._connection.execute(

@@ -9,8 +9,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.domain.payment import Attempt, Payment, PaymentNotFound, PaymentState
+from services.payments.store.methods import method_lock_key
 from services.payments.store.rows import attempt_from_row, attempt_values, payment_from_row, payment_values
-from services.payments.store.tables import attempts, methods, payments
+from services.payments.store.tables import attempts, invoices, methods, payments
 from services.payments.usecases.ports import OpenPayment, PaymentKey
 
 _PAYMENT_KEY = ("tenant_id", "payment_id")
@@ -40,11 +41,17 @@ class PostgresPaymentStore:
         pairs = sorted(keys)
         if not pairs:
             return []
+        await self._lock_methods_and_invoices(pairs)
         locked = sa.select(payments).where(_is_one_of(payments, pairs)).order_by(*_columns(payments, _PAYMENT_KEY))
         found = [payment_from_row(row) for row in await self._connection.execute(locked.with_for_update())]
-        # A statement of its own: its snapshot is newer than the locks, so it sees the newest attempts.
-        newest = sa.select(attempts).where(_is_one_of(attempts, pairs)).order_by(attempts.c.number)
-        rows = (await self._connection.execute(newest)).all()
+        # Statements of their own: their snapshots are newer than the locks, so they see the newest.
+        newest = (
+            sa.select(attempts)
+            .where(_is_one_of(attempts, pairs))
+            .distinct(*_columns(attempts, _PAYMENT_KEY))
+            .order_by(*_columns(attempts, _PAYMENT_KEY), attempts.c.number.desc())
+        )
+        rows = await self._connection.execute(newest)
         last = {(row.tenant_id, row.payment_id): attempt_from_row(row) for row in rows}
         tokens = await self._tokens(found)
         return [
@@ -106,13 +113,13 @@ class PostgresPaymentStore:
         rows = await self._connection.execute(query.order_by(payments.c.payment_id.desc()).limit(limit))
         return await self._with_attempts(tenant_id, [payment_from_row(row) for row in rows])
 
-    async def all_of_invoices(self, tenant_id: str, invoice_ids: Sequence[str]) -> list[tuple[Payment, list[Attempt]]]:
-        query = (
-            sa.select(payments)
-            .where(payments.c.tenant_id == tenant_id, payments.c.invoice_id == sa.any_(sa.literal(invoice_ids, _TEXTS)))
-            .order_by(payments.c.payment_id)
-        )
-        rows = await self._connection.execute(query)
+    async def all_of_invoices(
+        self, tenant_id: str, invoice_ids: Sequence[str] | None
+    ) -> list[tuple[Payment, list[Attempt]]]:
+        query = sa.select(payments).where(payments.c.tenant_id == tenant_id)
+        if invoice_ids is not None:
+            query = query.where(payments.c.invoice_id == sa.any_(sa.literal(list(invoice_ids), _TEXTS)))
+        rows = await self._connection.execute(query.order_by(payments.c.payment_id))
         return await self._with_attempts(tenant_id, [payment_from_row(row) for row in rows])
 
     async def _only(
@@ -134,6 +141,20 @@ class PostgresPaymentStore:
         for row in await self._connection.execute(query):
             by_payment[row.payment_id].append(attempt_from_row(row))
         return [(payment, by_payment[payment.payment_id]) for payment in found]
+
+    async def _lock_methods_and_invoices(self, pairs: Sequence[PaymentKey]) -> None:
+        """In one order, before the payments: as those do who set a method or cancel a payment."""
+        chosen = _is_one_of(payments, pairs)
+        customer = (payments.c.tenant_id, payments.c.customer_id)
+        customers = sa.select(*customer).where(chosen).distinct().order_by(*customer).subquery()
+        key = method_lock_key(customers.c.tenant_id, customers.c.customer_id)
+        await self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(key)).select_from(customers))
+        invoice = (invoices.c.tenant_id, invoices.c.invoice_id)
+        is_theirs = sa.and_(
+            invoices.c.tenant_id == payments.c.tenant_id, invoices.c.invoice_id == payments.c.invoice_id
+        )
+        locked = sa.select(*invoice).join(payments, is_theirs).where(chosen).order_by(*invoice)
+        await self._connection.execute(locked.with_for_update(of=invoices, key_share=True))
 
     async def _tokens(self, found: Sequence[Payment]) -> dict[tuple[str, str], str]:
         pairs = sorted({(payment.tenant_id, payment.customer_id) for payment in found})

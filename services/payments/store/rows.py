@@ -26,6 +26,7 @@ def payment_from_row(row: Row) -> Payment:
         created_at=row.created_at,
         next_attempt_at=row.next_attempt_at,
         attempt_count=row.attempt_count,
+        soft_declines=row.soft_declines,
         trace_parent=row.trace_parent,
     )
 
@@ -44,6 +45,7 @@ def payment_values(payment: Payment) -> dict[str, object]:
         "created_at": payment.created_at,
         "next_attempt_at": payment.next_attempt_at,
         "attempt_count": payment.attempt_count,
+        "soft_declines": payment.soft_declines,
         "trace_parent": payment.trace_parent,
     }
 

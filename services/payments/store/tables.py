@@ -50,6 +50,7 @@ invoices = sa.Table(
     _minor_units("total_minor_units"),
     _minor_units("captured_minor_units"),
     sa.Column("collectable", sa.Boolean, nullable=False),
+    _instant("voided_at", nullable=True),
 )
 
 payments = sa.Table(
@@ -66,6 +67,7 @@ payments = sa.Table(
     _instant("created_at"),
     _instant("next_attempt_at", nullable=True),
     sa.Column("attempt_count", sa.Integer, nullable=False),
+    sa.Column("soft_declines", sa.Integer, nullable=False),
     _text("trace_parent"),
 )
 

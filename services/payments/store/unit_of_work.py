@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
+from opentelemetry.context import Context, attach, detach
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import Database, RequestLog
 from libs.messaging import Inbox, InboxItem
 from libs.outbox import Fact, FactOutbox
+from libs.telemetry import context_from
 from services.payments.domain.events import PaymentFact
 from services.payments.store.invoices import PostgresInvoiceStore
 from services.payments.store.ledger import PostgresLedger
@@ -44,7 +47,23 @@ class PostgresWork:
         }
 
     async def announce(self, facts: Sequence[PaymentFact], now: datetime) -> None:
-        await FactOutbox(self._connection, fact_tables).add([self._encode(fact) for fact in facts], now)
+        outbox = FactOutbox(self._connection, fact_tables)
+        by_trace: dict[str, list[Fact]] = defaultdict(list)
+        for fact in facts:
+            by_trace[fact.payment.trace_parent].append(self._encode(fact))
+        for trace_parent, encoded in by_trace.items():
+            with _continued(trace_parent):
+                await outbox.add(encoded, now)
+
+
+@contextmanager
+def _continued(trace_parent: str) -> Iterator[None]:
+    """Go on with the trace of an invoice; the outbox takes the current one."""
+    token = attach(context_from({"traceparent": trace_parent}) if trace_parent else Context())
+    try:
+        yield
+    finally:
+        detach(token)
 
 
 class PostgresUnitOfWork:

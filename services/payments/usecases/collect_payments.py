@@ -1,29 +1,24 @@
 """Collect what is due: attempts with stored keys, calls outside of any transaction, outcomes applied once.
 
 An attempt is committed before the gateway is called. Whatever ends the call without an answer (our own death, too)
-leaves an attempt that is asked for, under a claim that runs out. What the gateway never saw is sent again under the
-same key, so that even a call that is still on its way cannot charge twice.
+leaves an attempt that is asked for. A call that outlives its claim is asked for by another process meanwhile: the key
+makes that harmless at the gateway, and of the two outcomes the first one counts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from libs.clock import Clock
-from services.payments.domain import ledger
-from services.payments.domain.events import PaymentFact, PaymentFailed, PaymentSucceeded
-from services.payments.domain.gateway import Captured, ChargeRequest, NeverSeen, Outcome
-from services.payments.domain.payment import (
-    AmountMismatch,
-    Attempt,
-    Payment,
-    PaymentState,
-    ask_again_after,
-    known,
-)
+from libs.database import is_outage
+from services.payments.domain.gateway import Outcome
+from services.payments.domain.payment import Attempt, Payment, PaymentState
+from services.payments.usecases.call_gateway import CallGateway
 from services.payments.usecases.ports import (
     DueTasks,
     Gateway,
@@ -33,14 +28,25 @@ from services.payments.usecases.ports import (
     TaskKind,
     TenantTimes,
     UnitOfWork,
-    Work,
 )
-from services.payments.usecases.tracing import attempt_span
+from services.payments.usecases.settlement import Settlement
 
+CLAIM = timedelta(seconds=30)
+"""How long a process that died keeps what it had taken."""
 _CHUNK = 200
-_CLAIM = timedelta(seconds=60)
-_CALLS_AT_A_TIME = 16
+
 _logger = logging.getLogger(__name__)
+ItemT = TypeVar("ItemT")
+DoneT = TypeVar("DoneT")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An outcome with the attempt that it is for: by the time it comes, a later attempt may be under way."""
+
+    key: PaymentKey
+    number: int
+    outcome: Outcome
 
 
 class CollectPayments:
@@ -49,136 +55,90 @@ class CollectPayments:
     def __init__(
         self, *, unit_of_work: UnitOfWork, due: DueTasks, gateway: Gateway, clock: Clock, times: TenantTimes
     ) -> None:
-        self._unit_of_work, self._due, self._gateway = unit_of_work, due, gateway
+        self._unit_of_work, self._due = unit_of_work, due
         self._clock, self._times = clock, times
-        self._calls = asyncio.Semaphore(_CALLS_AT_A_TIME)
+        self._call = CallGateway(gateway, clock)
 
     async def __call__(self) -> int:
         """Handle up to a chunk of due payments; returns how many there were."""
         now = self._clock()
-        claimed = await self._due.claim(
-            now=now, until=now + _CLAIM, tenant_times=self._times.test_times(), limit=_CHUNK
-        )
+        test_times = self._times.test_times()
+        claimed = await self._due.claim(now=now, until=now + CLAIM, tenant_times=test_times, limit=_CHUNK)
         if not claimed:
             return 0
-        started = await self._start([key for key, kind in claimed.items() if kind is TaskKind.COLLECT], now)
-        asked = await self._under_way([key for key, kind in claimed.items() if kind is TaskKind.ASK])
-        calls = [self._call(payment, attempt, ask=False) for payment, attempt in started]
-        calls += [self._call(payment, attempt, ask=True) for payment, attempt in asked]
-        outcomes = await asyncio.gather(*calls)
-        attempts = [*started, *asked]
-        await self._settle(dict(zip([_key(payment) for payment, _ in attempts], outcomes, strict=True)))
+        collect = [key for key, kind in claimed.items() if kind is TaskKind.COLLECT]
+        ask = [key for key, kind in claimed.items() if kind is TaskKind.ASK]
+        started = await _each_that_can(collect, lambda keys: self._start(keys, now))
+        asked = await _each_that_can(ask, self._under_way)
+        calls = [self._answer(payment, attempt, ask=False) for payment, attempt in started]
+        calls += [self._answer(payment, attempt, ask=True) for payment, attempt in asked]
+        await _each_that_can(await asyncio.gather(*calls), self._settle)
         return len(claimed)
 
     async def _start(self, keys: Sequence[PaymentKey], now: datetime) -> list[tuple[Payment, Attempt]]:
         """Commit an attempt for each payment that is due, before anything is called."""
-        if not keys:
-            return []
         started: list[tuple[Payment, Attempt]] = []
         waiting: list[Payment] = []
         async with self._unit_of_work(*{tenant_id for tenant_id, _ in keys}) as work:
-            open_payments = await work.payments.lock_open(keys)
-            scheduled = [item for item in open_payments if item.payment.state is PaymentState.SCHEDULED]
-            for item in scheduled:
+            for item in await work.payments.lock_open(keys):
+                if item.payment.state is not PaymentState.SCHEDULED:
+                    continue  # Somebody else was faster; see TaskKind.
                 if item.gateway_token:
                     started.append(item.payment.begin(token=item.gateway_token, now=now))
                 else:
                     waiting.append(item.payment.without_method())
             await work.payments.save([*waiting, *(payment for payment, _ in started)])
             await work.payments.add_attempts([(payment.tenant_id, attempt) for payment, attempt in started])
-            await work.tasks.remove(set(keys) - {_key(payment) for payment, _ in started})
+            await work.tasks.remove([_key(payment) for payment in waiting])
             # Should we die before the outcome is stored, the gateway is asked when the claim has run out.
-            await work.tasks.put({_key(payment): Task(TaskKind.ASK, now + _CLAIM) for payment, _ in started})
+            await work.tasks.put({_key(payment): Task(TaskKind.ASK, now + CLAIM) for payment, _ in started})
         return started
 
     async def _under_way(self, keys: Sequence[PaymentKey]) -> list[tuple[Payment, Attempt]]:
-        if not keys:
-            return []
         async with self._unit_of_work(*{tenant_id for tenant_id, _ in keys}) as work:
-            found = [_attempt_under_way(item) for item in await work.payments.lock_open(keys)]
-            asked = [pair for pair in found if pair is not None]
-            await work.tasks.remove(set(keys) - {_key(payment) for payment, _ in asked})
-        return asked
+            found = await work.payments.lock_open(keys)
+        return [(item.payment, item.attempt) for item in found if item.attempt is not None and _is_under_way(item)]
 
-    async def _call(self, payment: Payment, attempt: Attempt, *, ask: bool) -> Outcome:
-        request = ChargeRequest(attempt.idempotency_key, attempt.gateway_token, payment.amount, payment.invoice_id)
-        async with self._calls:
-            with attempt_span(payment, attempt) as span:
-                outcome: Outcome | NeverSeen = NeverSeen()
-                if ask:
-                    outcome = await self._gateway.find(payment.tenant_id, attempt.idempotency_key)
-                if isinstance(outcome, NeverSeen):
-                    outcome = await self._gateway.charge(payment.tenant_id, request)
-                span.set_attribute("steelyard.outcome", type(outcome).__name__)
-                return outcome
+    async def _answer(self, payment: Payment, attempt: Attempt, *, ask: bool) -> _Answer:
+        return _Answer(_key(payment), attempt.number, await self._call(payment, attempt, ask=ask))
 
-    async def _settle(self, outcomes: Mapping[PaymentKey, Outcome]) -> None:
-        if not outcomes:
-            return
-        now = self._clock()
-        async with self._unit_of_work(*{tenant_id for tenant_id, _ in outcomes}) as work:
-            settlement = _Settlement(work, now)
-            for item in await work.payments.lock_open(outcomes):
-                pair = _attempt_under_way(item)
-                if pair is not None:  # Otherwise another process has settled it meanwhile.
-                    payment, attempt = pair
-                    tenant_now = self._times.now(payment.tenant_id)
-                    settlement.add(payment, attempt, outcomes[_key(payment)], tenant_now)
-            await settlement.store()
+    async def _settle(self, answers: Sequence[_Answer]) -> list[PaymentKey]:
+        by_key = {answer.key: answer for answer in answers}
+        settlement = Settlement(self._clock())
+        async with self._unit_of_work(*{tenant_id for tenant_id, _ in by_key}) as work:
+            for item in await work.payments.lock_open(by_key):
+                answer, attempt = by_key[_key(item.payment)], item.attempt
+                # Otherwise another process has settled it meanwhile.
+                if attempt is not None and _is_under_way(item) and attempt.number == answer.number:
+                    settlement.add(item, attempt, answer.outcome, self._times.now(item.payment.tenant_id))
+            await settlement.store(work)
+        settlement.count()
+        return list(by_key)
 
 
-class _Settlement:
-    """Collects what the outcomes of a chunk change, and stores it set-wise."""
+async def _each_that_can(
+    items: Sequence[ItemT], work: Callable[[Sequence[ItemT]], Awaitable[list[DoneT]]]
+) -> list[DoneT]:
+    """Work on all in one transaction, or, should it fail, in halves, so that one bad item does not stop the rest.
 
-    def __init__(self, work: Work, now: datetime) -> None:
-        self._work, self._now = work, now
-        self._payments: list[Payment] = []
-        self._attempts: list[tuple[str, Attempt]] = []
-        self._captured: list[tuple[Payment, datetime]] = []
-        self._facts: list[PaymentFact] = []
-        self._tasks: dict[PaymentKey, Task] = {}
-
-    def add(self, payment: Payment, attempt: Attempt, outcome: Outcome, tenant_now: datetime) -> None:
-        answer = known(outcome)
-        if answer is None:
-            return self._ask_later(payment, attempt)
-        try:
-            settled, final = payment.settle(attempt, answer, tenant_now)
-        except AmountMismatch:
-            # Nothing may follow on its own: the payment stays "processing", and reconciliation shows both sides.
-            _logger.critical("the gateway captured another amount", exc_info=True)
-            return self._ask_later(payment, attempt)
-        self._payments.append(settled)
-        self._attempts.append((payment.tenant_id, final))
-        if isinstance(answer, Captured):
-            self._captured.append((settled, tenant_now))
-            self._facts.append(PaymentSucceeded(settled, tenant_now))
-        else:
-            self._facts.append(PaymentFailed(settled, final, tenant_now))
-            if settled.next_attempt_at is not None:
-                self._tasks[_key(settled)] = Task(TaskKind.COLLECT, settled.next_attempt_at)
-        return None
-
-    def _ask_later(self, payment: Payment, attempt: Attempt) -> None:
-        unanswered = attempt.unanswered()
-        self._attempts.append((payment.tenant_id, unanswered))
-        self._tasks[_key(payment)] = Task(TaskKind.ASK, self._now + ask_again_after(unanswered.asks))
-
-    async def store(self) -> None:
-        work = self._work
-        await work.payments.save(self._payments)
-        await work.payments.save_attempts(self._attempts)
-        await work.invoices.capture([payment for payment, _ in self._captured])
-        await work.ledger.post([ledger.payment_captured(payment, at) for payment, at in self._captured])
-        await work.tasks.remove({_key(payment) for payment in self._payments} - set(self._tasks))
-        await work.tasks.put(self._tasks)
-        await work.announce(self._facts, self._now)
+    What fails alone is logged and left: its task is due again when the claim has run out. An outage is raised.
+    """
+    if not items:
+        return []
+    try:
+        return await work(items)
+    except Exception as error:
+        if is_outage(error):
+            raise
+        if len(items) == 1:
+            _logger.exception("%s cannot be handled", items[0])
+            return []
+    middle = len(items) // 2
+    return [*await _each_that_can(items[:middle], work), *await _each_that_can(items[middle:], work)]
 
 
-def _attempt_under_way(item: OpenPayment) -> tuple[Payment, Attempt] | None:
-    if item.payment.state is not PaymentState.PROCESSING or item.attempt is None or item.attempt.state.final:
-        return None
-    return item.payment, item.attempt
+def _is_under_way(item: OpenPayment) -> bool:
+    return item.payment.state is PaymentState.PROCESSING and item.attempt is not None and not item.attempt.state.final
 
 
 def _key(payment: Payment) -> PaymentKey:

@@ -19,10 +19,16 @@ from services.payments.domain.payment import Attempt, Payment, PaymentState
 
 PaymentKey = tuple[str, str]
 """Tenant id and payment id."""
+InvoiceKey = tuple[str, str]
+"""Tenant id and invoice id."""
 
 
 class TaskKind(StrEnum):
-    """What is due for a payment: a try (on the tenant's clock), or a question to the gateway (in real time)."""
+    """What is due for a payment: a try (on the tenant's clock), or a question to the gateway (in real time).
+
+    A payment that is scheduled has the task of a try, one that is processing that of a question, others have none:
+    state and task change in one transaction. So whoever finds the two at odds has waited for too long, and leaves both.
+    """
 
     COLLECT = "collect"
     ASK = "ask"
@@ -47,7 +53,7 @@ class OpenPayment:
 
 @dataclass(frozen=True, slots=True)
 class LedgerSummary:
-    """Balances by account and currency (debits positive), and the currencies and transactions that do not add up."""
+    """Balances by account and currency (debits positive), and the transactions and currencies that do not add up."""
 
     balances: tuple[tuple[str, Money], ...]
     transaction_count: int
@@ -62,13 +68,19 @@ class Requests(Protocol):
 
 
 class Invoices(Protocol):
-    """What payments knows of billing's invoices, one row each; the row is the lock of everything about an invoice."""
+    """What payments knows of billing's invoices, one row each; whoever changes anything about one locks its row first.
 
-    async def add(self, invoices: Sequence[IssuedInvoice]) -> set[PaymentKey]:
-        """Store invoices in one order, locked; returns (tenant, invoice) of those that are not to be collected."""
+    The facts that an invoice was issued and voided may come in any order.
+    """
 
-    async def customers(self, voided: Sequence[VoidedInvoice]) -> Mapping[PaymentKey, str]:
-        """The customers of known invoices by (tenant, invoice)."""
+    async def add(self, invoices: Sequence[IssuedInvoice]) -> dict[InvoiceKey, datetime | None]:
+        """Store issued invoices in one order, locked.
+
+        Returns those that are not to be collected, with the instant at which they were voided if they were.
+        """
+
+    async def void(self, voided: Sequence[VoidedInvoice]) -> dict[InvoiceKey, str]:
+        """Never collect these from now on; returns the customers of those that are known to be issued."""
 
     async def forbid(self, tenant_id: str, invoice_id: str) -> None:
         """Lock an invoice, known or not, and never collect it from now on."""
@@ -81,12 +93,13 @@ class Payments(Protocol):
     async def add(self, payments: Sequence[Payment]) -> None: ...
 
     async def lock_open(self, keys: Iterable[PaymentKey]) -> list[OpenPayment]:
-        """The payments that exist, locked in one order."""
+        """The payments that exist; their customers' methods (shared), invoices and themselves locked in this order."""
 
-    async def lock_of_invoice(self, tenant_id: str, invoice_id: str) -> Payment | None: ...
+    async def lock_of_invoice(self, tenant_id: str, invoice_id: str) -> Payment | None:
+        """The invoice's payment, locked; the invoice must be. A live one before a cancelled one."""
 
     async def lock_waiting(self, tenant_id: str, customer_id: str) -> list[Payment]:
-        """The customer's payments that need a method."""
+        """The customer's payments that need a method, locked."""
 
     async def save(self, payments: Sequence[Payment]) -> None: ...
 
@@ -106,13 +119,15 @@ class Payments(Protocol):
     ) -> list[tuple[Payment, list[Attempt]]]:
         """Newest first."""
 
-    async def all_of_invoices(self, tenant_id: str, invoice_ids: Sequence[str]) -> list[tuple[Payment, list[Attempt]]]:
-        """Every payment of the invoices, cancelled ones included."""
+    async def all_of_invoices(
+        self, tenant_id: str, invoice_ids: Sequence[str] | None
+    ) -> list[tuple[Payment, list[Attempt]]]:
+        """Every payment of the invoices (None: of the tenant), cancelled ones included."""
 
 
 class Methods(Protocol):
     async def put(self, method: PaymentMethod) -> None:
-        """Store a method as its customer's current one."""
+        """Store a method as its customer's current one, locked: who decides by it comes before or after."""
 
     async def get(self, tenant_id: str, payment_method_id: str) -> PaymentMethod: ...
 
@@ -126,8 +141,8 @@ class Ledger(Protocol):
     async def page(self, tenant_id: str, invoice_id: str, before: str, limit: int) -> list[LedgerTransaction]:
         """Newest first."""
 
-    async def ids_of(self, tenant_id: str, transaction_ids: Sequence[str]) -> set[str]:
-        """Those of the ids that are posted."""
+    async def debits(self, tenant_id: str, invoice_ids: Sequence[str] | None) -> dict[str, int]:
+        """By transaction id what it moves, in minor units; only of the invoices (None: of all)."""
 
 
 class TaskQueue(Protocol):
@@ -173,7 +188,7 @@ class DueTasks(Protocol):
 
 
 class Gateway(Protocol):
-    """A payment gateway. Neither call raises for what the gateway or the network does: that is NoAnswer."""
+    """A payment gateway. `charge` and `find` answer NoAnswer for whatever the gateway or the network does."""
 
     async def charge(self, tenant_id: str, request: ChargeRequest) -> Outcome:
         """Take money under an idempotency key: repeated, it has its effect once."""
@@ -181,8 +196,8 @@ class Gateway(Protocol):
     async def find(self, tenant_id: str, idempotency_key: str) -> Outcome | NeverSeen:
         """Ask what became of a key."""
 
-    async def captures(self, tenant_id: str, references: Sequence[str]) -> list[GatewayCharge]:
-        """The gateway's own record of what was captured for our references."""
+    async def captures(self, tenant_id: str, references: Sequence[str] | None) -> list[GatewayCharge]:
+        """The gateway's own record of what was captured for our references (None: for the tenant)."""
 
 
 @dataclass(frozen=True, slots=True)

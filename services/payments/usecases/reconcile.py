@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from libs.periods import Period
-from services.payments.domain.payment import AttemptState, PaymentState
+from services.payments.domain.gateway import GatewayCharge
+from services.payments.domain.payment import Attempt, AttemptState, Payment, PaymentState
 from services.payments.usecases.ports import BilledInvoice, Billing, Gateway, UnitOfWork
 
 MAX_DIFFERENCES = 100
@@ -38,7 +38,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Reconcile:
-    """Compares by ids and amounts, never by times."""
+    """Compares by ids and amounts, never by times.
+
+    Without a period everything that payments, the gateway and the ledger have is compared, so that also what belongs
+    to no invoice is named. The sides are read one after the other: what is being paid meanwhile may show.
+    """
 
     unit_of_work: UnitOfWork
     billing: Billing
@@ -51,61 +55,65 @@ class Reconcile:
         """
         billed = await self.billing.invoices(tenant_id, period)
         owed = [invoice for invoice in billed if invoice.total.minor_units > 0]
-        invoice_ids = [invoice.invoice_id for invoice in owed]
+        chosen = None if period is None else [invoice.invoice_id for invoice in owed]
         async with self.unit_of_work(tenant_id) as work:
-            payments = await work.payments.all_of_invoices(tenant_id, invoice_ids)
+            payments = await work.payments.all_of_invoices(tenant_id, chosen)
+            debits = await work.ledger.debits(tenant_id, chosen)
             summary = await work.ledger.summary(tenant_id)
-            expected = set(_expected_transactions(owed))
-            posted = await work.ledger.ids_of(tenant_id, sorted(expected))
-        captures = await self.gateway.captures(tenant_id, invoice_ids)
-        collected = Counter[str]()
-        for payment, _ in payments:
-            if payment.state is PaymentState.SUCCEEDED:
-                collected[payment.invoice_id] += payment.amount.minor_units
-        live = {p.invoice_id: str(p.amount.minor_units) for p, _ in payments if p.state is not PaymentState.CANCELED}
+        captures = await self.gateway.captures(tenant_id, chosen)
         return [
-            _compare(
-                "invoices = payments",
-                {i.invoice_id: str(i.total.minor_units) for i in owed if i.state != "void"},
-                live,
-            ),
-            _compare(
-                "paid invoices = captured payments",
-                {i.invoice_id: str(i.total.minor_units) for i in owed if i.state == "paid"},
-                {invoice_id: str(minor) for invoice_id, minor in collected.items()},
-            ),
-            _compare(
-                "captured attempts = gateway's record",
-                {
-                    attempt.gateway_charge_id: str(payment.amount.minor_units)
-                    for payment, attempts in payments
-                    for attempt in attempts
-                    if attempt.state is AttemptState.SUCCEEDED
-                },
-                {capture.charge_id: str(capture.amount.minor_units) for capture in captures},
-            ),
-            _compare("facts = ledger transactions", dict.fromkeys(expected, "1"), dict.fromkeys(posted, "1")),
-            _compare("ledger adds up to zero", {}, dict.fromkeys(summary.unbalanced, "off")),
+            *_payment_checks(owed, [payment for payment, _ in payments]),
+            _compare("captured attempts = gateway's record", _captured(payments), _by_charge(captures)),
+            _compare("facts = ledger transactions", _expected_transactions(owed), debits),
+            _compare("unbalanced ledger transactions = 0", {}, dict.fromkeys(summary.unbalanced, 1)),
         ]
 
 
-def _expected_transactions(owed: Iterable[BilledInvoice]) -> Iterable[str]:
+def _payment_checks(owed: Iterable[BilledInvoice], payments: Iterable[Payment]) -> list[Check]:
+    live = [payment for payment in payments if payment.state is not PaymentState.CANCELED]
+    succeeded = [payment for payment in live if payment.state is PaymentState.SUCCEEDED]
+    return [
+        _compare(
+            "invoices = payments",
+            {invoice.invoice_id: invoice.total.minor_units for invoice in owed if invoice.state != "void"},
+            {payment.invoice_id: payment.amount.minor_units for payment in live},
+        ),
+        _compare(
+            "paid invoices = captured payments",
+            {invoice.invoice_id: invoice.total.minor_units for invoice in owed if invoice.state == "paid"},
+            {payment.invoice_id: payment.amount.minor_units for payment in succeeded},
+        ),
+    ]
+
+
+def _captured(payments: Iterable[tuple[Payment, list[Attempt]]]) -> dict[str, int]:
+    return {
+        f"{payment.invoice_id}, charge {attempt.gateway_charge_id}": payment.amount.minor_units
+        for payment, attempts in payments
+        for attempt in attempts
+        if attempt.state is AttemptState.SUCCEEDED
+    }
+
+
+def _by_charge(captures: Iterable[GatewayCharge]) -> dict[str, int]:
+    return {f"{capture.reference}, charge {capture.charge_id}": capture.amount.minor_units for capture in captures}
+
+
+def _expected_transactions(owed: Iterable[BilledInvoice]) -> dict[str, int]:
+    expected: dict[str, int] = {}
     for invoice in owed:
-        yield f"invoice_issued:{invoice.invoice_id}"
+        expected[f"invoice_issued:{invoice.invoice_id}"] = invoice.total.minor_units
         if invoice.state == "paid":
-            yield f"payment_captured:{invoice.invoice_id}"
+            expected[f"payment_captured:{invoice.invoice_id}"] = invoice.total.minor_units
         if invoice.state == "void":
-            yield f"invoice_voided:{invoice.invoice_id}"
+            expected[f"invoice_voided:{invoice.invoice_id}"] = invoice.total.minor_units
+    return expected
 
 
-def _compare(name: str, left: Mapping[str, str], right: Mapping[str, str]) -> Check:
+def _compare(name: str, left: Mapping[str, int], right: Mapping[str, int]) -> Check:
     differences = [
-        Difference(key, left.get(key, ""), right.get(key, ""))
+        Difference(key, str(left.get(key, "")), str(right.get(key, "")))
         for key in sorted(left.keys() | right.keys())
         if left.get(key) != right.get(key)
     ]
-    return Check(name, _total(left), _total(right), tuple(differences[:MAX_DIFFERENCES]))
-
-
-def _total(side: Mapping[str, str]) -> str:
-    return str(sum(int(value) for value in side.values() if value.lstrip("-").isdigit()))
+    return Check(name, str(sum(left.values())), str(sum(right.values())), tuple(differences[:MAX_DIFFERENCES]))

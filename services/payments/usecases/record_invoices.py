@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from libs.clock import Clock
 from libs.ids import new_id
 from services.payments.domain import ledger
 from services.payments.domain.events import IssuedInvoice, VoidedInvoice
-from services.payments.domain.payment import Payment
+from services.payments.domain.payment import Payment, PaymentNotCancelable, PaymentState
 from services.payments.usecases.ports import Task, TaskKind, UnitOfWork, Work
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class InvoiceFact:
 
 
 class RecordInvoices:
-    """Handles a batch of facts, each once, however often it is delivered."""
+    """Handles a batch of facts, each once, however often and in whatever order they are delivered."""
 
     def __init__(self, *, unit_of_work: UnitOfWork, clock: Clock) -> None:
         self._unit_of_work = unit_of_work
@@ -38,55 +40,71 @@ class RecordInvoices:
         async with self._unit_of_work(*{item.fact.tenant_id for item in facts}) as work:
             keys = [(item.fact.tenant_id, item.event_id, item.body) for item in facts]
             first = await work.first_deliveries(keys, now)
+            # Nothing is owed for an invoice over nothing: it has no payment, and nothing to post.
             fresh = {item.event_id: item.fact for item in facts if item.event_id in first}
-            await self._issued(work, [fact for fact in fresh.values() if isinstance(fact, IssuedInvoice)], now)
-            await self._voided(work, [fact for fact in fresh.values() if isinstance(fact, VoidedInvoice)])
+            owed = [fact for fact in fresh.values() if fact.total.minor_units > 0]
+            await _issued(work, [fact for fact in owed if isinstance(fact, IssuedInvoice)])
+            await _voided(work, [fact for fact in owed if isinstance(fact, VoidedInvoice)])
         return len(fresh)
 
-    async def _issued(self, work: Work, invoices: Sequence[IssuedInvoice], now: datetime) -> None:
-        owed = [invoice for invoice in invoices if invoice.total.minor_units > 0]
-        forbidden = await work.invoices.add(owed)
-        payments = []
-        for invoice in owed:
-            payment = Payment.for_invoice(
-                tenant_id=invoice.tenant_id,
-                payment_id=new_id("pay"),
-                invoice_id=invoice.invoice_id,
-                invoice_number=invoice.invoice_number,
-                customer_id=invoice.customer_id,
-                amount=invoice.total,
-                issued_at=invoice.issued_at,
-                trace_parent=invoice.trace_parent,
-            )
-            canceled = (invoice.tenant_id, invoice.invoice_id) in forbidden
-            payments.append(payment.cancel() if canceled else payment)
-        await work.payments.add(payments)
-        await work.ledger.post(
-            [ledger.invoice_issued(i.tenant_id, i.invoice_id, i.customer_id, i.total, i.issued_at) for i in owed]
-        )
-        await work.tasks.put(
-            {
-                (payment.tenant_id, payment.payment_id): Task(TaskKind.COLLECT, payment.next_attempt_at)
-                for payment in payments
-                if payment.next_attempt_at is not None
-            }
-        )
 
-    async def _voided(self, work: Work, invoices: Sequence[VoidedInvoice]) -> None:
-        owed = [invoice for invoice in invoices if invoice.total.minor_units > 0]
-        customers = await work.invoices.customers(owed)
-        missing = [i.invoice_id for i in owed if (i.tenant_id, i.invoice_id) not in customers]
-        if missing:
-            raise VoidBeforeIssue(f"voided before they were issued here: {', '.join(missing)}")
-        await work.ledger.post(
-            [
-                ledger.invoice_voided(
-                    i.tenant_id, i.invoice_id, customers[i.tenant_id, i.invoice_id], i.total, i.voided_at
-                )
-                for i in owed
-            ]
-        )
+async def _issued(work: Work, invoices: Sequence[IssuedInvoice]) -> None:
+    forbidden = await work.invoices.add(invoices)
+    payments: list[Payment] = []
+    postings = [ledger.invoice_issued(i.tenant_id, i.invoice_id, i.customer_id, i.total, i.issued_at) for i in invoices]
+    for invoice in invoices:
+        key = (invoice.tenant_id, invoice.invoice_id)
+        payment = _payment_for(invoice)
+        payments.append(payment.cancel() if key in forbidden else payment)
+        # The fact that it was voided has overtaken the one that it was issued.
+        if (voided_at := forbidden.get(key)) is not None:
+            postings.append(ledger.invoice_voided(*key, invoice.customer_id, invoice.total, voided_at))
+    await work.payments.add(payments)
+    await work.ledger.post(postings)
+    await work.tasks.put(
+        {
+            (payment.tenant_id, payment.payment_id): Task(TaskKind.COLLECT, payment.next_attempt_at)
+            for payment in payments
+            if payment.next_attempt_at is not None
+        }
+    )
 
 
-class VoidBeforeIssue(Exception):
-    """The fact that an invoice was issued is still on its way: the messages are delivered again."""
+async def _voided(work: Work, invoices: Sequence[VoidedInvoice]) -> None:
+    customers = await work.invoices.void(invoices)
+    postings = [
+        ledger.invoice_voided(i.tenant_id, i.invoice_id, customers[i.tenant_id, i.invoice_id], i.total, i.voided_at)
+        for i in invoices
+        if (i.tenant_id, i.invoice_id) in customers
+    ]
+    await work.ledger.post(postings)
+    for key in sorted(customers):
+        await _give_up(work, *key)
+
+
+async def _give_up(work: Work, tenant_id: str, invoice_id: str) -> None:
+    """Make sure that a void invoice is not collected, although billing has it cancelled before it voids."""
+    payment = await work.payments.lock_of_invoice(tenant_id, invoice_id)
+    if payment is None or payment.state is PaymentState.CANCELED:
+        return
+    try:
+        canceled = payment.cancel()
+    except PaymentNotCancelable:
+        # What was captured is then owed to the customer: the ledger says so, and reconciliation names the invoice.
+        _logger.critical("invoice %s of %s was voided although it is being paid", invoice_id, tenant_id)
+        return
+    await work.payments.save([canceled])
+    await work.tasks.remove([(tenant_id, canceled.payment_id)])
+
+
+def _payment_for(invoice: IssuedInvoice) -> Payment:
+    return Payment.for_invoice(
+        tenant_id=invoice.tenant_id,
+        payment_id=new_id("pay"),
+        invoice_id=invoice.invoice_id,
+        invoice_number=invoice.invoice_number,
+        customer_id=invoice.customer_id,
+        amount=invoice.total,
+        issued_at=invoice.issued_at,
+        trace_parent=invoice.trace_parent,
+    )

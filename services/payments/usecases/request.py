@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from libs.errors import Violation
+from libs.errors import InvalidInput, Violation
 from services.payments.usecases.ports import Work
 
 
@@ -33,12 +32,18 @@ class Request:
         return await work.requests.claim(tenant_id, self.method, self.request_id, self.fingerprint, result_id, now)
 
 
-def request_id_violations(request_id: str) -> Iterator[Violation]:
-    """Yield what is wrong with a request id."""
+def require_valid(request_id: str, *violations: Violation | None) -> None:
+    """:raises InvalidInput: naming the request id if it is not a UUID, and every violation"""
+    found = [_request_id_violation(request_id), *violations]
+    if faults := [violation for violation in found if violation]:
+        raise InvalidInput(faults)
+
+
+def _request_id_violation(request_id: str) -> Violation | None:
     if not request_id:
-        yield Violation("request_id", "REQUIRED", "must be a UUID chosen by the caller")
-        return
+        return Violation("request_id", "REQUIRED", "must be a UUID chosen by the caller")
     try:
         uuid.UUID(request_id)
     except ValueError:
-        yield Violation("request_id", "INVALID_UUID", "must be a UUID")
+        return Violation("request_id", "INVALID_UUID", "must be a UUID")
+    return None

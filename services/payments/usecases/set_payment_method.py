@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from libs.clock import Clock
-from libs.errors import InvalidInput
 from libs.ids import check_text, new_id
 from services.payments.domain.method import PaymentMethod, check_token
 from services.payments.usecases.ports import Task, TaskKind, TenantTimes, UnitOfWork
-from services.payments.usecases.request import Request, request_id_violations
+from services.payments.usecases.request import Request, require_valid
 
 MAX_CUSTOMER_ID = 128
 
@@ -28,14 +27,11 @@ class SetPaymentMethod:
         :raises InvalidInput: naming every field at fault
         :raises RequestIdReused: if the request id came with other values before
         """
-        customer = check_text(customer_id, "customer_id", max_length=MAX_CUSTOMER_ID)
-        violations = [
-            *request_id_violations(request_id),
-            *([customer] if customer else []),
+        require_valid(
+            request_id,
+            check_text(customer_id, "customer_id", MAX_CUSTOMER_ID),
             *check_token(gateway_token, "gateway_token"),
-        ]
-        if violations:
-            raise InvalidInput(violations)
+        )
         now = self.clock()
         method = PaymentMethod(tenant_id, new_id("pm"), customer_id, gateway_token, now)
         request = Request.of("SetPaymentMethod", request_id, customer_id, gateway_token)
@@ -44,6 +40,7 @@ class SetPaymentMethod:
             if first is not None:
                 return await work.methods.get(tenant_id, first)
             await work.methods.put(method)
+            # Whoever finds a payment to have no method holds the lock that `put` takes: none can slip in between.
             tenant_now = self.times.now(tenant_id)
             waiting = await work.payments.lock_waiting(tenant_id, customer_id)
             await work.payments.save([payment.with_new_method(tenant_now) for payment in waiting])

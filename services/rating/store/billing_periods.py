@@ -19,8 +19,8 @@ _KEYS = "unnest($1::text[], $2::text[], $3::timestamptz[]) AS k(tenant_id, subsc
 _SAVE = """
 INSERT INTO billing_periods AS p (tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id,
                                   version, fetched)
-SELECT *, false FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[],
-                            $7::bigint[])
+SELECT n.tenant_id, n.subscription_id, n.period_start, n.period_end, n.customer_id, n.rate_card_id, n.version, false
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[], $7::bigint[])
     AS n(tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version)
 ORDER BY tenant_id, subscription_id, period_start
 ON CONFLICT (tenant_id, subscription_id, period_start) DO UPDATE

@@ -67,7 +67,9 @@ WHERE (p.tenant_id, p.subscription_id, p.period_start) = (k.tenant_id, k.subscri
 
 _ADD_PROBLEMS = """
 INSERT INTO rating_problems (tenant_id, subscription_id, period_start, reason, description, failed_at)
-SELECT *, $6 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[])
+SELECT p.tenant_id, p.subscription_id, p.period_start, p.reason, p.description, $6
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[])
+    AS p(tenant_id, subscription_id, period_start, reason, description)
 """
 
 _PROBLEMS = f"""

@@ -20,7 +20,9 @@ _KEYS = "unnest($1::text[], $2::text[], $3::timestamptz[]) AS k(tenant_id, subsc
 _MARK = f"""
 INSERT INTO rating_due AS q (tenant_id, subscription_id, period_start, due_at, first_mark, last_mark, attempts)
 SELECT tenant_id, subscription_id, period_start, $4, mark, mark, 0
-FROM (SELECT k.*, nextval('rating_mark') AS mark FROM {_KEYS}) AS marked
+FROM (
+    SELECT k.tenant_id, k.subscription_id, k.period_start, nextval('rating_mark') AS mark FROM {_KEYS}
+) AS marked
 ORDER BY tenant_id, subscription_id, period_start
 ON CONFLICT (tenant_id, subscription_id, period_start) DO UPDATE
     SET last_mark = nextval('rating_mark'),

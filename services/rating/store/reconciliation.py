@@ -13,7 +13,7 @@ from services.rating.domain.comparison import MAX_DIFFERENCES, Comparison, Diffe
 # two sides agree on a subject if they show the same.
 _COMPARE = """
 WITH scope AS MATERIALIZED (
-    SELECT * FROM billing_periods WHERE tenant_id = $1
+    SELECT tenant_id, subscription_id, period_start, period_end, customer_id FROM billing_periods WHERE tenant_id = $1
         AND ($2::timestamptz IS NULL OR period_start >= $2) AND ($3::timestamptz IS NULL OR period_start < $3)
 ), {sides}, differing AS (
     SELECT subject, l.shown AS l, r.shown AS r FROM left_side l FULL JOIN right_side r USING (subject)
@@ -57,7 +57,10 @@ hull AS (
 ), right_side AS (
     SELECT 'customer ' || w.customer_id || ', meter ' || w.meter_id || ', ' || w.day AS subject, sum(w.value) AS total,
            {_SHOWN.format("sum(w.value)", "sum(w.event_count)", "count(*)")} AS shown
-    FROM (SELECT *, (window_start AT TIME ZONE 'UTC')::date AS day FROM usage_windows WHERE tenant_id = $1) w, hull
+    FROM (
+        SELECT customer_id, meter_id, value, event_count, (window_start AT TIME ZONE 'UTC')::date AS day
+        FROM usage_windows WHERE tenant_id = $1
+    ) w, hull
     WHERE w.day >= first_day AND w.day <= last_day
     GROUP BY w.customer_id, w.meter_id, w.day
 )
@@ -79,13 +82,13 @@ left_side AS (
 
 _RATED_PERIODS = f"""
 left_side AS (
-    SELECT {_PERIOD} AS subject, 1 AS total, 'rated' AS shown FROM scope p
+    SELECT {_PERIOD} AS subject, 1::numeric AS total, 'rated' AS shown FROM scope p
     WHERE EXISTS (SELECT FROM charges c WHERE (c.tenant_id, c.subscription_id, c.period_start)
                                             = (p.tenant_id, p.subscription_id, p.period_start))
         AND NOT EXISTS (SELECT FROM rating_problems f WHERE (f.tenant_id, f.subscription_id, f.period_start)
                                                           = (p.tenant_id, p.subscription_id, p.period_start))
 ), right_side AS (
-    SELECT {_PERIOD} AS subject, 1 AS total, 'rated' AS shown FROM scope p
+    SELECT {_PERIOD} AS subject, 1::numeric AS total, 'rated' AS shown FROM scope p
 )
 """
 

@@ -51,7 +51,9 @@ WITH incoming AS (
 ), rolled_up AS (
     INSERT INTO period_usage AS u (tenant_id, subscription_id, period_start, meter_id, value, event_count,
                                    window_count, highest_version, trace_parent)
-    SELECT * FROM totals ORDER BY tenant_id, subscription_id, period_start, meter_id
+    SELECT tenant_id, subscription_id, period_start, meter_id, value, event_count, window_count, highest_version,
+           trace_parent
+    FROM totals ORDER BY tenant_id, subscription_id, period_start, meter_id
     ON CONFLICT (tenant_id, subscription_id, period_start, meter_id) DO UPDATE
         SET value = u.value + excluded.value, event_count = u.event_count + excluded.event_count,
             window_count = u.window_count + excluded.window_count,

@@ -158,7 +158,12 @@ class TestCatchingUp:
     @pytest.mark.parametrize(
         ("zone", "starts_on", "anchor", "starts"),
         [
-            ("UTC", date(2026, 1, 31), BillingAnchor.ANNIVERSARY, [utc(2026, 1, 31), utc(2026, 2, 28), utc(2026, 3, 31)]),
+            (
+                "UTC",
+                date(2026, 1, 31),
+                BillingAnchor.ANNIVERSARY,
+                [utc(2026, 1, 31), utc(2026, 2, 28), utc(2026, 3, 31)],
+            ),
             (
                 "Europe/Berlin",
                 date(2026, 2, 15),
@@ -242,21 +247,24 @@ class TestTwoClosersAtOnce:
 
 class TestAFailingPeriod:
     async def test_is_set_aside_with_its_reason_and_the_rest_goes_on(self, world: World) -> None:
-        await a_subscribed_tenant(world, subscriptions=4)
+        await a_subscribed_tenant(world, subscriptions=6)
         wrong_currency, unknown = a_key(JANUARY, "sub-01"), a_key(JANUARY, "sub-02")
-        impossible = a_key(JANUARY, "sub-03")
+        absurd, poisoned = a_key(JANUARY, "sub-03"), a_key(JANUARY, "sub-05")
         world.rating.by_period[wrong_currency] = (a_charge(wrong_currency, currency="USD"),)
         world.rating.refusals[unknown] = "BILLING_PERIOD_UNKNOWN"
-        # Fits a NUMERIC, but not a bigint of cents: only the database finds out.
-        world.rating.by_period[impossible] = (a_charge(impossible, amount="1" + "0" * 30),)
+        world.rating.by_period[absurd] = (a_charge(absurd, amount="1" + "0" * 30),)
+        # Only the database finds out, and refuses the whole chunk.
+        world.rating.by_period[poisoned] = (a_charge(poisoned, trace_parent="\x00"),)
         await world.advance("acme", utc(2026, 2, 1))
 
         await world.bill()
 
         issued = await world.invoices("acme", InvoiceState.ISSUED)
-        assert [(item.subscription_id, item.invoice_number) for item in issued] == [("sub-04", "INV-000001")]
+        assert sorted(item.invoice_number for item in issued) == ["INV-000001", "INV-000002"]
+        assert {item.subscription_id for item in issued} == {"sub-04", "sub-06"}
         progress = (await world.progress("acme")).progress
-        assert progress.due_periods == 3
+        assert progress.due_periods == 4
+        assert len(progress.problems) == 4
         assert any("USD" in problem for problem in progress.problems)
         assert "BILLING_PERIOD_UNKNOWN" in progress.problems
 

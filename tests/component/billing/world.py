@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
+from libs.clock import monotonic_s
 from libs.database import Database
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.customer import Customer
@@ -56,9 +58,7 @@ class World:
 
     async def add_tenant(self, tenant_id: str, test_time: datetime | None = None, *, grace_s: int = 0) -> None:
         tenant = Tenant(tenant_id, "", grace_s, False, 100, 100, "INV", EPOCH)
-        create = CreateTenant(
-            unit_of_work=self.api, directory=self.directory, clock=self.real, test_clocks=True
-        )
+        create = CreateTenant(unit_of_work=self.api, directory=self.directory, clock=self.real, test_clocks=True)
         await create(request=a_request("CreateTenant"), tenant=tenant, test_time=test_time)
 
     async def add_customer(self, tenant_id: str, customer_id: str = "cust-01", zone: str = "UTC") -> None:
@@ -87,9 +87,7 @@ class World:
         )
 
     async def advance(self, tenant_id: str, to: datetime) -> datetime:
-        advance = AdvanceClock(
-            unit_of_work=self.api, directory=self.directory, clock=self.real, test_clocks=True
-        )
+        advance = AdvanceClock(unit_of_work=self.api, directory=self.directory, clock=self.real, test_clocks=True)
         return await advance(request=a_request("AdvanceClock"), tenant_id=tenant_id, to=to)
 
     async def pass_watermark(self, *holds: tuple[str, str]) -> None:
@@ -100,9 +98,7 @@ class World:
         await self.watermarks.count_through(EPOCH, self._watermarks)
 
     def closer(self, rating: FakeRating | None = None) -> ClosePeriods:
-        return ClosePeriods(
-            unit_of_work=self.worker, queues=self.queues, rating=rating or self.rating, clock=self.real
-        )
+        return ClosePeriods(unit_of_work=self.worker, queues=self.queues, rating=rating or self.rating, clock=self.real)
 
     async def bill(self) -> None:
         """Work until nothing is left to do without the watermark, let it pass, and work again."""
@@ -137,3 +133,11 @@ def a_request(method: str, *meaning: object, request_id: str = "") -> Request:
 
 def a_key(period_start: datetime, subscription_id: str = "sub-01") -> PeriodKey:
     return PeriodKey(subscription_id, period_start)
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], *, timeout_s: float = 20) -> None:
+    """Return as soon as it holds."""
+    ends_at = monotonic_s() + timeout_s
+    while not await holds():
+        assert monotonic_s() < ends_at, "it did not come true"
+        await asyncio.sleep(0.05)

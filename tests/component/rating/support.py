@@ -182,6 +182,13 @@ class Rating:
         request_id = f"00000000-0000-0000-0000-{next(_versions):012d}"
         await self.create_rate_card(Request(tenant, request_id, repr(card).encode()), card, [])
 
+    async def start_march(self, *cards: RateCard) -> None:
+        """Cards (the standard one if none is given) and the first charges of sub-1 in March."""
+        for card in cards or (rate_card(),):
+            await self.add_card(card)
+        await self.accept([billing_period()])
+        await self.rate_all()
+
     async def rate_all(self) -> None:
         """Rate until nothing is due."""
         while await self.rate_due(self.now):

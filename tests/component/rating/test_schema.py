@@ -59,11 +59,11 @@ async def test_a_tenant_sees_only_its_own_rows(rating: Rating, table: str) -> No
 
     own = f"SELECT count(*) FILTER (WHERE tenant_id = 'acme'), count(*) FROM {table}"
     async with rating.api.transaction("acme") as connection:
-        own_rows, seen = (await connection.exec_driver_sql(own)).tuples().one()
+        own_rows, seen = list((await connection.exec_driver_sql(own)).one())
     async with rating.worker.transaction("nobody") as connection:
-        seen_by_stranger = (await connection.exec_driver_sql(own)).tuples().one()
+        seen_by_stranger = list((await connection.exec_driver_sql(own)).one())
 
-    assert seen_by_stranger == (0, 0)
+    assert seen_by_stranger == [0, 0]
     # Only the other tenant, which has no card, has a problem.
     assert own_rows == seen
     assert (seen > 0) is (table != "rating_problems")

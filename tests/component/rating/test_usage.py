@@ -231,4 +231,3 @@ async def test_usage_of_a_day_is_explained_up_to_the_edges_of_the_period(rating:
         (Decimal(sum(day)), len(day), len(day)) for day in by_day
     ]
     assert [explained[0].period.start, explained[-1].period.end] == [local.start, local.end]
-    assert local.end < NOW

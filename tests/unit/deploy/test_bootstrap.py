@@ -23,7 +23,7 @@ SELECT defaclrole::regrole, defaclobjtype, defaclacl FROM pg_default_acl ORDER B
 ROLES = """
 SELECT rolname, rolcanlogin, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls,
     rolpassword LIKE 'SCRAM-SHA-256$%'
-FROM pg_authid WHERE rolname ~ '_(owner|api|worker)$' ORDER BY rolname;
+FROM pg_authid WHERE rolname ~ '^(ingest|rating|billing|payments)_' ORDER BY rolname;
 """
 
 

@@ -1,0 +1,3 @@
+"""Alembic migrations of ingest's database."""
+
+PACKAGE = __name__

@@ -207,6 +207,7 @@ _QUEUES = {
         CREATE TABLE missing_batches (
             tenant_id text NOT NULL, acceptor_epoch text NOT NULL, batch_number bigint NOT NULL,
             noticed_at timestamptz NOT NULL, resolved_at timestamptz,
+            explains_position boolean NOT NULL DEFAULT false,
             PRIMARY KEY (tenant_id, acceptor_epoch, batch_number)
         )""",
     "batch_floors": """

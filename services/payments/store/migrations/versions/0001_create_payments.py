@@ -87,6 +87,7 @@ CREATE TABLE invoices (
     total_minor_units bigint NOT NULL,
     captured_minor_units bigint NOT NULL,
     collectable boolean NOT NULL,
+    voided_at timestamptz,
     PRIMARY KEY (tenant_id, invoice_id),
     CONSTRAINT invoices_never_over_captured CHECK (captured_minor_units BETWEEN 0 AND total_minor_units)
 );
@@ -103,13 +104,14 @@ CREATE TABLE payments (
     created_at timestamptz NOT NULL,
     next_attempt_at timestamptz,
     attempt_count integer NOT NULL,
+    soft_declines integer NOT NULL,
     trace_parent text NOT NULL,
     PRIMARY KEY (tenant_id, payment_id),
     FOREIGN KEY (tenant_id, invoice_id) REFERENCES invoices
 );
 CREATE UNIQUE INDEX payments_one_live_per_invoice ON payments (tenant_id, invoice_id) WHERE state <> 'canceled';
 CREATE INDEX payments_invoice ON payments (tenant_id, invoice_id);
-CREATE INDEX payments_waiting ON payments (tenant_id, customer_id) WHERE state = 'requires_method';
+CREATE INDEX payments_customer ON payments (tenant_id, customer_id, payment_id);
 
 CREATE TABLE payment_attempts (
     tenant_id text NOT NULL,
@@ -173,7 +175,7 @@ CREATE TABLE payment_tasks (
     claimed_until timestamptz,
     PRIMARY KEY (tenant_id, payment_id)
 );
-CREATE INDEX payment_tasks_due ON payment_tasks (kind, due_at);
+CREATE INDEX payment_tasks_due ON payment_tasks (due_at);
 
 -- The sandbox gateway's own record: it stands in for a third party, and payments reads it only through its client.
 CREATE TABLE sandbox_gateway_charges (
@@ -192,11 +194,14 @@ CREATE TABLE sandbox_gateway_charges (
 CREATE INDEX sandbox_gateway_charges_reference ON sandbox_gateway_charges (tenant_id, reference);
 """
 
-# The last line of defence: whatever code runs, no unbalanced transaction can be committed.
-BALANCE = """
+# The last line of defence: whatever code runs, no unbalanced transaction can be committed, and none changed.
+LEDGER = """
 CREATE FUNCTION ledger_transaction_balances() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (
+    -- Also refuses entries that the tenant set meanwhile hides from the check.
+    IF NOT EXISTS (
+        SELECT FROM ledger_entries WHERE tenant_id = NEW.tenant_id AND transaction_id = NEW.transaction_id
+    ) OR EXISTS (
         SELECT FROM ledger_entries
         WHERE tenant_id = NEW.tenant_id AND transaction_id = NEW.transaction_id
         GROUP BY currency HAVING sum(amount_minor_units) <> 0
@@ -207,8 +212,20 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE CONSTRAINT TRIGGER ledger_transactions_balance AFTER INSERT ON ledger_transactions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger_transaction_balances();
 CREATE CONSTRAINT TRIGGER ledger_entries_balance AFTER INSERT ON ledger_entries
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger_transaction_balances();
+
+CREATE FUNCTION ledger_only_grows() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the ledger is append-only' USING ERRCODE = 'insufficient_privilege';
+END $$;
+
+CREATE TRIGGER ledger_transactions_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_transactions
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_only_grows();
+CREATE TRIGGER ledger_entries_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_only_grows();
 """
 
 TENANT_TABLES = (
@@ -228,7 +245,7 @@ QUEUES = ("outbox_fact_queue", "parked_queue", "payment_tasks")
 
 
 def upgrade() -> None:
-    for script in (SHARED, TABLES, BALANCE):
+    for script in (SHARED, TABLES, LEDGER):
         op.execute(script)
     for table in TENANT_TABLES:
         for statement in row_security("payments", table):

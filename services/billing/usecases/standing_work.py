@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from libs.clock import Clock
 from libs.database import is_outage
-from services.billing.store.queues import PostgresQueues
 from services.billing.usecases.close_periods import ClosePeriods
 from services.billing.usecases.extend_periods import ExtendPeriods
 from services.billing.usecases.metrics import DUE_PERIODS, WATERMARK_AGE
+from services.billing.usecases.ports import Queues
 
 _OUTAGE_REST_S = 1.0
 _MEASURE_EVERY_S = 5.0
@@ -40,7 +40,7 @@ async def close_periods_until(
     await _repeat(step, stopping, poll_s)
 
 
-async def measure_until(stopping: asyncio.Event, queues: PostgresQueues, clock: Clock) -> None:
+async def measure_until(stopping: asyncio.Event, queues: Queues, clock: Clock) -> None:
     """Keep the gauges current."""
 
     async def step() -> int:

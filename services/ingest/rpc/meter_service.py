@@ -1,0 +1,54 @@
+"""MeterService."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+
+from libs.errors import InvalidInput
+from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
+from services.ingest.usecases.create_meter import CreateMeter, CreateMeterRequest, MeterStore
+from services.ingest.wire.meters import aggregation_from_pb, meter_from_pb, meter_to_pb
+from steelyard.ingest.v1 import meter_service_pb2, meter_service_pb2_grpc
+
+Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
+
+
+class MeterServicer(meter_service_pb2_grpc.MeterServiceServicer):
+    """Translates; no rules live here."""
+
+    def __init__(self, create: CreateMeter, meters: MeterStore) -> None:
+        self._create = create
+        self._meters = meters
+
+    async def CreateMeter(
+        self, request: meter_service_pb2.CreateMeterRequest, context: Context
+    ) -> meter_service_pb2.CreateMeterResponse:
+        if aggregation_from_pb(request.meter.aggregation) is None:
+            raise InvalidInput.of("meter.aggregation", "REQUIRED", "must be COUNT or SUM")
+        request.meter.ClearField("create_time")
+        fingerprint = hashlib.blake2b(request.meter.SerializeToString(deterministic=True), digest_size=16).digest()
+        meter = meter_from_pb(request.meter)
+        created = await self._create(CreateMeterRequest(current_tenant(), request.request_id, fingerprint, meter))
+        return meter_service_pb2.CreateMeterResponse(meter=meter_to_pb(created))
+
+    async def GetMeter(
+        self, request: meter_service_pb2.GetMeterRequest, context: Context
+    ) -> meter_service_pb2.GetMeterResponse:
+        meter = await self._meters.get(current_tenant(), request.meter_id)
+        return meter_service_pb2.GetMeterResponse(meter=meter_to_pb(meter))
+
+    async def ListMeters(
+        self, request: meter_service_pb2.ListMetersRequest, context: Context
+    ) -> meter_service_pb2.ListMetersResponse:
+        size = page_size(request)
+        (after,) = page_cursor(request, 1) or ("",)
+        meters = await self._meters.list(current_tenant(), after, size + 1)
+        more = len(meters) > size
+        return meter_service_pb2.ListMetersResponse(
+            meters=[meter_to_pb(meter) for meter in meters[:size]],
+            next_page_token=next_page_token(request, [meters[size - 1].meter_id]) if more else "",
+        )

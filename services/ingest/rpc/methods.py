@@ -1,0 +1,28 @@
+"""Who may call what."""
+
+from __future__ import annotations
+
+from libs.rpc import Audience
+
+_PACKAGE = "steelyard.ingest.v1"
+_ANYBODY_OF_TENANT = Audience.TENANT | Audience.INTERNAL
+
+ACCEPT_METHODS: dict[str, Audience] = {f"{_PACKAGE}.IngestService/IngestEvents": Audience.TENANT}
+
+QUERY_METHODS: dict[str, Audience] = {
+    f"{_PACKAGE}.{method}": audience
+    for method, audience in {
+        "MeterService/CreateMeter": _ANYBODY_OF_TENANT,
+        "MeterService/GetMeter": _ANYBODY_OF_TENANT,
+        "MeterService/ListMeters": _ANYBODY_OF_TENANT,
+        "UsageService/QueryUsage": _ANYBODY_OF_TENANT,
+        "UsageService/GetEvent": _ANYBODY_OF_TENANT,
+        "UsageService/ListEvents": _ANYBODY_OF_TENANT,
+        "UsageService/GetEventStatus": _ANYBODY_OF_TENANT,
+        "UsageService/ListEventExceptions": _ANYBODY_OF_TENANT,
+        "UsageService/GetEventCounts": _ANYBODY_OF_TENANT,
+        "UsageWindowService/ListUsageWindows": Audience.INTERNAL,
+        "UsageWindowService/GetUsageDigests": Audience.INTERNAL,
+        "ReconciliationService/Reconcile": _ANYBODY_OF_TENANT,
+    }.items()
+}

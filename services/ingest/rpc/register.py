@@ -1,0 +1,53 @@
+"""Adds the servicers of the query role to a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from libs.clock import Clock
+from libs.rpc import GrpcServer
+from services.ingest.rpc.meter_service import MeterServicer
+from services.ingest.rpc.reconciliation_service import ReconciliationServicer
+from services.ingest.rpc.usage_service import UsageServicer
+from services.ingest.rpc.usage_window_service import UsageWindowServicer
+from services.ingest.usecases.create_meter import CreateMeter, MeterPublication, MeterStore
+from services.ingest.usecases.list_windows import WindowStore
+from services.ingest.usecases.query_events import EventStore
+from services.ingest.usecases.query_usage import QueryUsage, UsageStore
+from services.ingest.usecases.reconcile import Reconcile, ReconciliationStore
+from steelyard.ingest.v1 import (
+    meter_service_pb2_grpc,
+    reconciliation_service_pb2_grpc,
+    usage_service_pb2_grpc,
+    usage_window_service_pb2_grpc,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPorts:
+    """What the query role stands on; all stores are logged in as api."""
+
+    meters: MeterStore
+    publication: MeterPublication
+    usage: UsageStore
+    events: EventStore
+    windows: WindowStore
+    reconciliation: ReconciliationStore
+    clock: Clock
+
+
+def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
+    """Serve QUERY_METHODS."""
+    create_meter = CreateMeter(meters=ports.meters, publication=ports.publication, clock=ports.clock)
+    server.add(MeterServicer(create_meter, ports.meters), meter_service_pb2_grpc.add_MeterServiceServicer_to_server)
+    server.add(
+        UsageServicer(QueryUsage(usage=ports.usage), ports.events),
+        usage_service_pb2_grpc.add_UsageServiceServicer_to_server,
+    )
+    server.add(
+        UsageWindowServicer(ports.windows), usage_window_service_pb2_grpc.add_UsageWindowServiceServicer_to_server
+    )
+    server.add(
+        ReconciliationServicer(Reconcile(ports.reconciliation)),
+        reconciliation_service_pb2_grpc.add_ReconciliationServiceServicer_to_server,
+    )

@@ -1,0 +1,53 @@
+"""Fields of requests that several services read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs.errors import InvalidInput, Violation
+from libs.periods import Period
+from services.ingest.wire.times import time_from_pb
+
+Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
+
+
+def required_time(message: Timestamp, is_set: bool, field: str) -> datetime:
+    """
+    :raises InvalidInput: if it is not set, or no instant
+    """
+    found = optional_time(message, is_set, field)
+    if found is None:
+        raise InvalidInput.of(field, "REQUIRED", "must be set")
+    return found
+
+
+def optional_time(message: Timestamp, is_set: bool, field: str) -> datetime | None:
+    """
+    :raises InvalidInput: if it is no instant of the years 1 to 9999
+    """
+    if not is_set:
+        return None
+    try:
+        return time_from_pb(message)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput.of(field, "INVALID_TIME", "must be in the years 1 to 9999") from error
+
+
+def period_between(start: datetime, end: datetime, end_field: str) -> Period:
+    """
+    :raises InvalidInput: if it holds no instant
+    """
+    if start >= end:
+        raise InvalidInput.of(end_field, "NOT_AFTER_START", "must be after the start")
+    return Period(start, end)
+
+
+def cursor_invalid() -> InvalidInput:
+    """The token has the form of one of ours, but not the content."""
+    description = "is not a token of this list with these arguments"
+    return InvalidInput([Violation("page_token", "PAGE_TOKEN_INVALID", description)], reason="PAGE_TOKEN_INVALID")

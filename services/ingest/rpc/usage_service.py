@@ -1,0 +1,124 @@
+"""UsageService."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from libs.errors import InvalidInput
+from libs.periods import BucketSize
+from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
+from services.ingest.domain.meter import PropertyFilter
+from services.ingest.rpc.requests import Context, cursor_invalid, optional_time, required_time
+from services.ingest.usecases.query_events import EventSelection, EventStore
+from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion
+from services.ingest.wire.events import counts_to_pb, event_to_pb, exception_to_pb, status_to_pb
+from services.ingest.wire.usage_rows import usage_row_to_pb
+from steelyard.ingest.v1 import usage_service_pb2 as pb
+from steelyard.ingest.v1 import usage_service_pb2_grpc
+
+_SIZES = {
+    int(pb.WINDOW_SIZE_UNSPECIFIED): None,
+    int(pb.WINDOW_SIZE_QUARTER_HOUR): BucketSize.QUARTER_HOUR,
+    int(pb.WINDOW_SIZE_HOUR): BucketSize.HOUR,
+    int(pb.WINDOW_SIZE_DAY): BucketSize.DAY,
+    int(pb.WINDOW_SIZE_WEEK): BucketSize.WEEK,
+    int(pb.WINDOW_SIZE_MONTH): BucketSize.MONTH,
+}
+_MAX_STATUS_KEYS = 1_000
+
+
+class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
+    """Translates; no rules live here."""
+
+    def __init__(self, query_usage: QueryUsage, events: EventStore) -> None:
+        self._query_usage = query_usage
+        self._events = events
+
+    async def QueryUsage(self, request: pb.QueryUsageRequest, context: Context) -> pb.QueryUsageResponse:
+        size = page_size(request, default=1_000, maximum=10_000)
+        cursor = page_cursor(request, 3)
+        after = None if cursor is None else (_number(cursor[0]), cursor[1], cursor[2])
+        times, rows = await self._query_usage(_question(request), after, size + 1)
+        token = ""
+        if len(rows) > size:
+            last = rows[size - 1]
+            token = next_page_token(request, [str(last.index), last.customer_id, last.dimensions_text])
+        return pb.QueryUsageResponse(
+            rows=[usage_row_to_pb(row, times[row.index]) for row in rows[:size]], next_page_token=token
+        )
+
+    async def GetEvent(self, request: pb.GetEventRequest, context: Context) -> pb.GetEventResponse:
+        event = await self._events.event(current_tenant(), (request.source, request.event_id))
+        return pb.GetEventResponse(event=event_to_pb(event))
+
+    async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
+        size, cursor = page_size(request), page_cursor(request, 3)
+        selection = EventSelection(
+            customer_id=request.customer_id,
+            event_type=request.event_type,
+            start=optional_time(request.start_time, request.HasField("start_time"), "start_time"),
+            end=optional_time(request.end_time, request.HasField("end_time"), "end_time"),
+            unassigned_only=request.unassigned_only,
+        )
+        before = None if cursor is None else (_number(cursor[0]), _number(cursor[1]), _number(cursor[2]))
+        events = await self._events.events(current_tenant(), selection, before, size + 1)
+        token = ""
+        if len(events) > size:
+            last = events[size - 1]
+            token = next_page_token(request, [str(last.time_ns), str(last.batch_id), str(last.ordinal)])
+        return pb.ListEventsResponse(events=[event_to_pb(event) for event in events[:size]], next_page_token=token)
+
+    async def GetEventStatus(self, request: pb.GetEventStatusRequest, context: Context) -> pb.GetEventStatusResponse:
+        if not 1 <= len(request.keys) <= _MAX_STATUS_KEYS:
+            raise InvalidInput.of("keys", "WRONG_NUMBER", f"must be 1 to {_MAX_STATUS_KEYS}")
+        keys = [(key.source, key.event_id) for key in request.keys]
+        statuses = await self._events.statuses(current_tenant(), keys)
+        return pb.GetEventStatusResponse(statuses=[status_to_pb(status) for status in statuses])
+
+    async def ListEventExceptions(
+        self, request: pb.ListEventExceptionsRequest, context: Context
+    ) -> pb.ListEventExceptionsResponse:
+        size, cursor = page_size(request), page_cursor(request, 3)
+        before = None if cursor is None else (_instant(cursor[0]), _number(cursor[1]), _number(cursor[2]))
+        found = await self._events.exceptions(current_tenant(), before, size + 1)
+        token = ""
+        if len(found) > size:
+            last = found[size - 1]
+            token = next_page_token(request, [last.received_at.isoformat(), str(last.batch_id), str(last.ordinal)])
+        return pb.ListEventExceptionsResponse(
+            exceptions=[exception_to_pb(item) for item in found[:size]], next_page_token=token
+        )
+
+    async def GetEventCounts(self, request: pb.GetEventCountsRequest, context: Context) -> pb.GetEventCountsResponse:
+        return counts_to_pb(await self._events.counts(current_tenant()))
+
+
+def _question(request: pb.QueryUsageRequest) -> UsageQuestion:
+    if request.window_size not in _SIZES:
+        raise InvalidInput.of("window_size", "UNKNOWN", "is not a window size")
+    return UsageQuestion(
+        tenant_id=current_tenant(),
+        meter_id=request.meter_id,
+        customer_id=request.customer_id,
+        start=required_time(request.start_time, request.HasField("start_time"), "start_time"),
+        end=required_time(request.end_time, request.HasField("end_time"), "end_time"),
+        size=_SIZES[request.window_size],
+        time_zone=request.time_zone,
+        group_by=tuple(request.group_by),
+        by_customer=request.group_by_customer,
+        filters=tuple(PropertyFilter(item.property, item.value) for item in request.filters),
+    )
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise cursor_invalid() from error
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise cursor_invalid() from error

@@ -1,0 +1,103 @@
+"""Both sides of ingest's equations, read at one moment."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import asyncpg
+
+from libs.database import Database, raw
+from libs.periods import Period
+from services.ingest.domain.door import to_ns
+from services.ingest.domain.stored_event import EventCounts
+from services.ingest.store.event_queries import COUNTS, counts_from_row
+from services.ingest.usecases.reconcile import MAX_DIFFERENCES, Difference, StoredTotals, WindowTotals, side
+
+_STORED = """
+SELECT
+    (SELECT count(*) FROM events WHERE tenant_id = $1) AS stored_events,
+    (SELECT coalesce(sum(recorded), 0)::bigint FROM batch_results WHERE tenant_id = $1) AS stored_recorded,
+    (SELECT count(*) FROM event_exceptions WHERE tenant_id = $1 AND ordinal < 0) AS stored_rejected_at_door
+"""
+# Whole windows on both sides, also if the period begins or ends inside one. No bound is infinite: 0 and 2^62.
+_PAIRS = """
+WITH logged AS (
+    SELECT measured.key COLLATE "C" AS meter_id, customer_id COLLATE "C" AS customer_id,
+        event_time_ns / 900000000000 AS number, sum(measured.value::numeric) AS value, count(*) AS events
+    FROM events, jsonb_each_text(measured) AS measured
+    WHERE tenant_id = $1 AND event_time_ns >= $2 AND event_time_ns < $3
+    GROUP BY 1, 2, 3
+), kept AS (
+    SELECT meter_id, customer_id, (extract(epoch FROM window_start) / 900)::bigint AS number,
+        sum(value) AS value, sum(event_count)::bigint AS events
+    FROM usage_windows
+    WHERE tenant_id = $1 AND extract(epoch FROM window_start) >= $2 / 1000000000
+        AND extract(epoch FROM window_start) < $3 / 1000000000
+    GROUP BY 1, 2, 3
+), pair AS (
+    SELECT meter_id, customer_id, number, kept.value AS kept_value, kept.events AS kept_events,
+        logged.value AS logged_value, logged.events AS logged_events
+    FROM kept FULL JOIN logged USING (meter_id, customer_id, number)
+)
+"""
+# One statement, hence one snapshot: nothing can be recorded between its sides.
+_SIDES = f"""
+{_PAIRS}, totals AS (
+    SELECT coalesce(sum(kept_value), 0) AS windows_value, coalesce(sum(logged_value), 0) AS log_value,
+        coalesce(sum(kept_events), 0)::bigint AS windows_events, coalesce(sum(logged_events), 0)::bigint AS log_events
+    FROM pair
+), counts AS ({COUNTS}), stored AS ({_STORED})
+SELECT * FROM totals, counts, stored
+"""
+_DIFFERENCES = f"""
+{_PAIRS}
+SELECT *, to_timestamp(number * 900) AS window_start FROM pair
+WHERE (kept_value, kept_events) IS DISTINCT FROM (logged_value, logged_events)
+    AND (coalesce(kept_events, 0) > 0 OR coalesce(logged_events, 0) > 0)
+ORDER BY meter_id, customer_id, number LIMIT $4
+"""
+_WINDOW_NS = 900_000_000_000
+
+
+class PostgresReconciliationStore:
+    """ReconciliationStore; a call is a transaction of one tenant."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, tenant_id: str, period: Period | None) -> tuple[EventCounts, StoredTotals, WindowTotals]:
+        first, last = _bounds(period)
+        async with self._database.transaction(tenant_id) as connection:
+            driver = await raw(connection)
+            row = await driver.fetchrow(_SIDES, tenant_id, first, last)
+            differences = await driver.fetch(_DIFFERENCES, tenant_id, first, last, MAX_DIFFERENCES)
+        stored = StoredTotals(
+            events=row["stored_events"],
+            recorded=row["stored_recorded"],
+            rejected_at_door=row["stored_rejected_at_door"],
+        )
+        windows = WindowTotals(
+            windows_value=row["windows_value"],
+            log_value=row["log_value"],
+            windows_events=row["windows_events"],
+            log_events=row["log_events"],
+            differences=[_difference(item) for item in differences],
+        )
+        return counts_from_row(row), stored, windows
+
+
+def _bounds(period: Period | None) -> tuple[int, int]:
+    if period is None:
+        return 0, 1 << 62
+    first, last = to_ns(period.start), to_ns(period.end)
+    return first // _WINDOW_NS * _WINDOW_NS, -(-last // _WINDOW_NS) * _WINDOW_NS
+
+
+def _difference(row: asyncpg.Record) -> Difference:
+    value: Decimal | None = row["kept_value"]
+    at = row["window_start"].isoformat()
+    return Difference(
+        subject=f"customer {row['customer_id']}, meter {row['meter_id']}, window {at}",
+        left=side(value, row["kept_events"]),
+        right=side(row["logged_value"], row["logged_events"]),
+    )

@@ -1,0 +1,161 @@
+"""Before an invoice: what ingest has recorded is contained."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from libs.errors import Unavailable
+from services.rating.usecases.confirm_charges import ConfirmedCharges
+from tests.component.rating.support import (
+    APRIL,
+    HOUR,
+    MARCH,
+    REQUESTS,
+    TENANT,
+    TOKENS,
+    Rating,
+    billing_period,
+    rate_card,
+    window,
+)
+
+
+@pytest.fixture
+async def ready(rating: Rating) -> Rating:
+    """Two periods with usage, rated."""
+    await rating.add_card(rate_card())
+    await rating.accept([billing_period("sub-1"), billing_period("sub-2", customer="cust-2")])
+    await rating.receive(window(5), window(2, at=MARCH.start + HOUR), window(9, customer="cust-2", meter=REQUESTS))
+    await rating.rate_all()
+    return rating
+
+
+async def _confirm(rating: Rating, *subscriptions: str) -> list[ConfirmedCharges]:
+    return await rating.confirm_charges(TENANT, [(name, MARCH.start) for name in subscriptions])
+
+
+def _quantities(confirmed: ConfirmedCharges) -> dict[str, Decimal]:
+    return {charge.price_id: charge.quantity for charge in confirmed.charges}
+
+
+async def test_complete_periods_are_confirmed_by_one_question(ready: Rating) -> None:
+    before = await ready.charges()
+    ready.ingest.calls.clear()
+
+    first, second, again = await _confirm(ready, "sub-1", "sub-2", "sub-1")
+
+    assert (first.reason, second.reason) == ("", "")
+    assert _quantities(first) == {"fee": 1, "tokens": 7, "requests": 0}
+    assert _quantities(second) == {"fee": 1, "tokens": 0, "requests": 9}
+    assert again == first
+    assert ready.ingest.calls == ["digests"]
+    assert [charge.version for charge in first.charges] == [charge.version for charge in before.values()]
+
+
+async def test_a_lost_window_message_is_repaired(ready: Rating) -> None:
+    ready.ingest.put(window(100, at=MARCH.start + 2 * HOUR), window(0, at=MARCH.start, events=0))
+
+    confirmed = (await _confirm(ready, "sub-1"))[0]
+
+    assert confirmed.reason == ""
+    assert _quantities(confirmed)["tokens"] == 102
+    assert confirmed.charges[1].version == (await ready.charges())["tokens"].version
+    assert await ready.differences() == []
+    await ready.rate_all()
+    assert (await ready.charges())["tokens"].quantity == 102
+
+
+async def test_a_whole_meter_that_never_came_is_repaired(ready: Rating) -> None:
+    ready.ingest.put(window(3, meter=REQUESTS))
+
+    assert _quantities((await _confirm(ready, "sub-1"))[0])["requests"] == 3
+
+
+async def test_a_broken_roll_up_is_repaired(ready: Rating) -> None:
+    await ready.sql("UPDATE period_usage SET value = value + 1 WHERE subscription_id = 'sub-1'")
+    found = await ready.differences()
+
+    confirmed = (await _confirm(ready, "sub-1"))[0]
+
+    assert "period roll-ups = usage windows" in found
+    assert _quantities(confirmed)["tokens"] == 7
+    assert await ready.differences() == []
+
+
+async def test_usage_that_ingest_does_not_have_is_never_invoiced(ready: Rating) -> None:
+    extra = window(1000, at=MARCH.start + 3 * HOUR)
+    await ready.receive(extra)
+    del ready.ingest.known[extra[:5]]
+
+    first, second = await _confirm(ready, "sub-1", "sub-2")
+
+    assert (first.reason, second.reason) == ("USAGE_DIFFERS", "")
+
+
+async def test_usage_that_arrives_meanwhile_is_contained(ready: Rating) -> None:
+    """Between question and answer ingest records more; a second look finds it."""
+    ready.ingest.put(window(1, at=MARCH.start + 4 * HOUR))
+    late = [window(1, at=MARCH.start + 5 * HOUR)]
+    ready.ingest.before_windows = lambda: ready.ingest.put(*late)
+
+    confirmed = (await _confirm(ready, "sub-1"))[0]
+
+    assert (confirmed.reason, _quantities(confirmed)["tokens"]) == ("", Decimal(9))
+
+
+async def test_unknown_periods_and_cards_are_named(ready: Rating) -> None:
+    await ready.accept([billing_period("sub-3", card="missing")])
+
+    found = await ready.confirm_charges(
+        TENANT, [("sub-1", APRIL.start), ("nobody", MARCH.start), ("sub-3", MARCH.start), ("sub-2", MARCH.end - HOUR)]
+    )
+
+    assert [(confirmed.reason, len(confirmed.charges)) for confirmed in found] == [
+        ("BILLING_PERIOD_UNKNOWN", 0),
+        ("BILLING_PERIOD_UNKNOWN", 0),
+        ("RATE_CARD_UNKNOWN", 0),
+        ("", 3),
+    ]
+    assert [confirmed.period_start for confirmed in found] == [APRIL.start, MARCH.start, MARCH.start, MARCH.start]
+
+
+async def test_without_ingest_nothing_is_confirmed(ready: Rating) -> None:
+    ready.ingest.down = True
+
+    with pytest.raises(Unavailable):
+        await _confirm(ready, "sub-1")
+
+
+async def test_marks_that_were_not_rated_yet_are_confirmed_too(ready: Rating) -> None:
+    await ready.receive(window(50, at=MARCH.start + 6 * HOUR))
+
+    assert _quantities((await _confirm(ready, "sub-1"))[0])["tokens"] == 57
+
+
+async def test_reconciliation_names_what_is_missing_here(ready: Rating) -> None:
+    ready.ingest.put(window(100, at=MARCH.start + 2 * HOUR, customer="cust-2"))
+    await ready.sql("UPDATE charges SET quantity = 8 WHERE subscription_id = 'sub-1' AND price_id = 'tokens'")
+    await ready.sql("UPDATE usage_days SET window_count = 9 WHERE customer_id = 'cust-2'")
+
+    checks = {comparison.name: comparison for comparison in await ready.reconcile(TENANT, MARCH)}
+
+    assert {name for name, comparison in checks.items() if not comparison.ok} == {
+        "usage windows = usage windows of ingest",
+        "charge quantities = period roll-ups",
+        "day roll-ups = usage windows",
+    }
+    windows = checks["usage windows = usage windows of ingest"]
+    assert [windows.left, windows.right] == [3, 4]
+    assert [difference.subject.split(",")[0] for difference in windows.differences] == ["customer cust-2"]
+    charge = checks["charge quantities = period roll-ups"].differences[0]
+    assert (charge.left, charge.right) == ("8", "7")
+    assert f"price {TOKENS}" in charge.subject
+
+
+async def test_reconciliation_looks_at_the_selected_periods_only(ready: Rating) -> None:
+    await ready.sql("UPDATE charges SET quantity = 8 WHERE subscription_id = 'sub-1' AND price_id = 'tokens'")
+
+    assert all(comparison.ok for comparison in await ready.reconcile(TENANT, APRIL))
+    assert all(comparison.ok for comparison in await ready.reconcile("other", None))

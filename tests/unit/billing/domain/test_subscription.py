@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.errors import InvalidInput
+from services.billing.domain.subscription import BillingAnchor, BillingPeriodNotFound, Subscription, check_start
+from tests.unit.billing.fakes import utc
+
+
+def a_subscription(
+    starts_on: date = date(2026, 1, 31), anchor: BillingAnchor = BillingAnchor.ANNIVERSARY, zone: str = "Europe/Berlin"
+) -> Subscription:
+    return Subscription("sub-01", "cust-01", "standard", "EUR", starts_on, anchor, zone, utc(2026, 1, 1))
+
+
+class TestPeriods:
+    def test_return_to_the_anchor_after_short_months_and_keep_local_midnight(self) -> None:
+        made = [period.start for _, period in a_subscription().periods_up_to(utc(2026, 4, 10), 0)]
+        # 31 January, 28 February, 31 March (summer time since the 29th), 30 April, all at midnight in Berlin.
+        assert made == [utc(2026, 1, 30, 23), utc(2026, 2, 27, 23), utc(2026, 3, 30, 22), utc(2026, 4, 29, 22)]
+
+    def test_of_calendar_months_begin_with_a_shorter_one(self) -> None:
+        made = [
+            period for _, period in a_subscription(anchor=BillingAnchor.CALENDAR).periods_up_to(utc(2026, 2, 10), 0)
+        ]
+        assert [(period.start, period.end) for period in made] == [
+            (utc(2026, 1, 30, 23), utc(2026, 1, 31, 23)),
+            (utc(2026, 1, 31, 23), utc(2026, 2, 28, 23)),
+            (utc(2026, 2, 28, 23), utc(2026, 3, 31, 22)),
+        ]
+
+    def test_are_made_one_ahead_and_never_twice(self) -> None:
+        subscription = a_subscription()
+        assert [index for index, _ in subscription.periods_up_to(utc(2026, 1, 1), 0)] == [0, 1]
+        assert [index for index, _ in subscription.periods_up_to(utc(2026, 1, 31), 2)] == []
+        assert [index for index, _ in subscription.periods_up_to(utc(2026, 6, 15), 2)] == [2, 3, 4, 5]
+
+    @given(st.timedeltas(timedelta(0), timedelta(days=3_600)))
+    def test_leave_no_gap_up_to_the_one_after_now(self, since: timedelta) -> None:
+        now = utc(2026, 2, 1) + since
+        made = [period for _, period in a_subscription().periods_up_to(now, 0)]
+        assert all(before.end == after.start for before, after in pairwise(made))
+        assert made[-2].contains(now)
+
+
+class TestCanceling:
+    def test_ends_with_the_current_period(self) -> None:
+        canceled = a_subscription().canceled(utc(2026, 3, 10))
+        assert canceled.ended_at == utc(2026, 3, 30, 22)
+        assert canceled.current_period(utc(2027, 1, 1)).end == canceled.ended_at
+        assert [index for index, _ in canceled.periods_up_to(utc(2027, 1, 1), 0)] == [0, 1]
+
+    def test_before_the_start_ends_with_the_first_period(self) -> None:
+        assert a_subscription().canceled(utc(2025, 12, 1)).ended_at == utc(2026, 2, 27, 23)
+
+    def test_a_second_time_changes_nothing(self) -> None:
+        once = a_subscription().canceled(utc(2026, 3, 10))
+        assert once.canceled(utc(2026, 9, 1)) == once
+
+
+class TestPeriodAt:
+    def test_exists_from_start_to_end_only(self) -> None:
+        subscription = replace(a_subscription(), ended_at=utc(2026, 3, 30, 22))
+        assert subscription.period_at(utc(2026, 3, 30, 21)).start == utc(2026, 2, 27, 23)
+        for outside in (utc(2026, 1, 30, 22), utc(2026, 3, 30, 22)):
+            with pytest.raises(BillingPeriodNotFound):
+                subscription.period_at(outside)
+
+
+def test_a_start_in_the_year_1_is_a_mistake() -> None:
+    check_start(date(2020, 1, 1), date(2026, 1, 1))
+    for absurd in (date(1, 1, 1), date(2026, 1, 1) + timedelta(days=3661)):
+        with pytest.raises(InvalidInput):
+            check_start(absurd, date(2026, 1, 1))
