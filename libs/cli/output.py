@@ -19,7 +19,9 @@ from libs.money import MINOR_DIGITS, plain
 from steelyard.common.v1 import money_pb2
 from steelyard.errors import InvalidRequest, NotAllowed, SteelyardError, Unavailable
 
-CONSOLE = Console()
+# Into a file or a pipe, tables are as wide as they need to be instead of being folded to an assumed 80 columns.
+_PLAIN_WIDTH = 160
+CONSOLE = Console(width=None if Console().is_terminal else _PLAIN_WIDTH)
 ERRORS = Console(stderr=True)
 
 # Exit codes: 0 done, 1 the answer is "no" (rejected events, differences), 2 wrong usage (Typer's own), and:

@@ -65,10 +65,14 @@ def event_counts(outcome: Outcome) -> dict[str, int]:
 
 
 def trace_id(outcome: Outcome) -> str:
-    """Return a trace that runs from a usage event to a payment: that of the invoice shown."""
-    shown = outcome.invoices[-1] if outcome.invoices else None
-    parents = [line.trace_parent for line in shown.lines if line.trace_parent] if shown else []
+    """Return a trace that runs from a usage event to a payment: that of the invoice shown, "" without any."""
+    parents = [line.trace_parent for line in _shown(outcome).lines if line.trace_parent]
     return parents[0].split("-")[1] if parents else ""
+
+
+def _shown(outcome: Outcome) -> invoice_pb2.Invoice:
+    """The invoice to be shown in full: the largest, because it reaches the most tiers."""
+    return max(outcome.invoices, key=lambda invoice: invoice.total.minor_units)
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -81,12 +85,11 @@ def print_outcome(outcome: Outcome) -> None:
         state = name_of(invoice_pb2.InvoiceState, invoice.state, "INVOICE_STATE")
         tail = (money(invoice.total), state, len(payment.attempts))
         rows.append((invoice.invoice_number, invoice.customer_id, *amounts.values(), *tail))
-    lines = [f"{line.price_id}#" for line in outcome.invoices[0].lines] if outcome.invoices else []
+    lines = [f"{line.price_id}#" for line in outcome.invoices[0].lines]
     CONSOLE.print()
     table(["INVOICE", "CUSTOMER", *lines, "TOTAL#", "STATE", "TRIES#"], rows, title="invoices")
-    if outcome.invoices:
-        CONSOLE.print("\n[bold]One invoice in full[/]")
-        print_invoice(outcome.invoices[-1])
+    CONSOLE.print("\n[bold]One invoice in full[/]")
+    print_invoice(_shown(outcome))
     CONSOLE.print("\n[bold]Reconciliation[/]")
     print_checks(outcome.checks)
     _print_conservation(outcome)

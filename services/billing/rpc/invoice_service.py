@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -22,6 +23,7 @@ from steelyard.billing.v1 import invoice_pb2, invoice_service_pb2, invoice_servi
 
 Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
 
+_PAGE_BYTES_MAX = 3_000_000  # gRPC messages end at 4 MiB.
 _STATES_FROM_PB: dict[int, InvoiceState | None] = {invoice_pb2.INVOICE_STATE_UNSPECIFIED: None}
 _STATES_FROM_PB |= {value: state for state, value in STATES.items()}
 
@@ -63,10 +65,9 @@ class InvoiceServicer(invoice_service_pb2_grpc.InvoiceServiceServicer):
             before=cursor[0] if cursor else "",
             limit=size + 1,
         )
-        token = next_page_token(request, [found[size - 1].invoice_id]) if len(found) > size else ""
-        return invoice_service_pb2.ListInvoicesResponse(
-            invoices=map(invoice_to_pb, found[:size]), next_page_token=token
-        )
+        page = _fitting(map(invoice_to_pb, found[:size]))
+        token = next_page_token(request, [page[-1].invoice_id]) if len(found) > len(page) else ""
+        return invoice_service_pb2.ListInvoicesResponse(invoices=page, next_page_token=token)
 
     async def PreviewInvoice(
         self, request: invoice_service_pb2.PreviewInvoiceRequest, context: Context
@@ -108,6 +109,18 @@ class InvoiceServicer(invoice_service_pb2_grpc.InvoiceServiceServicer):
             watermark_time=time_to_pb(found.watermark.rated_through),
             holds=[*found.watermark.holds, *found.progress.problems],
         )
+
+
+def _fitting(invoices: Iterable[invoice_pb2.Invoice]) -> list[invoice_pb2.Invoice]:
+    """As many as fit into a message, at least one: a page may be shorter than asked for."""
+    page: list[invoice_pb2.Invoice] = []
+    room = _PAGE_BYTES_MAX
+    for invoice in invoices:
+        room -= invoice.ByteSize()
+        if page and room < 0:
+            break
+        page.append(invoice)
+    return page
 
 
 def _spend_to_pb(invoice: Invoice, spend: CurrentSpend) -> invoice_service_pb2.SubscriptionSpend:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from libs.clock import Clock
-from libs.errors import ServiceError
+from libs.database import retry_transient
+from libs.errors import ResourceExhausted, ServiceError
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.events import InvoiceFact, InvoiceIssued, InvoicePaid
 from services.billing.domain.invoice import Invoice, InvoiceState, LineRefused, lines_from_charges
@@ -74,6 +75,14 @@ class ClosePeriods:
     async def _close_chunk(self, issue: IssueChunk, keys: Sequence[PeriodKey]) -> None:
         try:
             answers = await self._rating.confirm_charges(issue.tenant_id, keys)
+        except ResourceExhausted as error:
+            if len(keys) == 1:
+                await issue.set_aside({keys[0]: f"the charges do not fit into a message: {error}"}, SET_ASIDE)
+                return
+            middle = len(keys) // 2
+            await self._close_chunk(issue, keys[:middle])
+            await self._close_chunk(issue, keys[middle:])
+            return
         except ServiceError as error:
             await issue.set_aside(dict.fromkeys(keys, f"rating cannot confirm the charges: {error}"), RETRY)
             return
@@ -98,8 +107,8 @@ class IssueChunk:
         if not confirmed:
             return
         try:
-            async with self._unit_of_work(self.tenant_id) as work:
-                issued, refused = await self._issue(work, confirmed)
+            # Another worker may hold the same rows in another order: then PostgreSQL ends one of the two.
+            issued, refused = await retry_transient(lambda: self._issue(confirmed))
             INVOICES_ISSUED.add(issued)
         except RowsRefused as error:
             if len(confirmed) > 1:
@@ -119,10 +128,16 @@ class IssueChunk:
         async with self._unit_of_work(self.tenant_id) as work:
             await work.periods.set_aside(reasons, self._clock() + retry_after)
 
-    async def _issue(self, work: Work, confirmed: Sequence[Confirmed]) -> tuple[int, dict[PeriodKey, str]]:
-        """Issue what can be issued; returns how many that are, and the reasons of the rest."""
+    async def _issue(self, confirmed: Sequence[Confirmed]) -> tuple[int, dict[PeriodKey, str]]:
+        """One transaction: issue what can be issued; returns how many that are, and the reasons of the rest."""
+        async with self._unit_of_work(self.tenant_id) as work:
+            return await self._issue_in(work, confirmed)
+
+    async def _issue_in(self, work: Work, confirmed: Sequence[Confirmed]) -> tuple[int, dict[PeriodKey, str]]:
         closing = await work.periods.lock_closing([item.key for item in confirmed], self._claimed_until)
-        drafts, refused = _drafts(closing, await _charges_to_freeze(work, confirmed))
+        still_closing = {item.key for item in closing}
+        charges = await _charges_to_freeze(work, [item for item in confirmed if item.key in still_closing])
+        drafts, refused = _drafts(closing, charges)
         if drafts:
             tenant = await work.tenants.get()
             now = (await work.tenants.clock()).now(self._clock())

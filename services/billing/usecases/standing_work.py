@@ -54,7 +54,7 @@ async def measure_until(stopping: asyncio.Event, queues: Queues, clock: Clock) -
 
 
 async def _repeat(step: Callable[[], Awaitable[int]], stopping: asyncio.Event, rest_s: float) -> None:
-    """Call until stopped; an outage of PostgreSQL is waited out, anything else ends the process."""
+    """Call until stopped; what passes by itself is waited out, anything else ends the process."""
     while not stopping.is_set():
         delay_s = rest_s
         try:
@@ -63,7 +63,7 @@ async def _repeat(step: Callable[[], Awaitable[int]], stopping: asyncio.Event, r
         except Exception as error:
             if not is_outage(error):
                 raise
-            _logger.warning("the database is away: %r", error)
+            _logger.warning("the database could not: %r", error)
             delay_s = _OUTAGE_REST_S
         try:
             await asyncio.wait_for(stopping.wait(), delay_s)

@@ -42,7 +42,8 @@ JOIN event_duplicates AS sent
     ON sent.tenant_id = $1 AND sent.source = wanted.source AND sent.event_id = wanted.event_id
 """
 _EXCEPTIONS_OF = """
-SELECT wanted.position, found.*
+SELECT wanted.position, found.source, found.event_id, verdict, field, reason, description, received_at, customer_id,
+    batch_id, ordinal
 FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS wanted (source, event_id, position)
 CROSS JOIN LATERAL (
     SELECT source, event_id, verdict, field, reason, description, received_at, customer_id, batch_id, ordinal

@@ -47,15 +47,19 @@ _SIDES = f"""
         coalesce(sum(kept_events), 0)::bigint AS windows_events, coalesce(sum(logged_events), 0)::bigint AS log_events
     FROM pair
 ), counts AS ({COUNTS}), stored AS ({_STORED})
-SELECT * FROM totals, counts, stored
-"""
+SELECT windows_value, log_value, windows_events, log_events, accepted, rejected_at_door, recorded, duplicate, conflict,
+    rejected_by_recorder, unassigned, stored_events, stored_recorded, stored_rejected_at_door
+FROM totals, counts, stored
+"""  # noqa: S608 - put together from constants
 _DIFFERENCES = f"""
 {_PAIRS}
-SELECT *, to_timestamp(number * 900) AS window_start FROM pair
+SELECT meter_id, customer_id, kept_value, kept_events, logged_value, logged_events,
+    to_timestamp(number * 900) AS window_start
+FROM pair
 WHERE (kept_value, kept_events) IS DISTINCT FROM (logged_value, logged_events)
     AND (coalesce(kept_events, 0) > 0 OR coalesce(logged_events, 0) > 0)
 ORDER BY meter_id, customer_id, number LIMIT $4
-"""
+"""  # noqa: S608 - put together from constants
 _WINDOW_NS = 900_000_000_000
 
 

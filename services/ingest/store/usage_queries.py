@@ -33,7 +33,7 @@ WITH part AS (
         sum(value) AS value, sum(event_count)::bigint AS event_count
     FROM part WHERE $3::text = '' OR customer_id = $3 GROUP BY 1, 2, 3
 )
-SELECT * FROM usage_row
+SELECT index, customer_id, dimensions, dimensions_text, value, event_count FROM usage_row
 WHERE event_count > 0 AND ($13::int IS NULL OR (index, customer_id, dimensions_text) > ($13, $14::text, $15::text))
 ORDER BY index, customer_id, dimensions_text LIMIT $16
 """

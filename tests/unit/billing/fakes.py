@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from libs.errors import NotFound, Unavailable
+from libs.errors import NotFound, ResourceExhausted, Unavailable
 from libs.money import RoundingMode
 from services.billing.domain.charge import Charge, ChargePart, PeriodKey
 from services.billing.domain.invoice import PaymentNotCancelable
@@ -73,7 +72,7 @@ class FakeRating:
         self.refusals: dict[PeriodKey, str] = {}
         self.asked: list[list[PeriodKey]] = []
         self.is_away = False
-        self.gate: asyncio.Barrier | None = None
+        self.answers_max = 500
 
     def charges_of(self, key: PeriodKey) -> tuple[Charge, ...]:
         return self.by_period.get(key, (a_charge(key),))
@@ -89,8 +88,8 @@ class FakeRating:
         self.asked.append(list(keys))
         if self.is_away:
             raise Unavailable("rating is away")
-        if self.gate is not None:
-            await self.gate.wait()
+        if len(keys) > self.answers_max:
+            raise ResourceExhausted("the message is too large")
         return [
             Confirmed(key, (), self.refusals[key]) if key in self.refusals else Confirmed(key, self.charges_of(key))
             for key in keys

@@ -86,7 +86,7 @@ class World:
         self, token: str, *, customer_id: str = "cust-01", tenant_id: str = ACME, request_id: str | None = None
     ) -> PaymentMethod:
         set_method = SetPaymentMethod(self.api, self.clock, self.times)
-        request_id = request_id or a_request_id()
+        request_id = a_request_id() if request_id is None else request_id
         return await set_method(
             tenant_id=tenant_id, request_id=request_id, customer_id=customer_id, gateway_token=token
         )
@@ -95,7 +95,9 @@ class World:
         self, invoice_id: str = "inv_1", *, tenant_id: str = ACME, request_id: str | None = None
     ) -> tuple[Payment, list[Attempt]] | None:
         cancel = CancelPayment(self.api, self.clock)
-        return await cancel(tenant_id=tenant_id, request_id=request_id or a_request_id(), invoice_id=invoice_id)
+        return await cancel(
+            tenant_id=tenant_id, request_id=a_request_id() if request_id is None else request_id, invoice_id=invoice_id
+        )
 
     def collector(self, due: DueTasks | None = None) -> CollectPayments:
         return CollectPayments(

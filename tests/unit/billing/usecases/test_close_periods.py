@@ -9,42 +9,72 @@ from typing import cast
 
 import pytest
 
+from libs.clock import TenantClock
+from libs.periods import Period
 from services.billing.domain.charge import Charge, PeriodKey
+from services.billing.domain.events import InvoiceFact, InvoiceIssued, InvoicePaid
+from services.billing.domain.invoice import Invoice
+from services.billing.domain.tenant import Tenant
 from services.billing.usecases.close_periods import CLAIM, ClosePeriods, IssueChunk
 from services.billing.usecases.ports import Confirmed, Queues, RowsRefused, UnitOfWork
 from services.billing.usecases.store_ports import ClosingPeriod
 from tests.unit.billing.fakes import FakeRating, MovingClock, a_charge, utc
 
 NOW = utc(2026, 2, 1)
+JANUARY = Period(utc(2026, 1, 1), NOW)
 KEYS = [PeriodKey(f"sub-{number:02d}", utc(2026, 1, 1)) for number in range(8)]
 
 
 class FakeWork:
-    """A tenant's transaction that refuses some periods' charges, and in which nothing is closing any more."""
+    """A tenant's transactions: all that was issued, and the charges of some periods make the database refuse."""
 
     def __init__(self, poisoned: Sequence[PeriodKey] = ()) -> None:
         self.poisoned = set(poisoned)
         self.transactions: list[list[PeriodKey]] = []
+        self.issued: dict[int, Invoice] = {}
+        self.facts: list[InvoiceFact] = []
         self.set_aside_reasons: dict[PeriodKey, str] = {}
         self.retry_at: datetime | None = None
-        self.periods = self
-        self.charges = self
+        self.periods = self.charges = self.tenants = self.invoices = self
+        self._applied: dict[PeriodKey, list[Charge]] = {}
 
     @asynccontextmanager
     async def __call__(self, tenant_id: str) -> AsyncIterator[FakeWork]:
         yield self
 
     async def lock_closing(self, keys: Sequence[PeriodKey], claimed_until: datetime) -> list[ClosingPeriod]:
-        self.transactions.append(list(keys))
-        return []
+        return [ClosingPeriod(key, Invoice("inv", "cust-01", key.subscription_id, JANUARY, 1, "EUR")) for key in keys]
 
     async def apply(self, charges: Sequence[Charge]) -> int:
         if self.poisoned & {charge.key for charge in charges}:
             raise RowsRefused("invalid byte sequence")
+        self._applied |= {charge.key: [charge] for charge in charges}
         return len(charges)
 
     async def of(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, list[Charge]]:
-        return {}
+        return {key: self._applied[key] for key in keys}
+
+    async def get(self) -> Tenant:
+        return Tenant("acme", "", 0, False, 1, 1, "INV", NOW)
+
+    async def clock(self) -> TenantClock:
+        return TenantClock("acme", None, 1)
+
+    async def freeze(self, drafts: Sequence[Invoice]) -> None:
+        assert all(draft.lines for draft in drafts)
+
+    async def invoiced(self, keys: Sequence[PeriodKey]) -> None:
+        self.transactions.append(list(keys))
+
+    async def take_numbers(self, count: int) -> int:
+        return len(self.issued) + 1
+
+    async def issue(self, invoices: Mapping[int, Invoice]) -> None:
+        assert not self.issued.keys() & invoices.keys()
+        self.issued.update(invoices)
+
+    async def announce(self, facts: Sequence[InvoiceFact]) -> None:
+        self.facts += facts
 
     async def set_aside(self, reasons: Mapping[PeriodKey, str], try_at: datetime) -> None:
         self.set_aside_reasons.update(reasons)
@@ -70,6 +100,22 @@ class TestIssueChunk:
         work = FakeWork()
         await self._issue(work)(confirmed(KEYS))
         assert work.transactions == [KEYS]
+        assert [invoice.invoice_number for invoice in work.issued.values()] == [
+            f"INV-{number:06d}" for number in range(1, 9)
+        ]
+        assert [type(fact) for fact in work.facts] == [InvoiceIssued] * 8
+
+    async def test_sets_aside_what_contradicts_its_subscription(self) -> None:
+        work = FakeWork()
+        wrong = Confirmed(KEYS[0], (a_charge(KEYS[0], currency="USD"),))
+        await self._issue(work)([wrong, *confirmed(KEYS[1:])])
+        assert list(work.set_aside_reasons) == [KEYS[0]]
+        assert len(work.issued) == 7
+
+    async def test_tells_that_nothing_is_to_be_collected(self) -> None:
+        work = FakeWork()
+        await self._issue(work)([Confirmed(KEYS[0], (a_charge(KEYS[0], amount="0"),))])
+        assert [type(fact) for fact in work.facts] == [InvoiceIssued, InvoicePaid]
 
     @pytest.mark.parametrize("bad", [0, 3, 7])
     async def test_is_halved_until_the_bad_item_stands_alone(self, bad: int) -> None:
@@ -104,6 +150,13 @@ class TestClosePeriods:
         assert work.set_aside_reasons.keys() == set(KEYS)
         assert work.transactions == []
         assert work.retry_at == NOW + timedelta(seconds=2)
+
+    async def test_asks_for_less_when_the_answer_is_too_large(self) -> None:
+        work, rating = FakeWork(), FakeRating()
+        rating.answers_max = 3
+        await self._close(work, rating)()
+        assert [len(keys) for keys in rating.asked] == [8, 4, 2, 2, 4, 2, 2]
+        assert sorted(key for keys in work.transactions for key in keys) == KEYS
 
     def _close(self, work: FakeWork, rating: FakeRating) -> ClosePeriods:
         return ClosePeriods(

@@ -95,8 +95,7 @@ DECLARE
 BEGIN
     IF to_regclass(partition_name) IS NOT NULL THEN RETURN; END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('ingest:event-partitions', 0));
-    IF to_regclass(partition_name) IS NOT NULL THEN RETURN; END IF;
-    EXECUTE format('CREATE TABLE %I PARTITION OF events FOR VALUES FROM (%L) TO (%L)',
+    EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF events FOR VALUES FROM (%L) TO (%L)',
         partition_name, month_start, month_start + interval '1 month');
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', partition_name);
     EXECUTE format('REVOKE ALL ON %I FROM ingest_api, ingest_worker', partition_name);

@@ -195,38 +195,47 @@ CREATE INDEX sandbox_gateway_charges_reference ON sandbox_gateway_charges (tenan
 """
 
 # The last line of defence: whatever code runs, no unbalanced transaction can be committed, and none changed.
-LEDGER = """
-CREATE FUNCTION ledger_transaction_balances() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    -- Also refuses entries that the tenant set meanwhile hides from the check.
-    IF NOT EXISTS (
-        SELECT FROM ledger_entries WHERE tenant_id = NEW.tenant_id AND transaction_id = NEW.transaction_id
-    ) OR EXISTS (
-        SELECT FROM ledger_entries
-        WHERE tenant_id = NEW.tenant_id AND transaction_id = NEW.transaction_id
-        GROUP BY currency HAVING sum(amount_minor_units) <> 0
-    ) THEN
-        RAISE EXCEPTION 'ledger transaction % of % does not balance', NEW.transaction_id, NEW.tenant_id
-            USING ERRCODE = 'check_violation';
-    END IF;
-    RETURN NULL;
-END $$;
-
-CREATE CONSTRAINT TRIGGER ledger_transactions_balance AFTER INSERT ON ledger_transactions
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger_transaction_balances();
-CREATE CONSTRAINT TRIGGER ledger_entries_balance AFTER INSERT ON ledger_entries
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger_transaction_balances();
-
-CREATE FUNCTION ledger_only_grows() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION 'the ledger is append-only' USING ERRCODE = 'insufficient_privilege';
-END $$;
-
-CREATE TRIGGER ledger_transactions_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_transactions
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger_only_grows();
-CREATE TRIGGER ledger_entries_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_entries
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger_only_grows();
-"""
+LEDGER = (
+    """
+    CREATE FUNCTION ledger_transaction_balances() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        -- Also refuses entries that the tenant set meanwhile hides from the check.
+        IF NOT EXISTS (
+            SELECT FROM ledger_entries WHERE tenant_id = NEW.tenant_id AND transaction_id = NEW.transaction_id
+        ) OR EXISTS (
+            SELECT FROM ledger_entries
+            WHERE tenant_id = NEW.tenant_id AND transaction_id = NEW.transaction_id
+            GROUP BY currency HAVING sum(amount_minor_units) <> 0
+        ) THEN
+            RAISE EXCEPTION 'ledger transaction % of % does not balance', NEW.transaction_id, NEW.tenant_id
+                USING ERRCODE = 'check_violation';
+        END IF;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE CONSTRAINT TRIGGER ledger_transactions_balance AFTER INSERT ON ledger_transactions
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger_transaction_balances()
+    """,
+    """
+    CREATE CONSTRAINT TRIGGER ledger_entries_balance AFTER INSERT ON ledger_entries
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger_transaction_balances()
+    """,
+    """
+    CREATE FUNCTION ledger_only_grows() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'the ledger is append-only' USING ERRCODE = 'insufficient_privilege';
+    END $$
+    """,
+    """
+    CREATE TRIGGER ledger_transactions_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_transactions
+        FOR EACH STATEMENT EXECUTE FUNCTION ledger_only_grows()
+    """,
+    """
+    CREATE TRIGGER ledger_entries_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_entries
+        FOR EACH STATEMENT EXECUTE FUNCTION ledger_only_grows()
+    """,
+)
 
 TENANT_TABLES = (
     "requests",
@@ -245,8 +254,11 @@ QUEUES = ("outbox_fact_queue", "parked_queue", "payment_tasks")
 
 
 def upgrade() -> None:
-    for script in (SHARED, TABLES, LEDGER):
-        op.execute(script)
+    for statement in (SHARED + TABLES).split(";\n"):  # asyncpg prepares, and one statement at a time.
+        if statement.strip():
+            op.execute(statement)
+    for statement in LEDGER:
+        op.execute(statement)
     for table in TENANT_TABLES:
         for statement in row_security("payments", table):
             op.execute(statement)

@@ -1,0 +1,38 @@
+"""A fresh database of ingest per test, as seen by its two logins."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from libs.database import Database
+from libs.embedded.databases import ServiceDatabase
+from services.ingest.store.recording_transactions import PostgresRecordingTransactions
+from services.ingest.usecases.record_usage import RecordUsage
+from tests.component.ingest.builders import NOON, migrate_ingest
+from tests.support.servers import DatabaseFactory
+
+
+@pytest.fixture
+async def ingest_database(make_database: DatabaseFactory) -> ServiceDatabase:
+    return await make_database("ingest", migrate_ingest)
+
+
+@pytest.fixture
+async def api(ingest_database: ServiceDatabase) -> AsyncIterator[Database]:
+    database = Database(ingest_database.api_url, "api", application_name="test-api")
+    yield database
+    await database.dispose()
+
+
+@pytest.fixture
+async def worker(ingest_database: ServiceDatabase) -> AsyncIterator[Database]:
+    database = Database(ingest_database.worker_url, "worker", application_name="test-worker")
+    yield database
+    await database.dispose()
+
+
+@pytest.fixture
+def record(worker: Database) -> RecordUsage:
+    return RecordUsage(PostgresRecordingTransactions(worker), lambda: NOON)
