@@ -39,11 +39,12 @@ def machine_facts() -> dict[str, Value]:
 class CpuMeter:
     """CPU seconds used since it was made, by process: services, nats-server, PostgreSQL's by database, and ourselves.
 
-    Processes that ended meanwhile are missing; service processes and database sessions do not end during a benchmark.
+    The rest of the machine's is `others`: if it is much, the benchmark was not alone and its figures are too low.
     """
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
+        self._machine_before_s = self._machine_s()
         self._before = self._read()
 
     def used_s(self) -> dict[str, float]:
@@ -51,8 +52,14 @@ class CpuMeter:
         used: dict[str, float] = {}
         for key, seconds in self._read().items():
             used[key[0]] = used.get(key[0], 0) + seconds - self._before.get(key, 0)
+        used["others"] = self._machine_s() - self._machine_before_s - sum(used.values())
         ordered = sorted(used.items(), key=lambda item: -item[1])
         return {name: round(seconds, 2) for name, seconds in ordered if seconds >= 0.01}
+
+    @staticmethod
+    def _machine_s() -> float:
+        times = psutil.cpu_times()
+        return float(times.user + times.nice + times.system + times.irq + times.softirq)
 
     def _read(self) -> dict[tuple[str, int], float]:
         children = [self._stack.services.child(name) for name in self._stack.services.names]

@@ -88,35 +88,38 @@ class TestGeneratedMonth:
         assert_bills_are(result, uses)
 
 
+@pytest.fixture(scope="module")
+def trace_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if REAL_TRACE.exists():
+        return REAL_TRACE
+    warnings.warn(f"{REAL_TRACE} is absent: a made-up trace of the same form is replayed instead", stacklevel=1)
+    return a_made_up_trace(tmp_path_factory.mktemp("trace") / "trace.csv")
+
+
+@pytest.fixture(scope="module")
+def sink() -> Iterator[tuple[int, AccumulatingHandler]]:
+    """A receiver of OTLP that is not ours."""
+    port, handler = free_port(), AccumulatingHandler()
+    server = GrpcSink(handler, logging.getLogger("sink"), port=port)
+    server.start()
+    yield port, handler
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def result(
+    trace_file: Path, sink: tuple[int, AccumulatingHandler], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    return run_demo(
+        tmp_path_factory.mktemp("demo") / "result.json",
+        "--trace",
+        str(trace_file),
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{sink[0]}",
+        OTEL_EXPORTER_OTLP_INSECURE="true",
+    )
+
+
 class TestReplayedTrace:
-    @pytest.fixture(scope="class")
-    def trace_file(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        if REAL_TRACE.exists():
-            return REAL_TRACE
-        warnings.warn(f"{REAL_TRACE} is absent: a made-up trace of the same form is replayed instead", stacklevel=1)
-        return a_made_up_trace(tmp_path_factory.mktemp("trace") / "trace.csv")
-
-    @pytest.fixture(scope="class")
-    def sink(self) -> Iterator[tuple[int, AccumulatingHandler]]:
-        """A receiver of OTLP that is not ours."""
-        port, handler = free_port(), AccumulatingHandler()
-        server = GrpcSink(handler, logging.getLogger("sink"), port=port)
-        server.start()
-        yield port, handler
-        server.stop()
-
-    @pytest.fixture(scope="class")
-    def result(
-        self, trace_file: Path, sink: tuple[int, AccumulatingHandler], tmp_path_factory: pytest.TempPathFactory
-    ) -> dict[str, Any]:
-        return run_demo(
-            tmp_path_factory.mktemp("demo") / "result.json",
-            "--trace",
-            str(trace_file),
-            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{sink[0]}",
-            OTEL_EXPORTER_OTLP_INSECURE="true",
-        )
-
     def test_bills_equal_an_independent_computation(self, result: dict[str, Any], trace_file: Path) -> None:
         with trace_file.open(newline="") as file:
             rows = list(csv.reader(file))[1:]

@@ -64,7 +64,11 @@ class StreamBatchQueue:
 
 
 def _origins(contexts: Sequence[Context]) -> tuple[Context, list[trace.Link]]:
-    """The trace that the message continues, if all of it comes from one call, and links to all of them."""
+    """The trace that the message continues, and links to all that it is made of.
+
+    When several calls share a message it goes on with the first one's trace: a trace that began anywhere else than at a
+    producer would lead nobody from an event to its payment.
+    """
     spans = [trace.get_current_span(context).get_span_context() for context in contexts]
     links = [trace.Link(span) for span in spans if span.is_valid][:_MAX_LINKS]
-    return (contexts[0] if len(contexts) == 1 else Context()), links
+    return (contexts[0] if contexts else Context()), links

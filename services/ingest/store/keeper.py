@@ -70,11 +70,12 @@ class PostgresKeeper:
             _logger.warning("USAGE_RAW was created anew at %s", queue.stream_epoch)
             return _Floor(max(queue.first_seq - 1, 0), row["marked_at"])
         if row["stream_seq"] > queue.last_seq:
-            # The server lost messages and gives their sequences to others: ours tell nothing any more.
+            # The server lost messages and gives their sequences to others, so what we know of those tells nothing any
+            # more. What the stream holds now is vouched for by the acknowledgements alone.
             _logger.error("USAGE_RAW ends at %d, before the watermark's %d", queue.last_seq, row["stream_seq"])
             for table in ("stream_positions", "markers"):
-                await driver.execute(sql.FORGET_BEYOND.format(table), queue.stream_epoch, queue.acked_through)
-            return _Floor(queue.acked_through, row["marked_at"])
+                await driver.execute(sql.FORGET_BEYOND.format(table), queue.stream_epoch, queue.last_seq)
+            return _Floor(queue.last_seq, row["marked_at"])
         return _Floor(row["stream_seq"], row["marked_at"])
 
     async def _check_numbers(self, driver: asyncpg.Connection, queue: QueueFloor, floor: _Floor, now: datetime) -> None:

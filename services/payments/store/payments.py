@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.domain.payment import Attempt, Payment, PaymentNotFound, PaymentState
@@ -48,7 +48,7 @@ class PostgresPaymentStore:
         newest = (
             sa.select(attempts)
             .where(_is_one_of(attempts, pairs))
-            .distinct(*_columns(attempts, _PAYMENT_KEY))
+            .ext(distinct_on(*_columns(attempts, _PAYMENT_KEY)))
             .order_by(*_columns(attempts, _PAYMENT_KEY), attempts.c.number.desc())
         )
         rows = await self._connection.execute(newest)

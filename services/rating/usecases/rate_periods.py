@@ -94,8 +94,7 @@ async def _store(work: Work, rated: RatedPeriods, changed: Sequence[PeriodCharge
     trace_parents = {charge.trace_parent for charge in changed if charge.trace_parent}
     with rating_span(trace_parents, len({charge.key for charge in changed})) as continued:
         traced = [
-            replace(charge, trace_parent=continued) if continued and charge.trace_parent else charge
-            for charge in changed
+            replace(charge, trace_parent=continued.get(charge.trace_parent, charge.trace_parent)) for charge in changed
         ]
         versions = await work.charges.save(traced, now)
     saved = {

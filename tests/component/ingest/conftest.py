@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from libs.database import Database
 from libs.embedded.databases import ServiceDatabase
+from libs.embedded.postgres import EmbeddedPostgres
 from services.ingest.store.recording_transactions import PostgresRecordingTransactions
 from services.ingest.usecases.record_usage import RecordUsage
 from tests.component.ingest.builders import NOON, migrate_ingest
@@ -36,3 +38,13 @@ async def worker(ingest_database: ServiceDatabase) -> AsyncIterator[Database]:
 @pytest.fixture
 def record(worker: Database) -> RecordUsage:
     return RecordUsage(PostgresRecordingTransactions(worker), lambda: NOON)
+
+
+@pytest.fixture
+async def ingest_database_owner(
+    ingest_database: ServiceDatabase, postgres: EmbeddedPostgres
+) -> AsyncIterator[asyncpg.Connection]:
+    """A superuser, who may do what no login of the service may."""
+    connection = await asyncpg.connect(postgres.url(ingest_database.name))
+    yield connection
+    await connection.close()

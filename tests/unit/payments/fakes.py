@@ -26,6 +26,8 @@ from services.payments.usecases.ports import (
     PaymentKey,
     Task,
     TaskKind,
+    UnitOfWork,
+    Work,
 )
 
 OPEN = (AttemptState.CREATED, AttemptState.UNKNOWN, AttemptState.SUCCEEDED)
@@ -95,11 +97,10 @@ class Tables:
 
 
 class FakeDatabase:
-    """One transaction at a time. `on_step` is told where a process may die: "commit" (before it), "committed"."""
+    """One transaction at a time."""
 
     def __init__(self) -> None:
         self.tables = Tables()
-        self.on_step: Callable[[str], None] = lambda _step: None
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
@@ -108,11 +109,9 @@ class FakeDatabase:
             before = self.tables.snapshot()
             try:
                 yield FakeWork(self.tables, frozenset(tenant_ids))
-                self.on_step("commit")
             except BaseException:
                 self.tables.restore(before)
                 raise
-        self.on_step("committed")
 
     async def claim(
         self, *, now: datetime, until: datetime, tenant_times: Mapping[str, datetime], limit: int
@@ -126,8 +125,30 @@ class FakeDatabase:
         ]
         chosen = sorted(found, key=lambda item: item[:2])[:limit]
         self.tables.tasks.update({key: (task, until) for _, key, task in chosen})
-        self.on_step("committed")
         return {key: task.kind for _, key, task in chosen}
+
+
+class Mortal:
+    """A unit of work around whose commits the process dies, the given number of steps from now."""
+
+    def __init__(self, inner: UnitOfWork) -> None:
+        self._inner = inner
+        self.dies_after: int | None = None
+
+    @asynccontextmanager
+    async def __call__(self, *tenant_ids: str) -> AsyncIterator[Work]:
+        async with self._inner(*tenant_ids) as work:
+            yield work
+            self._step()
+        self._step()
+
+    def _step(self) -> None:
+        if self.dies_after is None:
+            return
+        self.dies_after -= 1
+        if self.dies_after < 0:
+            self.dies_after = None
+            raise Crash
 
 
 class FakeWork:

@@ -34,33 +34,38 @@ def _ids(span: ReadableSpan) -> tuple[str, str]:
     return f"{context.trace_id:032x}", f"{context.span_id:016x}"
 
 
-@pytest.mark.parametrize("trace_parents", [[FIRST], [FIRST, FIRST], [FIRST, SAME_TRACE]])
-def test_a_single_trace_is_continued(spans: InMemorySpanExporter, trace_parents: list[str]) -> None:
-    with rating_span(trace_parents, 1) as carried:
+def _traces(span: ReadableSpan) -> set[str]:
+    return {f"{link.context.trace_id:032x}" for link in span.links}
+
+
+def test_each_trace_is_continued_by_a_span_of_its_own(spans: InMemorySpanExporter) -> None:
+    with rating_span([FIRST, OTHER, FIRST], 2) as carried:
         pass
 
-    [span] = spans.get_finished_spans()
-    assert carried == "00-{}-{}-01".format(*_ids(span))
-    assert _ids(span)[0] == "a" * 32
-    assert len(span.links) == len(set(trace_parents))
-
-
-def test_several_traces_are_linked_and_none_is_continued(spans: InMemorySpanExporter) -> None:
-    with rating_span([FIRST, OTHER], 2) as carried:
-        pass
-
-    [span] = spans.get_finished_spans()
-    assert carried is None
-    assert _ids(span)[0] not in {"a" * 32, "b" * 32}
-    assert {f"{link.context.trace_id:032x}" for link in span.links} == {"a" * 32, "b" * 32}
+    *charges, rating = spans.get_finished_spans()
+    assert carried == {
+        parent: "00-{}-{}-01".format(*_ids(span)) for parent, span in zip([FIRST, OTHER], charges, strict=True)
+    }
+    assert [_ids(span)[0] for span in charges] == ["a" * 32, "b" * 32]
+    assert [f"{span.parent.span_id:016x}" for span in charges if span.parent] == ["1" * 16, "3" * 16]
+    assert _traces(rating) == {"a" * 32, "b" * 32}
 
 
 def test_what_is_no_trace_parent_is_left_out(spans: InMemorySpanExporter) -> None:
     with rating_span(["nonsense"], 1) as carried:
         pass
 
-    assert carried is None
+    assert carried == {}
     assert spans.get_finished_spans()[0].links == ()
+
+
+def test_a_trace_that_is_not_kept_passes_through_without_a_span(spans: InMemorySpanExporter) -> None:
+    unsampled = FIRST.removesuffix("1") + "0"
+    with rating_span([unsampled], 1) as carried:
+        pass
+
+    assert carried == {unsampled: unsampled}
+    assert [span.name for span in spans.get_finished_spans()] == ["rate billing_periods"]
 
 
 def test_without_telemetry_the_trace_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,11 +74,11 @@ def test_without_telemetry_the_trace_passes_through(monkeypatch: pytest.MonkeyPa
     with rating_span([FIRST], 1) as carried:
         pass
 
-    assert carried == FIRST
+    assert carried == {FIRST: FIRST}
 
 
-def test_links_are_limited(spans: InMemorySpanExporter) -> None:
-    with rating_span([f"00-{number:032x}-{'1' * 16}-01" for number in range(1, 500)], 1):
+def test_traces_are_limited(spans: InMemorySpanExporter) -> None:
+    with rating_span([f"00-{number:032x}-{'1' * 16}-01" for number in range(1, 500)], 1) as carried:
         pass
 
-    assert len(spans.get_finished_spans()[0].links) == trace.LINKS_MAX
+    assert len(carried) == len(spans.get_finished_spans()[-1].links) == trace.TRACES_MAX

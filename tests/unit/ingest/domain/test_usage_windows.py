@@ -1,0 +1,94 @@
+"""How events add up to windows, and what identifies both."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from services.ingest.domain.door import to_ns
+from services.ingest.domain.measuring import measure
+from services.ingest.domain.meter import Aggregation, Meter
+from services.ingest.domain.usage_batch import UsageColumns, payload_hash
+from services.ingest.domain.usage_windows import WindowSums
+
+NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+METER = Meter("tokens", "", "llm", Aggregation.SUM, "tokens", group_by=("region", "model"))
+
+
+def events(*rows: tuple[datetime, dict[str, str]]) -> UsageColumns:
+    count = len(rows)
+    times = [to_ns(at) for at, _ in rows]
+    return UsageColumns(
+        [str(row) for row in range(count)], ["s"] * count, ["llm"] * count, ["c"] * count, times, [p for _, p in rows]
+    )
+
+
+def sums(usage: UsageColumns, recorded: set[int] | None = None, trace_parent: str = "") -> WindowSums:
+    windows = WindowSums()
+    rows = set(range(len(usage))) if recorded is None else recorded
+    windows.add(usage, measure(usage, [METER]).readings, rows, trace_parent)
+    return windows
+
+
+class TestWindowSums:
+    def test_an_event_belongs_to_the_window_that_its_instant_begins_or_lies_in(self) -> None:
+        before, edge = NOON - timedelta(microseconds=1), NOON
+        usage = events(
+            (before, {"tokens": "1"}), (edge, {"tokens": "2"}), (edge + timedelta(minutes=14), {"tokens": "4"})
+        )
+
+        found = {change.start: (change.value, change.event_count) for change in sums(usage).changes()}
+
+        assert found == {NOON - timedelta(minutes=15): (Decimal(1), 1), NOON: (Decimal(6), 2)}
+
+    def test_a_missing_dimension_is_a_group_of_its_own(self) -> None:
+        rows = [{"model": "a", "region": "eu"}, {"model": "a"}, {"model": ""}, {}]
+        usage = events(*((NOON, {"tokens": "1", **row}) for row in rows))
+
+        found = {change.dimensions for change in sums(usage).changes()}
+
+        assert found == {'{"model":"a","region":"eu"}', '{"model":"a"}', '{"model":""}', "{}"}
+
+    def test_only_recorded_events_add(self) -> None:
+        usage = events((NOON, {"tokens": "1"}), (NOON, {"tokens": "2"}))
+
+        (change,) = sums(usage, recorded={1}).changes()
+
+        assert (change.value, change.event_count) == (Decimal(2), 1)
+
+    def test_the_key_is_the_same_for_the_same_window_and_different_for_others(self) -> None:
+        usage = events(
+            (NOON, {"tokens": "1", "model": "a"}), (NOON + timedelta(minutes=15), {"tokens": "1", "model": "a"})
+        )
+
+        first, again = ([change.key for change in sums(usage).changes()] for _ in range(2))
+
+        assert first == again == sorted(set(first))
+        assert len(first) == 2
+
+    def test_the_last_sampled_trace_stays(self) -> None:
+        usage = events((NOON, {"tokens": "1"}))
+        windows = sums(usage, trace_parent="00-a-b-01")
+        windows.add(usage, measure(usage, [METER]).readings, {0}, "")
+
+        assert [change.trace_parent for change in windows.changes()] == ["00-a-b-01"]
+
+
+class TestPayloadHash:
+    def test_is_stored_and_so_never_changes(self) -> None:
+        properties = {"tokens": "1", "model": 'é"\\\n'}
+        assert (
+            payload_hash("llm", "c", 1_773_144_000_000_000_001, properties).hex() == "5f7b37abba2cd4678e6a7c007e0d5df9"
+        )
+
+    def test_the_order_of_properties_does_not_matter_and_everything_else_does(self) -> None:
+        base = payload_hash("t", "c", 1, {"a": "1", "b": "2"})
+        assert payload_hash("t", "c", 1, {"b": "2", "a": "1"}) == base
+        others = [
+            payload_hash("tc", "", 1, {"a": "1", "b": "2"}),
+            payload_hash("t", "c", 2, {"a": "1", "b": "2"}),
+            payload_hash("t", "c", 1, {"a": "1", "b": "3"}),
+            payload_hash("t", "c", 1, {"a": "1"}),
+            payload_hash("t", "c", 1, {"a": '1","b":"2'}),
+        ]
+        assert base not in others
