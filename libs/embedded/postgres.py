@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,10 @@ from libs.embedded.machine import PASSABLE, free_port, unprivileged_account
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 _UNSAFE_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _STATUS_LINE = 7  # Of postmaster.pid, counted from 0: "starting", "ready", ...
+
+
+_STILL_IN_USE = b"pre-existing shared memory block"
+_SESSIONS_POLL_S = 0.2
 
 
 class EmbeddedPostgres:
@@ -65,9 +70,23 @@ class EmbeddedPostgres:
         arguments: list[str | Path] = [programs / "postgres", "-D", self._data]
         for name, value in self._settings().items():
             arguments += ["-c", f"{name}={value}"]
-        self.child.start(arguments, _ENVIRONMENT, Path("/"))
-        self.child.wait_until(self._ready, timeout_s=timeout_s)
-        return self
+        deadline = time.monotonic() + timeout_s
+        while True:
+            log_start = self.child.log_file.stat().st_size if self.child.log_file.exists() else 0
+            self.child.start(arguments, _ENVIRONMENT, Path("/"))
+            try:
+                self.child.wait_until(self._ready, timeout_s=timeout_s)
+                return self
+            except EmbeddedError:
+                if self.child.running or not self._sessions_outlive_a_crash(log_start) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_SESSIONS_POLL_S)
+
+    def _sessions_outlive_a_crash(self, log_start: int) -> bool:
+        """Whether the server refused to start because sessions of a killed one still end themselves."""
+        with self.child.log_file.open("rb") as log:
+            log.seek(log_start)
+            return _STILL_IN_USE in log.read()
 
     def stop(self, *, grace_s: float = 15) -> None:
         """End all sessions and shut down; nothing happens if the server does not run."""

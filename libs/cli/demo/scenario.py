@@ -17,7 +17,7 @@ from libs.cli.demo.workload import Workload
 from libs.cli.invoices import all_invoices
 from libs.cli.payments import all_payments
 from libs.cli.reconcile import Checks, all_checks
-from steelyard import Ack, Client, Endpoints, Options
+from steelyard import Ack, Client, Endpoints, Options, Unavailable
 from steelyard.billing.v1 import (
     customer_service_pb2,
     invoice_pb2,
@@ -68,6 +68,8 @@ class Outcome:
 
 
 Progress = Callable[[int], None]
+Pace = Callable[[int], Awaitable[None]]
+"""Called with the number of events sent so far."""
 
 
 class Scenario:
@@ -124,15 +126,15 @@ class Scenario:
         async with self.tenant() as client:
             await self._create_catalog(client)
 
-    async def send_usage(self, client: Client, *, pause_s: float = 0.0) -> None:
-        """Send everything and wait until it is recorded; pauses after each thousand events."""
+    async def send_usage(self, client: Client, *, pace: Pace | None = None) -> None:
+        """Send everything and wait until it is recorded; `pace` is awaited before each thousand events."""
         wave = self._workload.first_wave(self._seed)
         for at in range(0, len(wave), _CHUNK):
+            if pace:
+                await pace(at)
             for event in wave[at : at + _CHUNK]:
                 await client.record_event(event)
             self._progress(len(wave[at : at + _CHUNK]))
-            if pause_s:
-                await asyncio.sleep(pause_s)
         report = await client.flush()
         if report.total != len(wave):
             raise DemoError(f"{report.total} of {len(wave)} events were answered")
@@ -237,13 +239,22 @@ class Scenario:
         return None if len(paid) == expected else f"{len(paid)} of {expected} invoices are paid"
 
     async def _advance(self, operator: Client, to: datetime) -> None:
-        await operator.services.tenants.AdvanceClock(
-            tenant_service_pb2.AdvanceClockRequest(request_id=_id(), tenant_id=self._tenant_id, time=_stamp(to))
-        )
+        request = tenant_service_pb2.AdvanceClockRequest(request_id=_id(), tenant_id=self._tenant_id, time=_stamp(to))
+
+        async def advanced(client: Client) -> None:
+            await client.services.tenants.AdvanceClock(request)  # Safe to repeat: it has a request id.
+
+        await self._until(advanced, operator)
 
     async def _until(self, missing: Callable[[Client], Awaitable[str | None]], client: Client) -> None:
         give_up_at_s = time.monotonic() + _PATIENCE_S
-        while (problem := await missing(client)) is not None:
+        while True:
+            try:
+                problem = await missing(client)
+            except Unavailable as error:  # Looking again is what a person would do, too.
+                problem = str(error)
+            if problem is None:
+                return
             if time.monotonic() > give_up_at_s:
                 raise DemoError(f"gave up after {_PATIENCE_S} s: {problem}")
             await asyncio.sleep(_POLL_S)

@@ -11,10 +11,10 @@ import asyncpg
 
 from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
-from services.rating.store.keys import key_columns
+from services.rating.store.keys import KEYS, OF_KEY, key_columns
 
+_NAMES = "tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version"
 _COLUMNS = "p.tenant_id, p.subscription_id, p.period_start, p.period_end, p.customer_id, p.rate_card_id, p.version"
-_KEYS = "unnest($1::text[], $2::text[], $3::timestamptz[]) AS k(tenant_id, subscription_id, period_start)"
 
 _SAVE = """
 INSERT INTO billing_periods AS p (tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id,
@@ -31,28 +31,35 @@ RETURNING p.tenant_id, p.subscription_id, p.period_start
 """
 
 _LOCK = f"""
-SELECT {_COLUMNS} FROM billing_periods p JOIN {_KEYS} USING (tenant_id, subscription_id, period_start)
-ORDER BY p.tenant_id, p.subscription_id, p.period_start FOR NO KEY UPDATE OF p
+SELECT {_COLUMNS} FROM {KEYS}
+CROSS JOIN LATERAL (SELECT {_NAMES} FROM billing_periods WHERE {OF_KEY} FOR NO KEY UPDATE) p
 """
 
 _UNFETCHED = f"""
-SELECT {_COLUMNS} FROM billing_periods p JOIN {_KEYS} USING (tenant_id, subscription_id, period_start)
-WHERE NOT p.fetched ORDER BY p.tenant_id, p.subscription_id, p.period_start
+SELECT {_COLUMNS} FROM {KEYS}
+CROSS JOIN LATERAL (SELECT {_NAMES} FROM billing_periods WHERE {OF_KEY} AND NOT fetched OFFSET 0) p
 """
 
-_SET_FETCHED = """
-UPDATE billing_periods p SET fetched = true
-FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[])
-    AS k(tenant_id, subscription_id, period_start, version)
-WHERE (p.tenant_id, p.subscription_id, p.period_start, p.version)
-    = (k.tenant_id, k.subscription_id, k.period_start, k.version)
+_SET_FETCHED = f"""
+UPDATE billing_periods SET fetched = true WHERE ctid = ANY(ARRAY(
+    SELECT p.ctid
+    FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[])
+        AS k(tenant_id, subscription_id, period_start, version)
+    CROSS JOIN LATERAL (
+        SELECT ctid FROM billing_periods WHERE {OF_KEY} AND version = k.version FOR NO KEY UPDATE
+    ) p
+))
 """
 
 _CONTAINING = f"""
 SELECT k.ordinal, {_COLUMNS}
 FROM unnest($2::text[], $3::timestamptz[]) WITH ORDINALITY AS k(subscription_id, instant, ordinal)
-JOIN billing_periods p ON p.tenant_id = $1 AND p.subscription_id = k.subscription_id
-    AND p.period_start <= k.instant AND k.instant < p.period_end
+CROSS JOIN LATERAL (
+    SELECT {_NAMES} FROM billing_periods
+    WHERE tenant_id = $1 AND subscription_id = k.subscription_id AND period_start <= k.instant
+        AND k.instant < period_end
+    OFFSET 0
+) p
 """
 
 _OF_RATE_CARD = """

@@ -18,21 +18,28 @@ from libs.outbox import StateOutbox
 from services.rating.domain.billing_period import PeriodKey
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.queue import RatingProblem
-from services.rating.store.keys import key_columns
+from services.rating.store.keys import KEYS, OF_KEY, key_columns
 
-_KEYS = "unnest($1::text[], $2::text[], $3::timestamptz[]) AS k(tenant_id, subscription_id, period_start)"
 _COLUMNS = """
+    tenant_id, subscription_id, period_start, period_end, customer_id, price_id, display_name, meter_id, position,
+    currency, quantity, amount, rounding_mode, rate_card_id, rate_card_version, engine_version, parts, withdrawn,
+    version, trace_parent
+"""
+_OF_CHARGE = """
     c.tenant_id, c.subscription_id, c.period_start, c.period_end, c.customer_id, c.price_id, c.display_name, c.meter_id,
     c.position, c.currency, c.quantity, c.amount, c.rounding_mode, c.rate_card_id, c.rate_card_version,
     c.engine_version, c.parts, c.withdrawn, c.version, c.trace_parent
 """
 
-_OF_PERIODS = f"SELECT {_COLUMNS} FROM charges c JOIN {_KEYS} USING (tenant_id, subscription_id, period_start)"
+_OF_PERIODS = f"""
+SELECT {_OF_CHARGE} FROM {KEYS} CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM charges WHERE {OF_KEY} OFFSET 0) c
+"""
 
 _BY_KEY = f"""
-SELECT {_COLUMNS} FROM charges c
-JOIN unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[])
-    AS k(tenant_id, subscription_id, period_start, price_id) USING (tenant_id, subscription_id, period_start, price_id)
+SELECT {_OF_CHARGE}
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[])
+    AS k(tenant_id, subscription_id, period_start, price_id)
+CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM charges WHERE {OF_KEY} AND price_id = k.price_id OFFSET 0) c
 """
 
 # The version is drawn while the row is locked (by this upsert, and the billing period's row by the caller), so that
@@ -61,8 +68,9 @@ RETURNING c.tenant_id, c.subscription_id, c.period_start, c.price_id, c.version
 """
 
 _CLEAR_PROBLEMS = f"""
-DELETE FROM rating_problems p USING {_KEYS}
-WHERE (p.tenant_id, p.subscription_id, p.period_start) = (k.tenant_id, k.subscription_id, k.period_start)
+DELETE FROM rating_problems WHERE ctid = ANY(ARRAY(
+    SELECT p.ctid FROM {KEYS} CROSS JOIN LATERAL (SELECT ctid FROM rating_problems WHERE {OF_KEY} FOR UPDATE) p
+))
 """
 
 _ADD_PROBLEMS = """
@@ -73,8 +81,8 @@ FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::text[])
 """
 
 _PROBLEMS = f"""
-SELECT p.tenant_id, p.subscription_id, p.period_start, p.reason, p.description
-FROM rating_problems p JOIN {_KEYS} USING (tenant_id, subscription_id, period_start)
+SELECT k.tenant_id, k.subscription_id, k.period_start, p.reason, p.description
+FROM {KEYS} CROSS JOIN LATERAL (SELECT reason, description FROM rating_problems WHERE {OF_KEY} OFFSET 0) p
 """
 
 

@@ -4,16 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
 
 from services.rating.domain.billing_period import PeriodKey
 from services.rating.domain.queue import DuePeriod
-from services.rating.store.keys import key_columns
-
-_KEYS = "unnest($1::text[], $2::text[], $3::timestamptz[]) AS k(tenant_id, subscription_id, period_start)"
+from services.rating.store.keys import KEYS, OF_KEY, key_columns
 
 # The number of a later mark is drawn under the row's lock, so that it is above every number drawn before for the row.
 # A period that failed before keeps its time: new usage does not heal an unknown card, and would make it busy work.
@@ -21,7 +19,7 @@ _MARK = f"""
 INSERT INTO rating_due AS q (tenant_id, subscription_id, period_start, due_at, first_mark, last_mark, attempts)
 SELECT tenant_id, subscription_id, period_start, $4, mark, mark, 0
 FROM (
-    SELECT k.tenant_id, k.subscription_id, k.period_start, nextval('rating_mark') AS mark FROM {_KEYS}
+    SELECT k.tenant_id, k.subscription_id, k.period_start, nextval('rating_mark') AS mark FROM {KEYS}
 ) AS marked
 ORDER BY tenant_id, subscription_id, period_start
 ON CONFLICT (tenant_id, subscription_id, period_start) DO UPDATE
@@ -31,48 +29,30 @@ ON CONFLICT (tenant_id, subscription_id, period_start) DO UPDATE
         attempts = CASE WHEN $5 THEN 0 ELSE q.attempts END
 """
 
-# Who claims a period pushes its time back: if it dies, the period comes again. Periods that others claim are skipped.
-_CLAIM = """
-WITH claimed AS (
-    SELECT tenant_id, subscription_id, period_start, due_at FROM rating_due
-    WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED
-)
-UPDATE rating_due q SET due_at = $2 FROM claimed c
-WHERE (q.tenant_id, q.subscription_id, q.period_start) = (c.tenant_id, c.subscription_id, c.period_start)
-RETURNING q.tenant_id, q.subscription_id, q.period_start, q.last_mark, q.attempts, c.due_at
+_DUE = """
+SELECT ctid::text, tenant_id, subscription_id, period_start, last_mark, attempts, due_at FROM rating_due
+WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
 """
+_LEASE = "UPDATE rating_due SET due_at = $1 WHERE ctid = ANY($2::text[]::tid[])"
 
-_LOCKED = """
-WITH rated AS (
-    SELECT q.tenant_id, q.subscription_id, q.period_start, k.last_mark
-    FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::bigint[])
-        AS k(tenant_id, subscription_id, period_start, last_mark)
-    JOIN rating_due q USING (tenant_id, subscription_id, period_start)
-    ORDER BY q.tenant_id, q.subscription_id, q.period_start FOR UPDATE OF q
-)
+_LOCK = f"""
+SELECT q.ctid, q.tenant_id, q.subscription_id, q.period_start, q.last_mark FROM {KEYS}
+CROSS JOIN LATERAL (
+    SELECT ctid::text, tenant_id, subscription_id, period_start, last_mark FROM rating_due WHERE {OF_KEY} FOR UPDATE
+) q
 """
-_SAME_ROW = "(q.tenant_id, q.subscription_id, q.period_start) = (r.tenant_id, r.subscription_id, r.period_start)"
+_REMOVE = "DELETE FROM rating_due WHERE ctid = ANY($1::text[]::tid[])"
 
-# A mark that was set meanwhile has a number above the claimed one, which one is not known: the lowest possible is kept.
-_KEEP_MARKED_AGAIN = f"""{_LOCKED}
-UPDATE rating_due q SET first_mark = r.last_mark + 1, attempts = 0, due_at = least(q.due_at, $5)
-FROM rated r WHERE {_SAME_ROW} AND q.last_mark > r.last_mark
+# These two change rows that are locked, so there is always a conflict and nothing is inserted.
+_CHANGE = """
+INSERT INTO rating_due AS q (tenant_id, subscription_id, period_start, due_at, first_mark, last_mark, attempts)
+SELECT k.tenant_id, k.subscription_id, k.period_start, k.due_at, k.first_mark, 0, 0
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bigint[])
+    AS k(tenant_id, subscription_id, period_start, due_at, first_mark)
+ON CONFLICT (tenant_id, subscription_id, period_start) DO UPDATE
 """
-_REMOVE = f"""{_LOCKED}
-DELETE FROM rating_due q USING rated r WHERE {_SAME_ROW} AND q.last_mark = r.last_mark
-"""
-
-_SET_ASIDE = f"""
-WITH failed AS (
-    SELECT q.tenant_id, q.subscription_id, q.period_start, k.due_at
-    FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
-        AS k(tenant_id, subscription_id, period_start, due_at)
-    JOIN rating_due q USING (tenant_id, subscription_id, period_start)
-    ORDER BY q.tenant_id, q.subscription_id, q.period_start FOR UPDATE OF q
-)
-UPDATE rating_due q SET attempts = q.attempts + 1, due_at = r.due_at
-FROM failed r WHERE {_SAME_ROW}
-"""
+_KEEP = f"{_CHANGE} SET first_mark = excluded.first_mark, attempts = 0, due_at = least(q.due_at, excluded.due_at)"
+_SET_ASIDE = f"{_CHANGE} SET attempts = q.attempts + 1, due_at = excluded.due_at"
 
 _OLDEST_MARK = "SELECT min(first_mark) FROM rating_due WHERE attempts = 0"
 
@@ -89,34 +69,40 @@ class PostgresRatingQueue:
             await self._connection.execute(_MARK, *key_columns(keys), due_at, retry_failed)
 
     async def claim(self, now: datetime, until: datetime, limit: int) -> list[DuePeriod]:
-        """Take up to `limit` periods due at `now`, the longest due first; they are due again at `until`."""
-        rows = await self._connection.fetch(_CLAIM, now, until, limit)
-        return [DuePeriod(PeriodKey(*row[:3]), row["last_mark"], row["attempts"], row["due_at"]) for row in rows]
+        """Take up to `limit` periods due at `now`, the longest due first; they are due again at `until`.
+
+        If who claimed them dies, they come again. Periods that others are claiming are skipped.
+        """
+        rows = await self._connection.fetch(_DUE, now, limit)
+        if rows:
+            await self._connection.execute(_LEASE, until, [row["ctid"] for row in rows])
+        return [DuePeriod(PeriodKey(*row[1:4]), row["last_mark"], row["attempts"], row["due_at"]) for row in rows]
 
     async def finish(self, rated: Sequence[DuePeriod], now: datetime) -> None:
-        """Remove rated periods, except those that were marked again since they were claimed: those are due now."""
-        if not rated:
-            return
-        columns = _columns(rated, [period.last_mark for period in rated])
-        await self._connection.execute(_KEEP_MARKED_AGAIN, *columns, now)
-        await self._connection.execute(_REMOVE, *columns)
+        """Remove rated periods, except those that were marked again since they were claimed: those are due now.
 
-    async def set_aside(self, failed: Sequence[tuple[DuePeriod, datetime]]) -> None:
+        A mark that was set meanwhile has a number above the claimed one; which one is not known, so the lowest
+        possible is kept as the first.
+        """
+        claimed_marks = {period.key: period.last_mark for period in rated}
+        rows = await self._connection.fetch(_LOCK, *key_columns(claimed_marks))
+        unchanged = [row["ctid"] for row in rows if row["last_mark"] == claimed_marks[PeriodKey(*row[1:4])]]
+        if unchanged:
+            await self._connection.execute(_REMOVE, unchanged)
+        again = [key for row in rows if row["last_mark"] > claimed_marks[key := PeriodKey(*row[1:4])]]
+        if again:
+            first_marks = [claimed_marks[key] + 1 for key in again]
+            await self._connection.execute(_KEEP, *key_columns(again), [now] * len(again), first_marks)
+
+    async def set_aside(self, failed: Mapping[PeriodKey, datetime]) -> None:
         """Let failed periods wait until the given instants; watermarks no longer wait for them."""
-        if failed:
-            periods = [period for period, _ in failed]
-            await self._connection.execute(_SET_ASIDE, *_columns(periods, [due_at for _, due_at in failed]))
+        rows = await self._connection.fetch(_LOCK, *key_columns(failed)) if failed else []
+        if rows:
+            keys = [PeriodKey(*row[1:4]) for row in rows]
+            due_at = [failed[key] for key in keys]
+            await self._connection.execute(_SET_ASIDE, *key_columns(keys), due_at, [0] * len(keys))
 
     async def oldest_mark(self) -> int | None:
         """Return the lowest number of a mark that is neither rated nor set aside."""
         number: int | None = await self._connection.fetchval(_OLDEST_MARK)
         return number
-
-
-def _columns(periods: Sequence[DuePeriod], values: Sequence[object]) -> tuple[list[object], ...]:
-    return (
-        [period.key.tenant_id for period in periods],
-        [period.key.subscription_id for period in periods],
-        [period.key.period_start for period in periods],
-        list(values),
-    )

@@ -35,8 +35,12 @@ WHERE tenant_id = $1 AND rate_card_id > $2 ORDER BY rate_card_id, version DESC L
 """
 
 _ALL_VERSIONS = f"""
-SELECT c.tenant_id, {_COLUMNS} FROM rate_cards c
-JOIN unnest($1::text[], $2::text[]) AS k(tenant_id, rate_card_id) USING (tenant_id, rate_card_id)
+SELECT k.tenant_id, {_COLUMNS} FROM unnest($1::text[], $2::text[]) AS k(tenant_id, rate_card_id)
+CROSS JOIN LATERAL (
+    SELECT rate_card_id, version, display_name, currency, effective_at, prices, created_at FROM rate_cards
+    WHERE tenant_id = k.tenant_id AND rate_card_id = k.rate_card_id
+    OFFSET 0
+) c
 """
 
 

@@ -99,11 +99,6 @@ _CHECKS = {
     "rated billing periods = billing periods": _RATED_PERIODS,
 }
 
-_PLANS_FOR_WHOLE_TABLES = """
-SELECT set_config('enable_seqscan', 'on', true), set_config('enable_hashjoin', 'on', true),
-       set_config('enable_mergejoin', 'on', true)
-"""
-
 
 class PostgresReconciliation:
     """The equations inside rating. Changes nothing."""
@@ -114,7 +109,6 @@ class PostgresReconciliation:
     async def compare(self, tenant_id: str, within: Period | None) -> list[Comparison]:
         """Return every equation for the billing periods that start within a time (None: all)."""
         start, end = (None, None) if within is None else (within.start, within.end)
-        await self._connection.execute(_PLANS_FOR_WHOLE_TABLES)
         comparisons = []
         for name, sides in _CHECKS.items():
             sql = _COMPARE.format(sides=sides.strip())

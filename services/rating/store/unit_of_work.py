@@ -21,14 +21,6 @@ from services.rating.store.watermarks import EncodeWatermark, PostgresWatermarkS
 
 WATERMARK_NAME = "rating"
 
-# All statements here look up some hundred keys, given as arrays, by an index. Left alone, PostgreSQL plans otherwise
-# and takes seconds instead of milliseconds: after five executions it plans once for all for arrays of ten elements;
-# and queues and fresh tables have statistics from when they were empty, so it prefers to read them from end to end.
-_STEADY_PLANS = """
-SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true),
-       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class PostgresWork:
@@ -60,7 +52,6 @@ class PostgresUnitOfWork:
 
     async def _work(self, connection: AsyncConnection) -> PostgresWork:
         driver = await raw(connection)
-        await driver.execute(_STEADY_PLANS)
         watermarks = WatermarkOutbox(connection, tables.outbox_watermarks, WATERMARK_NAME)
         return PostgresWork(
             usage=PostgresUsageStore(driver),

@@ -7,6 +7,8 @@ All row locks are taken in the order windows, days, period roll-ups, queue, and 
 
 from __future__ import annotations
 
+from services.rating.store.keys import KEYS, OF_KEY
+
 # A window of a known or lower version changes nothing. What a changed one adds to its roll-ups is its new value minus
 # the one that this very statement replaced; the row remembers it because RETURNING sees new rows only (PostgreSQL 15).
 APPLY = """
@@ -45,8 +47,12 @@ WITH incoming AS (
            coalesce((array_agg(c.trace_parent ORDER BY c.version DESC) FILTER (WHERE c.trace_parent <> ''))[1], '')
                AS trace_parent
     FROM changed c
-    JOIN billing_periods p ON p.tenant_id = c.tenant_id AND p.customer_id = c.customer_id
-        AND p.period_start <= c.window_start AND c.window_start < p.period_end
+    CROSS JOIN LATERAL (
+        SELECT tenant_id, subscription_id, period_start FROM billing_periods
+        WHERE tenant_id = c.tenant_id AND customer_id = c.customer_id AND period_start <= c.window_start
+            AND c.window_start < period_end
+        OFFSET 0
+    ) p
     GROUP BY 1, 2, 3, 4
 ), rolled_up AS (
     INSERT INTO period_usage AS u (tenant_id, subscription_id, period_start, meter_id, value, event_count,
@@ -63,11 +69,10 @@ WITH incoming AS (
 SELECT DISTINCT tenant_id, subscription_id, period_start FROM totals
 """
 
-_KEYS = "unnest($1::text[], $2::text[], $3::timestamptz[]) AS k(tenant_id, subscription_id, period_start)"
-
 CLEAR_PERIODS = f"""
-DELETE FROM period_usage u USING {_KEYS}
-WHERE (u.tenant_id, u.subscription_id, u.period_start) = (k.tenant_id, k.subscription_id, k.period_start)
+DELETE FROM period_usage WHERE ctid = ANY(ARRAY(
+    SELECT u.ctid FROM {KEYS} CROSS JOIN LATERAL (SELECT ctid FROM period_usage WHERE {OF_KEY} FOR UPDATE) u
+))
 """
 
 SUM_UP_PERIODS = f"""
@@ -76,17 +81,28 @@ INSERT INTO period_usage (tenant_id, subscription_id, period_start, meter_id, va
 SELECT p.tenant_id, p.subscription_id, p.period_start, w.meter_id, sum(w.value), sum(w.event_count), count(*),
        max(w.version),
        coalesce((array_agg(w.trace_parent ORDER BY w.version DESC) FILTER (WHERE w.trace_parent <> ''))[1], '')
-FROM {_KEYS}
-JOIN billing_periods p USING (tenant_id, subscription_id, period_start)
-JOIN usage_windows w ON w.tenant_id = p.tenant_id AND w.customer_id = p.customer_id
-    AND w.window_start >= p.period_start AND w.window_start < p.period_end
+FROM {KEYS}
+CROSS JOIN LATERAL (
+    SELECT tenant_id, subscription_id, period_start, period_end, customer_id FROM billing_periods WHERE {OF_KEY}
+    OFFSET 0
+) p
+CROSS JOIN LATERAL (
+    SELECT meter_id, value, event_count, version, trace_parent FROM usage_windows
+    WHERE tenant_id = p.tenant_id AND customer_id = p.customer_id
+        AND window_start >= p.period_start AND window_start < p.period_end
+    OFFSET 0
+) w
 GROUP BY p.tenant_id, p.subscription_id, p.period_start, w.meter_id
 """
 
 PERIOD_USAGE = f"""
-SELECT u.tenant_id, u.subscription_id, u.period_start, u.meter_id, u.value, u.event_count, u.window_count,
+SELECT k.tenant_id, k.subscription_id, k.period_start, u.meter_id, u.value, u.event_count, u.window_count,
        u.highest_version, u.trace_parent
-FROM period_usage u JOIN {_KEYS} USING (tenant_id, subscription_id, period_start)
+FROM {KEYS}
+CROSS JOIN LATERAL (
+    SELECT meter_id, value, event_count, window_count, highest_version, trace_parent
+    FROM period_usage WHERE {OF_KEY} OFFSET 0
+) u
 """
 
 # Whole UTC days come from the daily roll-up, days that the period cuts from the windows.
@@ -114,7 +130,10 @@ SELECT s.scope_index, w.meter_id, count(*) AS window_count, sum(w.value) AS valu
        sum(w.event_count)::bigint AS event_count, max(w.version) AS highest_version
 FROM unnest($2::int[], $3::text[], $4::timestamptz[], $5::timestamptz[])
     AS s(scope_index, customer_id, start_at, end_at)
-JOIN usage_windows w ON w.tenant_id = $1 AND w.customer_id = s.customer_id
-    AND w.window_start >= s.start_at AND w.window_start < s.end_at
+CROSS JOIN LATERAL (
+    SELECT meter_id, value, event_count, version FROM usage_windows
+    WHERE tenant_id = $1 AND customer_id = s.customer_id AND window_start >= s.start_at AND window_start < s.end_at
+    OFFSET 0
+) w
 GROUP BY 1, 2
 """

@@ -47,7 +47,7 @@ class RateDuePeriods:
             rated = await rate_periods(work, [period.key for period in due], self._clock)
             failed = [period for period in due if period.key in rated.problems]
             now = self._clock()
-            await work.queue.set_aside([(period, now + retry_delay(period.attempts + 1)) for period in failed])
+            await work.queue.set_aside({period.key: now + retry_delay(period.attempts + 1) for period in failed})
             await work.queue.finish([period for period in due if period.key not in rated.problems], now)
         return rated
 

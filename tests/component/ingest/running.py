@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -76,19 +77,22 @@ class RunningIngest:
         return self.connection.jetstream()
 
     async def start(self, *roles: str) -> None:
+        """Start processes and wait until they serve."""
         for role in roles:
-            own = {"GRPC_LISTEN": f"127.0.0.1:{self.ports[role]}", "DRAIN": "0"}
-            command = [sys.executable, "-m", "services.ingest", "--role", role]
-            self.processes[role] = subprocess.Popen(command, env=self.environment | own)
+            self._launch(role)
         for role in roles:
             self.channels.setdefault(role, grpc.aio.insecure_channel(f"127.0.0.1:{self.ports[role]}"))
-            stub = health_pb2_grpc.HealthStub(self.channels[role])
+            await until(partial(self._serves, role))
 
-            async def serving(stub: health_pb2_grpc.HealthAsyncStub = stub) -> bool:  # type: ignore[assignment]
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
-                return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    def _launch(self, role: str) -> None:
+        own = {"GRPC_LISTEN": f"127.0.0.1:{self.ports[role]}", "DRAIN": "0"}
+        command = [sys.executable, "-m", "services.ingest", "--role", role]
+        self.processes[role] = subprocess.Popen(command, env=self.environment | own)
 
-            await until(serving)
+    async def _serves(self, role: str) -> bool:
+        stub = health_pb2_grpc.HealthStub(self.channels[role])
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def kill(self, role: str) -> None:
         process = self.processes.pop(role)

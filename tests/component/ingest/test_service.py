@@ -121,20 +121,20 @@ class TestTheWayOfAnEvent:
     async def test_many_small_calls_at_once(self, ingest: RunningIngest) -> None:
         tenant = await ingest.tenant("busy")
 
-        answers = await asyncio.gather(*(tenant.send(an_event(str(number % 150))) for number in range(200)))
+        events = [an_event(str(number)) for number in range(60)]
+
+        answers = await asyncio.gather(*(tenant.send(event) for event in [*events, *events[:30]]))
 
         verdicts = [answer.verdicts[0] for answer in answers]
-        assert (verdicts.count(RECORDED), verdicts.count(RECORDED) + verdicts.count(DUPLICATE)) == (
-            200 - verdicts.count(DUPLICATE) - verdicts.count(CONFLICT),
-            200 - verdicts.count(CONFLICT),
-        )
-        assert (await tenant.counts()).recorded == 150
+        assert (verdicts.count(RECORDED), verdicts.count(DUPLICATE)) == (60, 30)
+        counts = await tenant.counts()
+        assert (counts.recorded, counts.duplicate) == (60, 30)
 
 
 class TestRefusals:
     async def test_of_whole_batches(self, ingest: RunningIngest) -> None:
         tenant = await ingest.tenant("refused")
-        big = [an_event(str(number), note="x" * 200, more="y" * 200, most="z" * 250) for number in range(1_000)]
+        big = [an_event(str(number), note="x" * 250, more="y" * 250, most="z" * 250) for number in range(1_000)]
 
         assert await refusal(tenant.send()) == ("INVALID_ARGUMENT", "BATCH_EMPTY")
         assert await refusal(tenant.send(*[an_event("1")] * 1_001)) == ("INVALID_ARGUMENT", "BATCH_TOO_LARGE")
@@ -153,8 +153,12 @@ class TestRefusals:
 
         assert set(recorded.verdicts) == {RECORDED}
         assert set(refused.verdicts) == {REJECTED}
-        counts = await tenant.counts()
-        assert (counts.recorded, counts.rejected_at_door) == (1_000, 1_000)
+
+        async def counted() -> bool:
+            counts = await tenant.counts()
+            return (counts.recorded, counts.rejected_at_door) == (1_000, 1_000)
+
+        await until(counted)
 
     async def test_unknown_customers_of_a_strict_tenant_until_they_exist(self, ingest: RunningIngest) -> None:
         tenant = await ingest.tenant("strict", strict=True)
