@@ -48,8 +48,8 @@ def run(scale: float) -> Report:
 
 
 def run_live(scale: float) -> Report:
-    """Measure with times of the last hour, as producers that send at once have them."""
-    return _run("freshness-live", replace(_WORKLOAD, spread=timedelta(hours=1)), scale)
+    """Measure with times of the last minute, as producers that send at once have them."""
+    return _run("freshness-live", replace(_WORKLOAD, spread=timedelta(minutes=1)), scale)
 
 
 def _run(name: str, workload: Workload, scale: float) -> Report:

@@ -17,7 +17,7 @@ from libs.clock import monotonic_s
 from libs.embedded.stack import Stack
 
 _WORKLOAD = Workload(events=300_000)
-_LAST_HOUR = timedelta(hours=1)
+_LAST_MINUTE = timedelta(minutes=1)
 _IN_FLIGHT = 8
 _FLOOR_EVENTS_PER_TRANSACTION = 10_000
 _FLOOR_IS = "COPY of the same rows into the same keys, log and window tables, services stopped"
@@ -33,8 +33,8 @@ def run_backlog(scale: float) -> Report:
 
 
 def run_live_backlog(scale: float) -> Report:
-    """The same with times of the last hour, as producers that send at once have them."""
-    return _run("recorded-live", replace(_WORKLOAD, spread=_LAST_HOUR).scaled(scale), _backlog)
+    """The same with times of the last minute, as producers that send at once have them."""
+    return _run("recorded-live", replace(_WORKLOAD, spread=_LAST_MINUTE).scaled(scale), _backlog)
 
 
 def run_sustained(scale: float) -> Report:
@@ -43,8 +43,8 @@ def run_sustained(scale: float) -> Report:
 
 
 def run_live_sustained(scale: float) -> Report:
-    """The same with times of the last hour."""
-    return _run("sustained-live", replace(_WORKLOAD, spread=_LAST_HOUR).scaled(scale), _sustained)
+    """The same with times of the last minute."""
+    return _run("sustained-live", replace(_WORKLOAD, spread=_LAST_MINUTE).scaled(scale), _sustained)
 
 
 def _run(

@@ -27,7 +27,7 @@ class Workload:
     """`events` of `customers`, with times spread evenly over the last `spread` of the period.
 
     The spread decides how many 15-minute windows the events fall into: over the whole month nearly every event has
-    windows of its own, over the last hour they share those of 4 quarters.
+    windows of its own, over the last minute a customer's events share one per meter.
     """
 
     events: int

@@ -12,6 +12,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# Secondary indexes leave period_start out: before there are statistics, PostgreSQL takes an index on (tenant, x, start)
+# for as good as the primary key when it looks up (tenant, subscription, start), and reads a whole month with it.
+
 # Owner epoch 1 in the high bits of every version; a restore from a backup raises the epoch.
 SEQUENCES = """
 CREATE SEQUENCE state_version START 1099511627776;
@@ -82,8 +85,8 @@ CREATE TABLE billing_periods (
     PRIMARY KEY (tenant_id, subscription_id, period_start),
     CHECK (period_start < period_end)
 );
-CREATE INDEX billing_periods_of_customer ON billing_periods (tenant_id, customer_id, period_start);
-CREATE INDEX billing_periods_of_rate_card ON billing_periods (tenant_id, rate_card_id, period_start);
+CREATE INDEX billing_periods_of_customer ON billing_periods (tenant_id, customer_id);
+CREATE INDEX billing_periods_of_rate_card ON billing_periods (tenant_id, rate_card_id);
 
 CREATE TABLE period_usage (
     tenant_id text NOT NULL,
