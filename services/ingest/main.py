@@ -88,12 +88,11 @@ async def serve(config: Config) -> None:
 
     :raises SchemaBehindError: if the database needs migrations first
     """
-    stopping = stop_on_signals()
     instance = new_id("ingest")
     async with AsyncExitStack() as stack:
         telemetry = setup("ingest", instance)
         stack.push_async_callback(asyncio.to_thread, telemetry.shutdown)
-        process = await _open(config, instance, stopping, stack)
+        process = await _open(config, instance, stack)
         parts: Parts = {}
         if config.plays("accept"):
             parts |= await _accept(process)
@@ -106,11 +105,11 @@ async def serve(config: Config) -> None:
             if config.plays("query"):
                 parts |= _query(process, worker)
         reader = _reader(process)
-        parts |= {"directory": reader.run(stopping), "grpc": _serve_grpc(process, reader)}
-        await supervise(parts, stopping)
+        parts |= {"directory": reader.run(process.stopping), "grpc": _serve_grpc(process, reader)}
+        await supervise(parts, process.stopping)
 
 
-async def _open(config: Config, instance: str, stopping: asyncio.Event, stack: AsyncExitStack) -> Process:
+async def _open(config: Config, instance: str, stack: AsyncExitStack) -> Process:
     nats = await connect(config.nats_url, name=instance)
     stack.push_async_callback(nats.close)
     js = nats.jetstream()
@@ -129,7 +128,8 @@ async def _open(config: Config, instance: str, stopping: asyncio.Event, stack: A
         drain_s=config.drain_s,
     )
     appliers: dict[str, list[Applier]] = {"key": [keys.apply], "clock": [clocks.apply]}
-    return Process(config, instance, nats, appliers, clocks, server, stopping, stack)
+    # Not before: while it waits for a server, a signal simply ends the process.
+    return Process(config, instance, nats, appliers, clocks, server, stop_on_signals(), stack)
 
 
 def _follow(process: Process, appliers: Mapping[str, Applier]) -> None:

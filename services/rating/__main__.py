@@ -28,7 +28,7 @@ def main() -> int:
         else:
             from services.rating.main import serve
 
-            uvloop.run(serve(Config.from_env(arguments.role, os.environ)))
+            uvloop.run(serve(Config.from_env(os.environ, arguments.role)))
     except ConfigError as error:
         print(f"rating: {error}", file=sys.stderr)
         return os.EX_CONFIG

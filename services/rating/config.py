@@ -30,7 +30,7 @@ class Config:
     worker_pool_size: int
 
     @classmethod
-    def from_env(cls, role: Role, values: Mapping[str, str]) -> Self:
+    def from_env(cls, values: Mapping[str, str], role: Role) -> Self:
         """Read the environment.
 
         :raises libs.process.ConfigError: naming everything that is missing or wrong

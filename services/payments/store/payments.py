@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
@@ -87,60 +88,51 @@ class PostgresPaymentStore:
         return [payment_from_row(row) for row in await self._connection.execute(query)]
 
     async def get(self, tenant_id: str, payment_id: str) -> tuple[Payment, list[Attempt]]:
-        query = sa.select(payments).where(payments.c.tenant_id == tenant_id, payments.c.payment_id == payment_id)
-        return await self._only(query, tenant_id, f"no payment {payment_id}", paymentId=payment_id)
+        query = _of(tenant_id).where(payments.c.payment_id == payment_id)
+        return await self._only(query, f"no payment {payment_id}", paymentId=payment_id)
 
     async def newest_of_invoice(self, tenant_id: str, invoice_id: str) -> tuple[Payment, list[Attempt]]:
-        query = (
-            sa.select(payments)
-            .where(payments.c.tenant_id == tenant_id, payments.c.invoice_id == invoice_id)
-            .order_by(payments.c.payment_id.desc())
-            .limit(1)
-        )
-        return await self._only(query, tenant_id, f"no payment for invoice {invoice_id}", invoiceId=invoice_id)
+        query = _of(tenant_id).where(payments.c.invoice_id == invoice_id).limit(1)
+        return await self._only(query, f"no payment for invoice {invoice_id}", invoiceId=invoice_id)
 
     async def page(
         self, tenant_id: str, customer_id: str, state: PaymentState | None, before: str, limit: int
     ) -> list[tuple[Payment, list[Attempt]]]:
-        query = sa.select(payments).where(payments.c.tenant_id == tenant_id)
+        query = _of(tenant_id).limit(limit)
         if customer_id:
             query = query.where(payments.c.customer_id == customer_id)
         if state is not None:
             query = query.where(payments.c.state == state.value)
         if before:
             query = query.where(payments.c.payment_id < before)
-        # Payment ids are made of UUIDv7: newest first is their reverse order.
-        rows = await self._connection.execute(query.order_by(payments.c.payment_id.desc()).limit(limit))
-        return await self._with_attempts(tenant_id, [payment_from_row(row) for row in rows])
+        return await self._with_attempts(query)
 
     async def all_of_invoices(
         self, tenant_id: str, invoice_ids: Sequence[str] | None
     ) -> list[tuple[Payment, list[Attempt]]]:
-        query = sa.select(payments).where(payments.c.tenant_id == tenant_id)
+        query = _of(tenant_id)
         if invoice_ids is not None:
             query = query.where(payments.c.invoice_id == sa.any_(sa.literal(list(invoice_ids), _TEXTS)))
-        rows = await self._connection.execute(query.order_by(payments.c.payment_id))
-        return await self._with_attempts(tenant_id, [payment_from_row(row) for row in rows])
+        return await self._with_attempts(query)
 
-    async def _only(
-        self, query: sa.Select[tuple[object]], tenant_id: str, missing: str, **metadata: str
-    ) -> tuple[Payment, list[Attempt]]:
-        row = (await self._connection.execute(query)).first()
-        if row is None:
+    async def _only(self, query: sa.Select[Any], missing: str, **metadata: str) -> tuple[Payment, list[Attempt]]:
+        found = await self._with_attempts(query)
+        if not found:
             raise PaymentNotFound(missing, **metadata)
-        return (await self._with_attempts(tenant_id, [payment_from_row(row)]))[0]
+        return found[0]
 
-    async def _with_attempts(self, tenant_id: str, found: list[Payment]) -> list[tuple[Payment, list[Attempt]]]:
-        ids = [payment.payment_id for payment in found]
-        query = (
-            sa.select(attempts)
-            .where(attempts.c.tenant_id == tenant_id, attempts.c.payment_id == sa.any_(sa.literal(ids, _TEXTS)))
-            .order_by(attempts.c.payment_id, attempts.c.number)
-        )
-        by_payment: dict[str, list[Attempt]] = {payment_id: [] for payment_id in ids}
-        for row in await self._connection.execute(query):
-            by_payment[row.payment_id].append(attempt_from_row(row))
-        return [(payment, by_payment[payment.payment_id]) for payment in found]
+    async def _with_attempts(self, query: sa.Select[Any]) -> list[tuple[Payment, list[Attempt]]]:
+        """In one statement, so that a payment and its attempts are of one moment."""
+        chosen = query.subquery()
+        of_payment = sa.and_(attempts.c.tenant_id == chosen.c.tenant_id, attempts.c.payment_id == chosen.c.payment_id)
+        columns = [column.label(f"{_JOINED}{column.name}") for column in attempts.c]
+        joined = sa.select(chosen, *columns).join_from(chosen, attempts, of_payment, isouter=True)
+        found: dict[str, tuple[Payment, list[Attempt]]] = {}
+        for row in await self._connection.execute(joined.order_by(chosen.c.payment_id.desc(), attempts.c.number)):
+            _, tries = found.setdefault(row.payment_id, (payment_from_row(row), []))
+            if getattr(row, f"{_JOINED}number") is not None:
+                tries.append(attempt_from_row(row, _JOINED))
+        return list(found.values())
 
     async def _lock_methods_and_invoices(self, pairs: Sequence[PaymentKey]) -> None:
         """In one order, before the payments: as those do who set a method or cancel a payment."""
@@ -176,6 +168,12 @@ class PostgresPaymentStore:
 
 
 _TEXTS = sa.ARRAY(sa.Text)
+_JOINED = "attempt_"
+
+
+def _of(tenant_id: str) -> sa.Select[Any]:
+    """A tenant's payments. Their ids are made of UUIDv7: newest first is their reverse order."""
+    return sa.select(payments).where(payments.c.tenant_id == tenant_id).order_by(payments.c.payment_id.desc())
 
 
 def _columns(table: sa.Table, names: Iterable[str]) -> list[sa.ColumnElement[object]]:

@@ -50,18 +50,22 @@ def payment_values(payment: Payment) -> dict[str, object]:
     }
 
 
-def attempt_from_row(row: Row) -> Attempt:
-    """Read a row of `payment_attempts`."""
+def attempt_from_row(row: Row, prefix: str = "") -> Attempt:
+    """Read a row of `payment_attempts`, whose columns may have got a prefix in a join."""
+
+    def value(name: str) -> Any:
+        return getattr(row, prefix + name)
+
     return Attempt(
-        payment_id=row.payment_id,
-        number=row.number,
-        idempotency_key=row.idempotency_key,
-        gateway_token=row.gateway_token,
-        state=AttemptState(row.state),
-        created_at=row.created_at,
-        gateway_charge_id=row.gateway_charge_id,
-        decline_code=row.decline_code,
-        asks=row.asks,
+        payment_id=value("payment_id"),
+        number=value("number"),
+        idempotency_key=value("idempotency_key"),
+        gateway_token=value("gateway_token"),
+        state=AttemptState(value("state")),
+        created_at=value("created_at"),
+        gateway_charge_id=value("gateway_charge_id"),
+        decline_code=value("decline_code"),
+        asks=value("asks"),
     )
 
 

@@ -20,6 +20,7 @@ from services.rating.usecases.rater import first_of
 _logger = logging.getLogger(__name__)
 
 _LOOK_S = 0.2
+_AFTER_FAILURE_S = 1.0
 
 
 class WatermarkLoop:
@@ -35,6 +36,7 @@ class WatermarkLoop:
     async def run(self, stopping: asyncio.Event) -> None:
         """Pass watermarks on until `stopping` is set."""
         while not stopping.is_set():
+            rest_s = _LOOK_S
             try:
                 floor = await ack_floor(self._js, INGEST.name, DURABLE)
                 forwarded = await self._forward_watermark(floor.stream_epoch, floor.consumer_stream_seq)
@@ -42,8 +44,10 @@ class WatermarkLoop:
                     self._on_forwarded(forwarded)
             except (nats.errors.Error, TimeoutError, Unavailable, FloorBeyondStream) as error:
                 _logger.info("no watermark passes: %r", error)  # The consumer repairs itself.
+                rest_s = _AFTER_FAILURE_S
             except Exception as error:
                 if not is_outage(error):
                     raise
                 _logger.warning("watermarks wait for PostgreSQL", exc_info=True)
-            await first_of(_LOOK_S, stopping)
+                rest_s = _AFTER_FAILURE_S
+            await first_of(rest_s, stopping)

@@ -99,8 +99,8 @@ billing_periods = sa.Table(
     _text("rate_card_id"),
     _whole("version"),
     sa.Column("fetched", sa.Boolean, nullable=False),
-    sa.Index("billing_periods_of_customer", "tenant_id", "customer_id"),
-    sa.Index("billing_periods_of_rate_card", "tenant_id", "rate_card_id"),
+    sa.Index("billing_periods_of_customer", "customer_id", "tenant_id"),
+    sa.Index("billing_periods_of_rate_card", "rate_card_id", "tenant_id"),
 )
 
 # Roll-up of usage_windows by billing period, over all dimensions: what a charge's quantity is taken from.

@@ -129,7 +129,7 @@ class TestEverythingAtOnce:
                 world.times.tests[ACME] += DAY
                 await asyncio.sleep(0)
 
-        work: list[Coroutine[object, object, object]] = [world.hear(*chance.sample(invoices, 30)) for _ in range(4)]
+        work: list[Coroutine[object, object, object]] = [world.hear(*chance.sample(invoices, 30)) for _ in range(2)]
         work += [world.hear(invoice) for invoice in invoices]
         work += [
             world.set_method(chance.choice(["ok", "soft", "hard"]), customer_id=f"cust-{n % 5}") for n in range(15)
@@ -153,3 +153,26 @@ class TestEverythingAtOnce:
         balances = await world.balances()
         assert sum(balances.values()) == balances["receivable"] == 0
         assert await world.claim() == {}
+
+
+class TestAPaymentIsReadWhileItIsCollected:
+    async def test_state_and_attempts_are_of_one_moment(self, world: FakeGatewayWorld, key: PaymentKey) -> None:
+        """A payment that is scheduled and has an attempt that is not over was never there."""
+        await world.set_method("soft")
+        torn: list[object] = []
+
+        async def look() -> None:
+            while not done.is_set():
+                payment, attempts = await world.payment()
+                is_processing = payment.state is PaymentState.PROCESSING
+                if len(attempts) != payment.attempt_count or is_processing == all(a.state.final for a in attempts):
+                    torn.append((payment, attempts))
+
+        done = asyncio.Event()
+        looking = [asyncio.create_task(look()) for _ in range(2)]
+        for _ in range(15):
+            await world.set_method("soft")
+            await world.collect_after(test=DAY)
+        done.set()
+        await asyncio.gather(*looking)
+        assert torn == []

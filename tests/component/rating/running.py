@@ -146,7 +146,7 @@ async def running(
         "STEELYARD_OPERATOR_KEY": OPERATOR_KEY,
         "INGEST_QUERY_TARGET": await ingest_server.start(),
     }
-    config = Config.from_env(role, environment)
+    config = Config.from_env(environment, role)
     client = await connect(nats_url, name="test")
     await ensure_streams(client.jetstream(), [INGEST, BILLING])
     stopping = asyncio.Event()
@@ -154,7 +154,7 @@ async def running(
         task = asyncio.create_task(run(config, "test", stopping, resources))
         channel = internal_channel(config.grpc_listen, INTERNAL_KEY)
         try:
-            await _until_ready(config.grpc_listen, task)
+            await until_ready(config.grpc_listen, task)
             yield Running(config, data, ingest_server, client, channel)
         finally:
             await channel.close()
@@ -164,7 +164,8 @@ async def running(
             await client.close()
 
 
-async def _until_ready(target: str, task: asyncio.Task[None], timeout_s: float = 20) -> None:
+async def until_ready(target: str, task: asyncio.Task[Any], timeout_s: float = 20) -> None:
+    """Return when the service answers that it serves, or when its task has ended (raising its error)."""
     async with asyncio.timeout(timeout_s), grpc.aio.insecure_channel(target) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # Without types.
         while not task.done():

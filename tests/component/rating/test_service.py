@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 from nats.js import JetStreamContext
 
-from libs.clock import monotonic_s
 from libs.embedded.databases import ServiceDatabase
 from libs.embedded.nats_server import EmbeddedNats
 from libs.messaging import DIRECTORY, confirm_applied
@@ -95,20 +94,6 @@ async def test_usage_becomes_charges_and_then_the_watermark_follows(service: Run
         charge.version for charge in published if (charge.subscription_id, charge.price_id) == ("sub-1", TOKENS)
     ]
     assert versions == sorted(versions)
-
-
-async def test_a_charge_is_published_soon_after_its_window(service: Running) -> None:
-    await service.send_periods(billing_period())
-    await service.charge_when("fee", "1")
-    delays = []
-    for number in range(1, 8):
-        sent_s = monotonic_s()
-        await service.send_windows(window(number))
-        await service.charge_when("tokens", str(number))
-        delays.append(monotonic_s() - sent_s)
-        await asyncio.sleep(0.4)
-
-    assert sorted(delays)[len(delays) // 2] < 0.3
 
 
 async def test_the_trace_of_an_event_goes_on_in_its_charge(service: Running) -> None:

@@ -17,7 +17,7 @@ COMPLETE = {
 
 def test_every_missing_setting_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        Config.from_env("all", {"RATING_API_POOL_SIZE": "0"})
+        Config.from_env({"RATING_API_POOL_SIZE": "0"}, "all")
 
     assert all(name in str(caught.value) for name in (*COMPLETE, "RATING_API_POOL_SIZE"))
 
@@ -26,7 +26,7 @@ def test_every_missing_setting_is_named_at_once() -> None:
     ("role", "serves", "works"), [("api", True, False), ("work", False, True), ("all", True, True)]
 )
 def test_roles(role: Role, serves: bool, works: bool) -> None:
-    config = Config.from_env(role, COMPLETE)
+    config = Config.from_env(COMPLETE, role)
 
     assert (config.serves, config.works) == (serves, works)
     assert (config.operator_key, config.reflection, config.nats_replicas) == (None, False, 1)

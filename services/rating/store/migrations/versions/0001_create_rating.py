@@ -12,8 +12,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# Secondary indexes leave period_start out: before there are statistics, PostgreSQL takes an index on (tenant, x, start)
-# for as good as the primary key when it looks up (tenant, subscription, start), and reads a whole month with it.
+# Secondary indexes do not begin with the tenant: before there are statistics, PostgreSQL takes one that does for as
+# good as the primary key when it looks up (tenant, subscription, start), and reads all periods of the tenant.
 
 # Owner epoch 1 in the high bits of every version; a restore from a backup raises the epoch.
 SEQUENCES = """
@@ -85,8 +85,8 @@ CREATE TABLE billing_periods (
     PRIMARY KEY (tenant_id, subscription_id, period_start),
     CHECK (period_start < period_end)
 );
-CREATE INDEX billing_periods_of_customer ON billing_periods (tenant_id, customer_id);
-CREATE INDEX billing_periods_of_rate_card ON billing_periods (tenant_id, rate_card_id);
+CREATE INDEX billing_periods_of_customer ON billing_periods (customer_id, tenant_id);
+CREATE INDEX billing_periods_of_rate_card ON billing_periods (rate_card_id, tenant_id);
 
 CREATE TABLE period_usage (
     tenant_id text NOT NULL,
