@@ -195,13 +195,23 @@ def _record(process: Process, worker: Database) -> Parts:
     customers = CustomerSync(PostgresKnownCustomers(worker))
     _follow(process, customers.appliers())
     transactions = PostgresRecordingTransactions(worker)
+    return _recorders(process, worker, transactions) | {
+        "partitions": PartitionsAhead(transactions, system_clock).run(stopping),
+        "keeper": keeper.run(stopping),
+        "window relay": relay.run(stopping),
+        "watermark forwarder": forwarder.run(stopping),
+        "customers": customers.run(stopping),
+    }
+
+
+def _recorders(process: Process, worker: Database, transactions: PostgresRecordingTransactions) -> Parts:
+    """Several consumers, so that one computes while PostgreSQL works for another."""
     recorder = UsageRecorder(RecordUsage(transactions, system_clock), process.nats, system_clock)
     parked = ParkedMessages(worker, tables.parked, consumer=DURABLE, clock=system_clock, tenant_of=tenant_of)
     park = park_with_position(parked.park, PostgresParkedPositions(worker), tenant_of)
-    parts: Parts = {
-        # Several, so that one computes while PostgreSQL works for another.
+    return {
         f"recorder {number}": PullConsumer(
-            js,
+            process.nats.jetstream(),
             stream=USAGE_RAW.name,
             durable=DURABLE,
             subjects=SUBJECTS,
@@ -209,15 +219,8 @@ def _record(process: Process, worker: Database) -> Parts:
             park=park,
             batch=_CHUNK_MESSAGES,
             max_ack_pending=4 * _CHUNK_MESSAGES,
-        ).run(stopping)
+        ).run(process.stopping)
         for number in range(process.config.recorders)
-    }
-    return parts | {
-        "partitions": PartitionsAhead(transactions, system_clock).run(stopping),
-        "keeper": keeper.run(stopping),
-        "window relay": relay.run(stopping),
-        "watermark forwarder": forwarder.run(stopping),
-        "customers": customers.run(stopping),
     }
 
 

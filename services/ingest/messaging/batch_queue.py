@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import cast
 
 from opentelemetry import trace
@@ -19,6 +20,7 @@ from services.ingest.wire.batches import batch_to_pb
 
 _ATTEMPT_S = 4.0
 _MAX_LINKS = 128
+_RETRY_AFTER_S = Decimal(1)
 
 _TRACER = tracer("steelyard.ingest")
 
@@ -36,7 +38,7 @@ class StreamBatchQueue:
 
     async def publish(self, batch: OutgoingBatch) -> None:
         if self._level.is_high:
-            raise Overloaded("the queue is nearly full")
+            raise Overloaded("the queue is nearly full", retry_after_s=_RETRY_AFTER_S)
         payload = batch_to_pb(batch, self._acceptor_epoch, self._reply_subject).SerializeToString()
         # What a recorder keys on, and so nothing that a client chose.
         message_id = f"{batch.tenant_id}:{self._acceptor_epoch}:{batch.number}"
@@ -56,11 +58,11 @@ class StreamBatchQueue:
                 subject = f"usage.raw.{batch.tenant_id}"
                 await self._publisher.send(subject, payload, message_id, inject_headers(), deadline_s=_ATTEMPT_S)
             except StreamFull as error:
-                raise Overloaded("the queue is full") from error
+                raise Overloaded("the queue is full", retry_after_s=_RETRY_AFTER_S) from error
             except PublishUnknown as error:
                 raise OutcomeUnknown(str(error)) from error
             except Unavailable as error:  # It was never sent.
-                raise Overloaded(str(error)) from error
+                raise Overloaded(str(error), retry_after_s=_RETRY_AFTER_S) from error
 
 
 def _origins(contexts: Sequence[Context]) -> tuple[Context, list[trace.Link]]:

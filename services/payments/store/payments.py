@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.payments.domain.payment import Attempt, Payment, PaymentNotFound, PaymentState
+from services.payments.store.keys import given, is_given
 from services.payments.store.methods import method_lock_key
 from services.payments.store.rows import attempt_from_row, attempt_values, payment_from_row, payment_values
 from services.payments.store.tables import attempts, invoices, methods, payments
@@ -42,13 +43,15 @@ class PostgresPaymentStore:
         pairs = sorted(keys)
         if not pairs:
             return []
-        await self._lock_methods_and_invoices(pairs)
-        locked = sa.select(payments).where(_is_one_of(payments, pairs)).order_by(*_columns(payments, _PAYMENT_KEY))
-        found = [payment_from_row(row) for row in await self._connection.execute(locked.with_for_update())]
+        chosen = given(pairs, "payment_id")
+        await self._lock_methods_and_invoices(chosen)
+        is_chosen = is_given(payments, chosen, "payment_id")
+        locked = sa.select(payments).join(chosen, is_chosen).order_by(*_columns(payments, _PAYMENT_KEY))
+        found = [payment_from_row(row) for row in await self._connection.execute(locked.with_for_update(of=payments))]
         # Statements of their own: their snapshots are newer than the locks, so they see the newest.
         newest = (
             sa.select(attempts)
-            .where(_is_one_of(attempts, pairs))
+            .join(chosen, is_given(attempts, chosen, "payment_id"))
             .ext(distinct_on(*_columns(attempts, _PAYMENT_KEY)))
             .order_by(*_columns(attempts, _PAYMENT_KEY), attempts.c.number.desc())
         )
@@ -134,27 +137,23 @@ class PostgresPaymentStore:
                 tries.append(attempt_from_row(row, _JOINED))
         return list(found.values())
 
-    async def _lock_methods_and_invoices(self, pairs: Sequence[PaymentKey]) -> None:
+    async def _lock_methods_and_invoices(self, chosen: sa.TableValuedAlias) -> None:
         """In one order, before the payments: as those do who set a method or cancel a payment."""
-        chosen = _is_one_of(payments, pairs)
-        customer = (payments.c.tenant_id, payments.c.customer_id)
-        customers = sa.select(*customer).where(chosen).distinct().order_by(*customer).subquery()
+        owners = sa.select(payments.c.tenant_id, payments.c.customer_id, payments.c.invoice_id).join(
+            chosen, is_given(payments, chosen, "payment_id")
+        )
+        rows = (await self._connection.execute(owners)).all()  # These columns never change.
+        customers = given(sorted({(row.tenant_id, row.customer_id) for row in rows}), "customer_id")
         key = method_lock_key(customers.c.tenant_id, customers.c.customer_id)
         await self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(key)).select_from(customers))
-        invoice = (invoices.c.tenant_id, invoices.c.invoice_id)
-        is_theirs = sa.and_(
-            invoices.c.tenant_id == payments.c.tenant_id, invoices.c.invoice_id == payments.c.invoice_id
-        )
-        locked = sa.select(*invoice).join(payments, is_theirs).where(chosen).order_by(*invoice)
+        theirs = given(sorted({(row.tenant_id, row.invoice_id) for row in rows}), "invoice_id")
+        locked = sa.select(invoices.c.invoice_id).join(theirs, is_given(invoices, theirs, "invoice_id"))
+        locked = locked.order_by(*_columns(invoices, ("tenant_id", "invoice_id")))
         await self._connection.execute(locked.with_for_update(of=invoices, key_share=True))
 
     async def _tokens(self, found: Sequence[Payment]) -> dict[tuple[str, str], str]:
-        pairs = sorted({(payment.tenant_id, payment.customer_id) for payment in found})
-        if not pairs:
-            return {}
-        query = sa.select(methods).where(
-            sa.tuple_(methods.c.tenant_id, methods.c.customer_id).in_(pairs), methods.c.current
-        )
+        customers = given(sorted({(payment.tenant_id, payment.customer_id) for payment in found}), "customer_id")
+        query = sa.select(methods).join(customers, is_given(methods, customers, "customer_id")).where(methods.c.current)
         rows = await self._connection.execute(query)
         return {(row.tenant_id, row.customer_id): row.gateway_token for row in rows}
 
@@ -178,7 +177,3 @@ def _of(tenant_id: str) -> sa.Select[Any]:
 
 def _columns(table: sa.Table, names: Iterable[str]) -> list[sa.ColumnElement[object]]:
     return [table.c[name] for name in names]
-
-
-def _is_one_of(table: sa.Table, pairs: Sequence[PaymentKey]) -> sa.ColumnElement[bool]:
-    return sa.tuple_(table.c.tenant_id, table.c.payment_id).in_(pairs)

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import Database, raw
+from services.payments.store.keys import given, is_given
 from services.payments.store.tables import tasks
 from services.payments.usecases.ports import PaymentKey, Task, TaskKind
 
@@ -52,11 +53,8 @@ class PostgresTaskQueue:
         )
 
     async def remove(self, keys: Iterable[PaymentKey]) -> None:
-        pairs = sorted(keys)
-        if pairs:
-            await self._connection.execute(
-                sa.delete(tasks).where(sa.tuple_(tasks.c.tenant_id, tasks.c.payment_id).in_(pairs))
-            )
+        done = given(sorted(keys), "payment_id")
+        await self._connection.execute(sa.delete(tasks).where(is_given(tasks, done, "payment_id")))
 
 
 class PostgresDueTasks:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -132,6 +133,13 @@ class RunningIngest:
         tenant = Tenant(self, tenant_id, (("authorization", f"Bearer {key.text}"),))
         await until(tenant.is_known)
         return tenant
+
+    async def clock(self, tenant_id: str, at: datetime) -> None:
+        """Put the tenant on a test clock."""
+        entry = directory_pb2.ClockEntry(tenant_id=tenant_id, version=1)
+        entry.test_time.FromDatetime(at)
+        publisher = DirectoryPublisher(JetStreamPublisher(self.js))
+        await publisher.put(directory_subject("clock", tenant_id), entry.SerializeToString(), f"{tenant_id}:clock")
 
     async def customer(self, tenant_id: str, customer_id: str) -> None:
         entry = directory_pb2.CustomerEntry(tenant_id=tenant_id, customer_id=customer_id, version=1)

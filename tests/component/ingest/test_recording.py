@@ -182,7 +182,6 @@ class TestRedelivery:
 
 class TestConcurrentRecorders:
     async def test_any_interleaving_gives_what_sending_once_gives(self, worker: Database, api: Database) -> None:
-        """Six recorders, overlapping ids in different order, every batch delivered twice."""
         await add_meters(api, a_meter(group_by=["model"]), a_meter("calls", expression=""))
         chance = random.Random(7)
         events = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -129,6 +130,23 @@ class TestTheWayOfAnEvent:
         assert (verdicts.count(RECORDED), verdicts.count(DUPLICATE)) == (60, 30)
         counts = await tenant.counts()
         assert (counts.recorded, counts.duplicate) == (60, 30)
+
+    async def test_a_tenant_on_a_test_clock_lives_in_its_own_time(self, ingest: RunningIngest) -> None:
+        future = datetime(2031, 5, 1, tzinfo=UTC)
+        await ingest.clock("timetravel", future)
+        tenant = await ingest.tenant("timetravel")
+        now, then = an_event("now"), an_event("then")
+        then.event_time.FromDatetime(future)
+
+        async def moved() -> bool:
+            answer = await tenant.send(now, then)
+            return [problem.reason for problem in answer.problems] == ["TOO_OLD"]
+
+        await until(moved)
+        request = usage_service_pb2.GetEventRequest(source="gateway", event_id="then")
+        stored = (await tenant.usage.GetEvent(request, metadata=tenant.key)).event
+        assert stored.accepted_time.ToDatetime(UTC) == future
+        assert abs((stored.received_time.ToDatetime(UTC) - datetime.now(UTC)).total_seconds()) < 60
 
 
 class TestRefusals:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import secrets
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -23,7 +22,7 @@ from libs.rpc.auth import (
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 OPERATOR_KEY, INTERNAL_KEY = "operator-key-0123456789", "internal-key-0123456789"
-KEY = new_api_key(secrets.token_bytes)
+KEY = new_api_key(lambda size: bytes(range(size)))
 
 
 class Directory(dict[str, StoredKey]):

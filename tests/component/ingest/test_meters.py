@@ -1,0 +1,70 @@
+"""Meters on their way into the directory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from nats.aio.client import Client
+
+from libs.database import Database
+from libs.embedded.nats_server import EmbeddedNats
+from libs.messaging import DIRECTORY, DirectoryPublisher, JetStreamPublisher, connect, ensure_streams
+from services.ingest.messaging.meter_directory import MeterDirectory
+from services.ingest.store.meter_publications import PostgresMeterPublications
+from steelyard.ingest.v1 import directory_pb2
+from tests.component.ingest.builders import NOON, a_meter, add_meters
+
+
+@pytest.fixture
+async def connection(own_nats: EmbeddedNats) -> AsyncIterator[Client]:
+    client = await connect(own_nats.url, name="test")
+    await ensure_streams(client.jetstream(), [DIRECTORY])
+    yield client
+    await client.close()
+
+
+class TestMeterDirectory:
+    async def test_a_meter_is_published_as_it_is_stored_and_once(
+        self, api: Database, worker: Database, connection: Client
+    ) -> None:
+        js = connection.jetstream()
+        directory = MeterDirectory(
+            PostgresMeterPublications(worker), DirectoryPublisher(JetStreamPublisher(js)), lambda: NOON
+        )
+        await add_meters(api, a_meter("tokens", group_by=["model"], filters=[("region", "eu")]))
+
+        await directory.publish_now()
+        await directory.publish_now()
+
+        message = await js.get_last_msg(DIRECTORY.name, "directory.meter.acme.tokens")
+        entry = directory_pb2.MeterEntry.FromString(message.data or b"")
+        assert (entry.tenant_id, entry.meter.expression, list(entry.meter.group_by)) == ("acme", "tokens", ["model"])
+        assert [(item.property, item.value) for item in entry.meter.filters] == [("region", "eu")]
+        assert entry.meter.create_time.ToDatetime(UTC) == NOON
+        assert (await js.stream_info(DIRECTORY.name)).state.messages == 1
+
+    async def test_a_process_that_dies_with_a_meter_leaves_it_to_the_next(
+        self, api: Database, worker: Database
+    ) -> None:
+        publications = PostgresMeterPublications(worker)
+        await add_meters(api, a_meter())
+
+        claimed = await publications.claim(NOON)  # And never done.
+
+        assert [(tenant_id, meter.meter_id) for tenant_id, meter in claimed] == [("acme", "tokens")]
+        assert await publications.claim(NOON + timedelta(seconds=9)) == []
+        assert await publications.claim(NOON + timedelta(seconds=10)) == claimed
+
+    async def test_everything_is_published_again_when_it_is_asked_for(self, api: Database, worker: Database) -> None:
+        publications = PostgresMeterPublications(worker)
+        await add_meters(api, a_meter("a"), a_meter("b"))
+        for tenant_id, meter in await publications.claim(NOON):
+            await publications.done(tenant_id, meter.meter_id)
+        later = datetime(2027, 1, 1, tzinfo=UTC)
+        assert await publications.claim(later) == []
+
+        await publications.all_due(later)
+
+        assert sorted(meter.meter_id for _, meter in await publications.claim(later)) == ["a", "b"]
