@@ -47,8 +47,15 @@ def single_connection_engine(url: str, *, application_name: str, settings: dict[
 async def _connect(url: str, application_name: str, **settings: str) -> asyncpg.Connection:
     # A statement timeout of the role or the database could cancel a COMMIT that waits for a standby; the transaction
     # would then be committed although its client was told of an error.
-    settings = {"application_name": application_name, "timezone": "UTC", "statement_timeout": "0"} | settings
-    return await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S, server_settings=settings)
+    fixed = {
+        "application_name": application_name,
+        "timezone": "UTC",
+        "statement_timeout": "0",
+        # asyncpg prepares every statement. After five executions PostgreSQL may settle for a generic plan, which knows
+        # neither how long the arrays of set-wise statements are nor that a table has grown: it scans whole tables.
+        "plan_cache_mode": "force_custom_plan",
+    }
+    return await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S, server_settings=fixed | settings)
 
 
 def server_lost(error: BaseException) -> bool:

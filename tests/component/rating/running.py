@@ -90,7 +90,7 @@ class Running:
         self.sent += 1
         await self.js.publish(subject, payload, headers={"Nats-Msg-Id": f"{prefix}:{self.sent}"})
 
-    async def until_watermark(self, *, timeout_s: float = 10) -> list[Published]:
+    async def until_watermark(self, *, timeout_s: float = 30) -> list[Published]:
         """Wait for a watermark in rating's stream; return all messages from the stream's beginning up to it."""
         subscription = await self.js.subscribe("rating.>", ordered_consumer=True)
         messages: list[Published] = []
@@ -103,7 +103,7 @@ class Running:
             await subscription.unsubscribe()
 
     async def charge_when(
-        self, price: str, quantity: str, *, subscription: str = "sub-1", timeout_s: float = 10
+        self, price: str, quantity: str, *, subscription: str = "sub-1", timeout_s: float = 30
     ) -> charge_pb2.Charge:
         """Wait until a charge with that quantity is published, and return it."""
         subscribed = await self.js.subscribe("rating.charge.changed.v1", ordered_consumer=True)
