@@ -27,7 +27,7 @@ def main() -> None:
         if arguments.command == "migrate":
             asyncio.run(migrate(admin_url(os.environ), PACKAGE))
             return
-        config = Config.from_env(arguments.role, os.environ)
+        config = Config.from_env(os.environ, arguments.role)
     except ConfigError as error:
         sys.exit(f"ingest: {error}")
     # Batches are thousands of dictionaries without a cycle: the collector would walk them all, again and again, to find

@@ -35,7 +35,7 @@ class Config:
     drain_s: float
 
     @classmethod
-    def from_env(cls, role: Role, values: Mapping[str, str]) -> Config:
+    def from_env(cls, values: Mapping[str, str], role: Role) -> Config:
         """Read the environment.
 
         :raises libs.process.ConfigError: naming everything that is missing or wrong
