@@ -56,7 +56,9 @@ def has_service(proto: Path) -> bool:
 def generated_files(root: Path) -> dict[Path, bytes]:
     """Return what was generated below `root`, by relative path."""
     return {
-        path.relative_to(root): path.read_bytes() for path in root.glob(f"{PACKAGE}/**/*_pb2*.py*") if path.is_file()
+        path.relative_to(root): path.read_bytes()
+        for suffix in ("py", "pyi")  # Not pyc: what Python caches beside them is nobody's.
+        for path in root.glob(f"{PACKAGE}/**/*_pb2*.{suffix}")
     }
 
 
