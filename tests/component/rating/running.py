@@ -16,6 +16,7 @@ from nats.js import JetStreamContext
 
 from libs.embedded.databases import ServiceDatabase
 from libs.embedded.machine import free_port
+from libs.ids import new_id
 from libs.messaging import BILLING, INGEST, connect, ensure_streams
 from libs.rpc import internal_channel
 from services.rating.config import Config, Role
@@ -88,7 +89,8 @@ class Running:
 
     async def publish(self, subject: str, payload: bytes, prefix: str) -> None:
         self.sent += 1
-        await self.js.publish(subject, payload, headers={"Nats-Msg-Id": f"{prefix}:{self.sent}"})
+        # Unique beyond this service: the streams of a shared server remember the message ids of earlier tests.
+        await self.js.publish(subject, payload, headers={"Nats-Msg-Id": f"{prefix}:{new_id('test')}:{self.sent}"})
 
     async def until_watermark(self, *, timeout_s: float = 30) -> list[Published]:
         """Wait for a watermark in rating's stream; return all messages from the stream's beginning up to it."""
