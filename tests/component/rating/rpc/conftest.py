@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 async def service(make_database: DatabaseFactory, server_root: Path) -> AsyncIterator[Running]:
-    with EmbeddedNats(server_root / "rating-rpc", durable=False) as nats_server:
+    # Parallel runs may set this up more than once: each time with a queue of its own beside the fresh database.
+    with EmbeddedNats(server_root / f"rating-rpc-{uuid.uuid4().hex}", durable=False) as nats_server:
         async with running(await make_database("rating"), nats_server.url) as started:
             yield started
 
