@@ -1,4 +1,4 @@
-"""Transactional outboxes: facts (a row each), state (a dirty mark per item) and watermarks that follow the state.
+"""Transactional outboxes: facts (a row each), state (a mark per change) and watermarks that follow the state.
 
 A use case writes into an outbox in its own transaction; a relay, in a worker process, publishes what was committed.
 Everything is published at least once, under the same `Nats-Msg-Id` each time.
@@ -6,6 +6,7 @@ Everything is published at least once, under the same `Nats-Msg-Id` each time.
 
 from libs.outbox.fact_relay import FactRelay
 from libs.outbox.facts import Fact, FactOutbox, FactTables, fact_tables
+from libs.outbox.leases import lease_table
 from libs.outbox.marks import Mark, StateOutbox, mark_table, pending_floor
 from libs.outbox.packing import StateValue
 from libs.outbox.publisher import Publisher
@@ -28,6 +29,7 @@ __all__ = [
     "WatermarkForwarder",
     "WatermarkOutbox",
     "fact_tables",
+    "lease_table",
     "mark_table",
     "pending_floor",
     "watermark_table",

@@ -4,64 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
-import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.clock import Clock
-from libs.database import Database, raw
-from libs.outbox.marks import COALESCE, Mark
-from libs.outbox.pace import repeat
+from libs.database import Database, is_outage, raw
+from libs.ids import new_id
+from libs.outbox import leases
+from libs.outbox.marks import Mark
+from libs.outbox.pace import Pace, repeat
 from libs.outbox.packing import StateValue, pack_id, packs
 from libs.outbox.publisher import Publisher, acknowledged, trace_headers
 
 _logger = logging.getLogger(__name__)
 
-_BATCH = 2000
-_LEASE = timedelta(seconds=10)
-_RETRY_AFTER = timedelta(seconds=1)
+PACE = Pace(shortest_s=0.1, longest_s=0.5)
+"""Changes of an item within a rest leave in one message; under load rests are as long as the passes between them."""
+
+_MARKS_AT_ONCE = 10_000
+_REMEMBERED = 50_000
 _IN_FLIGHT = 16
-_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '500ms'"
 
-# A mark that many writers change may be locked whenever the relay looks: from here on it queues up for it.
-_OVERDUE = timedelta(seconds=1)
-_OVERDUE_BATCH = 100
+_LAST = "SELECT max(version) FROM {marks}"
+_READ = """
+SELECT tenant_id, item_key, version FROM {marks} WHERE version > $1 AND version <= $2 ORDER BY version LIMIT $3
+"""
+_DELETE = "DELETE FROM {marks} WHERE version = ANY ($1::bigint[])"
 
-_CLAIM = """
-WITH due AS (
-    SELECT tenant_id, item_key FROM {{marks}} WHERE due_at <= $1 ORDER BY {order} LIMIT $3 FOR UPDATE {wait}
-)
-UPDATE {{marks}} AS mark SET due_at = $2 FROM due
-WHERE mark.tenant_id = due.tenant_id AND mark.item_key = due.item_key
-RETURNING mark.tenant_id, mark.item_key, mark.version
-"""
-_CLAIM_FREE = _CLAIM.format(order="due_at", wait="SKIP LOCKED")
-_CLAIM_OVERDUE = _CLAIM.format(order="tenant_id, item_key", wait="")
-
-_LOCK = """
-SELECT FROM {marks} AS mark JOIN unnest($1::text[], $2::text[]) AS sent (tenant_id, item_key)
-    ON mark.tenant_id = sent.tenant_id AND mark.item_key = sent.item_key
-ORDER BY mark.tenant_id, mark.item_key FOR UPDATE OF mark
-"""
-# A later statement than the lock: only its snapshot sees the versions that the lock waited for.
-_CLEAR = """
-WITH sent AS (SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) AS sent (tenant_id, item_key, version)),
-cleared AS (
-    DELETE FROM {marks} AS mark USING sent
-    WHERE mark.tenant_id = sent.tenant_id AND mark.item_key = sent.item_key AND mark.version <= sent.version
-)
-UPDATE {marks} AS mark SET first_version = greatest(mark.first_version, sent.version + 1), due_at = $4 FROM sent
-WHERE mark.tenant_id = sent.tenant_id AND mark.item_key = sent.item_key AND mark.version > sent.version
-"""
-_RETRY = """
-UPDATE {marks} AS mark SET due_at = $4
-FROM unnest($1::text[], $2::text[], $3::bigint[]) AS unsent (tenant_id, item_key, version)
-WHERE mark.tenant_id = unsent.tenant_id AND mark.item_key = unsent.item_key
-"""
+_Item = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +54,11 @@ class StateFeed:
 
 
 class StateRelay:
-    """Claims due marks by a lease, publishes the items' current values, and clears what it has published.
+    """Walks over the marks, publishes the items' current values, and deletes the marks that these cover.
 
-    A mark is cleared only up to the version that the broker has acknowledged: a change in between keeps it. Several
-    relays share the work; if one publishes an older value late, consumers keep the higher version.
+    A mark is deleted when the broker has acknowledged a value that was read after the mark was: that value includes
+    its change. A change meanwhile has a mark of its own. One relay works at a time, by a lease; if two do, consumers
+    keep the higher versions.
     """
 
     def __init__(self, database: Database, publisher: Publisher, feed: StateFeed, clock: Clock) -> None:
@@ -92,6 +66,7 @@ class StateRelay:
         self._publisher = publisher
         self._feed = feed
         self._clock = clock
+        self._holder = new_id("relay")
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT)
         self.wake = asyncio.Event()
         """Set by whoever committed marks in this process, for the relay to look at once."""
@@ -99,59 +74,70 @@ class StateRelay:
         self.failed_total = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Relay until `stopping` is set."""
-        await repeat(f"{self._feed.entity} relay", self._step, wake=self.wake, stopping=stopping)
+        """Relay until `stopping` is set, then leave the work to another relay."""
+        await repeat(f"{self._feed.entity} relay", self._step, wake=self.wake, stopping=stopping, pace=PACE)
+        await self._release()
 
     async def relay_once(self) -> int:
-        """Publish the values of one batch of due marks; return how many the broker has acknowledged."""
-        claimed = await self._claim()
-        if not claimed:
-            return 0
-        wanted: dict[str, dict[str, int]] = {}
-        for tenant_id, key, version in claimed:
-            wanted.setdefault(tenant_id, {})[key] = version
-        messages = [
-            (tenant_id, pack) for tenant_id, values in (await self._read(wanted)).items() for pack in packs(values)
-        ]
-        outcomes = await asyncio.gather(*(self._publish(tenant_id, pack) for tenant_id, pack in messages))
-        sent: list[Mark] = []
-        unsent: list[Mark] = []
-        for (tenant_id, pack), known in zip(messages, outcomes, strict=True):
-            (sent if known else unsent).extend((tenant_id, value.key, value.version) for value in pack)
-        self.published_total += len(sent)
-        self.failed_total += len(unsent)
-        await self._settle(_CLEAR, sent + self._vanished(wanted, sent + unsent), COALESCE)
-        await self._settle(_RETRY, unsent, _RETRY_AFTER)
-        return len(sent)
+        """Publish the values of all items marked by now; return how many the broker has acknowledged."""
+        before, after, last = self.published_total, 0, await self._last()
+        published: dict[_Item, int] = {}
+        while after < last and (marks := await self._read_marks(after, last)):
+            after = marks[-1][2]
+            if len(published) > _REMEMBERED:
+                published.clear()
+            # Marks come by rising version, so an item's last one stays.
+            wanted = {mark[:2]: mark[2] for mark in marks if mark[2] > published.get(mark[:2], 0)}
+            published |= await self._publish_current(wanted)
+            await self._delete([mark[2] for mark in marks if mark[2] <= published.get(mark[:2], 0)])
+        return self.published_total - before
 
     async def _step(self) -> bool:
         return await self.relay_once() > 0
 
-    async def _claim(self) -> list[Mark]:
-        now = self._clock()
+    async def _last(self) -> int:
+        async with self._database.queue_transaction() as connection:
+            last: int | None = await (await raw(connection)).fetchval(self._sql(_LAST))
+        return last or 0
+
+    async def _read_marks(self, after: int, last: int) -> list[Mark]:
+        """The next marks, if it is this relay's turn."""
         async with self._database.queue_transaction() as connection:
             driver = await raw(connection)
-            # The overdue come first: waiting for a lock while holding unordered ones could deadlock.
-            rows = await self._claim_overdue(driver)
-            rows += await driver.fetch(self._sql(_CLAIM_FREE), now, now + _LEASE, _BATCH)
-        return [(row["tenant_id"], row["item_key"], row["version"]) for row in rows]
+            if not await leases.hold(driver, self._feed.table.name, self._holder, self._clock()):
+                return []
+            rows = await driver.fetch(self._sql(_READ), after, last, _MARKS_AT_ONCE)
+        return [(row[0], row[1], row[2]) for row in rows]
 
-    async def _claim_overdue(self, driver: asyncpg.Connection) -> list[asyncpg.Record]:
-        now = self._clock()
-        try:
-            async with driver.transaction():  # A savepoint: not getting the lock must not end the transaction.
-                await driver.execute(_LOCK_TIMEOUT)
-                sql = self._sql(_CLAIM_OVERDUE)
-                return list(await driver.fetch(sql, now - _OVERDUE, now + _LEASE, _OVERDUE_BATCH))
-        except asyncpg.LockNotAvailableError:
-            _logger.warning("overdue marks of %s are locked", self._feed.entity)
-            return []
+    async def _publish_current(self, wanted: Mapping[_Item, int]) -> dict[_Item, int]:
+        """Return the versions that are published; those of items that are gone count as published."""
+        if not wanted:
+            return {}
+        keys: dict[str, list[str]] = {}
+        for tenant_id, key in wanted:
+            keys.setdefault(tenant_id, []).append(key)
+        values = await self._read_values(keys)
+        messages = [(tenant_id, pack) for tenant_id, found in values.items() for pack in packs(found)]
+        outcomes = await asyncio.gather(*(self._publish(tenant_id, pack) for tenant_id, pack in messages))
+        acked: dict[_Item, int] = {}
+        unsent = 0
+        for (tenant_id, pack), known in zip(messages, outcomes, strict=True):
+            if known:
+                acked |= {(tenant_id, value.key): value.version for value in pack}
+            else:
+                unsent += len(pack)
+        self.published_total += len(acked)
+        self.failed_total += unsent
+        if len(acked) + unsent < len(wanted):
+            present = {(tenant_id, value.key) for tenant_id, found in values.items() for value in found}
+            acked |= self._vanished({item: version for item, version in wanted.items() if item not in present})
+        return acked
 
-    async def _read(self, wanted: Mapping[str, Mapping[str, int]]) -> dict[str, Sequence[StateValue]]:
-        async with self._database.transaction(*wanted) as connection:
+    async def _read_values(self, keys: Mapping[str, Sequence[str]]) -> dict[str, Sequence[StateValue]]:
+        async with self._database.transaction(*keys) as connection:
             return {
-                tenant_id: await self._feed.read_current(connection, tenant_id, list(keys))
-                for tenant_id, keys in wanted.items()
+                tenant_id: await self._feed.read_current(connection, tenant_id, wanted)
+                for tenant_id, wanted in keys.items()
             }
 
     async def _publish(self, tenant_id: str, pack: Sequence[StateValue]) -> bool:
@@ -161,32 +147,24 @@ class StateRelay:
         async with self._in_flight:
             return await acknowledged(self._publisher, subject, payload, message_id, trace_headers())
 
-    def _vanished(self, wanted: Mapping[str, Mapping[str, int]], found: Iterable[Mark]) -> list[Mark]:
-        present = {(tenant_id, key) for tenant_id, key, _ in found}
-        vanished = [
-            (tenant_id, key, version)
-            for tenant_id, keys in wanted.items()
-            for key, version in keys.items()
-            if (tenant_id, key) not in present
-        ]
-        for tenant_id, key, version in vanished:
+    def _vanished(self, gone: Mapping[_Item, int]) -> Mapping[_Item, int]:
+        for (tenant_id, key), version in gone.items():
             _logger.error("%s %s of %s is marked at version %d but gone", self._feed.entity, key, tenant_id, version)
-        return vanished
+        return gone
 
-    async def _settle(self, statement: str, marks: Sequence[Mark], rest: timedelta) -> None:
-        """Lock marks in the order of their keys, then change them; what stays is due after `rest`."""
-        if not marks:
-            return
-        tenants, keys, versions = map(list, zip(*marks, strict=True))
+    async def _delete(self, versions: Sequence[int]) -> None:
+        if versions:
+            async with self._database.queue_transaction() as connection:
+                await (await raw(connection)).execute(self._sql(_DELETE), versions)
+
+    async def _release(self) -> None:
         try:
             async with self._database.queue_transaction() as connection:
-                driver = await raw(connection)
-                await driver.execute(_LOCK_TIMEOUT)
-                await driver.execute(self._sql(_LOCK), tenants, keys)
-                await driver.execute(self._sql(statement), tenants, keys, versions, self._clock() + rest)
-        except asyncpg.LockNotAvailableError:
-            # They are published again when their lease ends, which is harmless; waiting would hold up the others.
-            _logger.warning("marks of %s are locked and stay claimed", self._feed.entity)
+                await leases.release(await raw(connection), self._feed.table.name, self._holder, self._clock())
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            _logger.info("the lease of %s runs out by itself: %r", self._feed.entity, error)
 
     def _sql(self, statement: str) -> str:
         return statement.format(marks=self._feed.table.name)

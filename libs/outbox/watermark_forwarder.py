@@ -15,7 +15,7 @@ from libs.outbox.publisher import Publisher, acknowledged, trace_headers
 
 # One statement, hence one snapshot of candidates and marks: a floor read before the candidate would prove nothing.
 _READY = """
-WITH floor AS (SELECT min(first_version) AS version FROM {marks}),
+WITH floor AS (SELECT min(version) AS version FROM {marks}),
 candidate AS (
     SELECT latest_at AS at, latest_after_version AS after_version, latest_payload AS payload
     FROM {watermarks} WHERE name = $1 AND latest_at IS NOT NULL

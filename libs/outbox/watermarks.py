@@ -2,11 +2,10 @@
 
 A watermark is offered together with `after_version`: a number that no version of a change it covers exceeds. Versions
 come from one sequence per service, so its `last_value`, read after all covered transactions have committed, is one.
-The watermark may be published once no mark with `first_version <= after_version` is left:
+The watermark may be published once no mark with `version <= after_version` is left:
 
-- A covered change has version v <= after_version, and its mark was committed with it, before the offer. Until the
-  broker has acknowledged version v or a later one, that mark exists with first_version <= v: a new change of the item
-  leaves first_version, and clearing raises it only above what was acknowledged.
+- A covered change has version v <= after_version, and its mark was committed with it, before the offer. That mark is
+  deleted only after the broker has acknowledged version v or a later one of the item.
 - The forwarder reads the offer and the marks in one statement, so with one snapshot, and a snapshot that contains the
   offer contains every covered change. Marks of changes that commit later are none of this watermark's business.
 - Publishing comes before the note that it was published: a crash in between repeats it under the same id.

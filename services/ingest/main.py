@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -195,7 +195,7 @@ def _record(process: Process, worker: Database) -> Parts:
     customers = CustomerSync(PostgresKnownCustomers(worker))
     _follow(process, customers.appliers())
     transactions = PostgresRecordingTransactions(worker)
-    return _recorders(process, worker, transactions) | {
+    return _recorders(process, worker, transactions, relay.wake.set) | {
         "partitions": PartitionsAhead(transactions, system_clock).run(stopping),
         "keeper": keeper.run(stopping),
         "window relay": relay.run(stopping),
@@ -204,9 +204,11 @@ def _record(process: Process, worker: Database) -> Parts:
     }
 
 
-def _recorders(process: Process, worker: Database, transactions: PostgresRecordingTransactions) -> Parts:
+def _recorders(
+    process: Process, worker: Database, transactions: PostgresRecordingTransactions, on_recorded: Callable[[], None]
+) -> Parts:
     """Several consumers, so that one computes while PostgreSQL works for another."""
-    recorder = UsageRecorder(RecordUsage(transactions, system_clock), process.nats, system_clock)
+    recorder = UsageRecorder(RecordUsage(transactions, system_clock), process.nats, system_clock, on_recorded)
     parked = ParkedMessages(worker, tables.parked, consumer=DURABLE, clock=system_clock, tenant_of=tenant_of)
     park = park_with_position(parked.park, PostgresParkedPositions(worker), tenant_of)
     return {

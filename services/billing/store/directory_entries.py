@@ -15,7 +15,7 @@ _MARKS_AT_ONCE = 1_000
 
 _LOCK_MARKS = "SELECT item_key FROM directory_marks WHERE tenant_id = $1 ORDER BY item_key LIMIT $2 FOR UPDATE"
 _CLEAR_MARKS = "DELETE FROM directory_marks WHERE tenant_id = $1 AND item_key = ANY ($2::text[])"
-_LEFT = "SELECT DISTINCT tenant_id FROM directory_marks WHERE due_at <= $1 LIMIT $2"
+_LEFT = "SELECT DISTINCT tenant_id FROM directory_marks WHERE marked_at <= $1 LIMIT $2"
 _READ = {
     EntryKind.TENANT: """
         SELECT tenant_id AS entry_id, version, tenant_id, reject_unknown_customers, event_past_limit_s,
@@ -36,12 +36,12 @@ _READ = {
     """,
 }
 _MARK_ALL = """
-INSERT INTO directory_marks (tenant_id, item_key, version, first_version, due_at)
-SELECT tenant_id, item_key, version, version, $1 FROM (
-    SELECT tenant_id, 'tenant:' || tenant_id AS item_key, version FROM tenants
-    UNION ALL SELECT tenant_id, 'key:' || key_id, version FROM api_keys
-    UNION ALL SELECT tenant_id, 'clock:' || tenant_id, version FROM clocks WHERE test_time IS NOT NULL
-    UNION ALL SELECT tenant_id, 'customer:' || customer_id, version FROM customers
+INSERT INTO directory_marks (tenant_id, item_key, marked_at)
+SELECT tenant_id, item_key, $1 FROM (
+    SELECT tenant_id, 'tenant:' || tenant_id AS item_key FROM tenants
+    UNION ALL SELECT tenant_id, 'key:' || key_id FROM api_keys
+    UNION ALL SELECT tenant_id, 'clock:' || tenant_id FROM clocks WHERE test_time IS NOT NULL
+    UNION ALL SELECT tenant_id, 'customer:' || customer_id FROM customers
 ) entries WHERE tenant_id = ANY ($2::text[])
 ORDER BY tenant_id, item_key
 ON CONFLICT DO NOTHING
@@ -67,12 +67,12 @@ class PostgresDirectoryEntries:
         async with self._database.queue_transaction() as connection:
             return [row["tenant_id"] for row in await (await raw(connection)).fetch(_LEFT, before, limit)]
 
-    async def mark_all(self, due_at: datetime) -> int:
+    async def mark_all(self, marked_at: datetime) -> int:
         async with self._database.queue_transaction() as connection:
             tenant_ids = [row["tenant_id"] for row in await (await raw(connection)).fetch(_ALL_TENANTS)]
         for tenant_id in tenant_ids:
             async with self._database.transaction(tenant_id) as connection:
-                await (await raw(connection)).execute(_MARK_ALL, due_at, [tenant_id])
+                await (await raw(connection)).execute(_MARK_ALL, marked_at, [tenant_id])
         return len(tenant_ids)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.database import requests_table
 from libs.messaging import inbox_table, parked_tables
-from libs.outbox import fact_tables, mark_table
+from libs.outbox import fact_tables, lease_table, mark_table
 
 MIGRATIONS = "services.billing.store.migrations"
 
@@ -37,7 +37,8 @@ def _whole(name: str, *, nullable: bool = False) -> sa.Column[int]:
 requests = requests_table(metadata)
 fact_outbox = fact_tables(metadata)
 billing_period_marks = mark_table(metadata, "billing_period_marks")
-directory_marks = mark_table(metadata, "directory_marks")
+leases = lease_table(metadata)
+directory_marks = sa.Table("directory_marks", metadata, _key("tenant_id"), _key("item_key"), _instant("marked_at"))
 inbox = inbox_table(metadata)
 parked = parked_tables(metadata)
 

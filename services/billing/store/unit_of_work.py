@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.clock import Clock
 from libs.database import Database, RequestLog, raw, sqlstate
 from libs.messaging import Inbox, InboxItem
-from libs.outbox import StateOutbox
 from services.billing.domain.events import InvoiceFact
 from services.billing.domain.watermark import Watermark
 from services.billing.store.billing_periods import PostgresBillingPeriods
@@ -22,19 +20,18 @@ from services.billing.store.facts import EncodeFact, PostgresFacts
 from services.billing.store.invoices import PostgresInvoices
 from services.billing.store.reconciliation import PostgresReconciliation
 from services.billing.store.subscriptions import PostgresSubscriptions
-from services.billing.store.tables import api_keys, clocks, customers, directory_marks, inbox, requests, tenants
+from services.billing.store.tables import inbox, requests
 from services.billing.store.tenants import PostgresApiKeys, PostgresTenants
 from services.billing.store.watermarks import watermark_of
 from services.billing.usecases.ports import EntryKind, Progress, RowsRefused, Work
 
 _BAD_ROWS = ("22", "23")  # SQLSTATE classes: data exception, integrity constraint violation.
 _PROBLEMS_SHOWN = 20
-_ENTRY_IDS = {
-    EntryKind.TENANT: tenants.c.tenant_id,
-    EntryKind.KEY: api_keys.c.key_id,
-    EntryKind.CLOCK: clocks.c.tenant_id,
-    EntryKind.CUSTOMER: customers.c.customer_id,
-}
+# An entry that is being published is locked: its next value waits until that one is in the stream.
+_MARK_ENTRY = """
+INSERT INTO directory_marks AS kept (tenant_id, item_key, marked_at) VALUES ($1, $2, $3)
+ON CONFLICT (tenant_id, item_key) DO UPDATE SET marked_at = least(kept.marked_at, excluded.marked_at)
+"""
 _PROGRESS = """
 SELECT
     (SELECT count(*) FROM due_periods WHERE tenant_id = $1 AND due_at <= $2) AS due_periods,
@@ -82,12 +79,8 @@ class PostgresWork:
         await self._facts.add(facts)
 
     async def publish_entry(self, kind: EntryKind, entry_id: str) -> None:
-        column = _ENTRY_IDS[kind]
-        table = column.table
-        query = sa.select(table.c.version).where(table.c.tenant_id == self.tenant_id, column == entry_id)
-        version: int = (await self._connection.execute(query)).scalar_one()
-        marks = StateOutbox(self._connection, directory_marks)
-        await marks.mark([(self.tenant_id, f"{kind}:{entry_id}", version)], self._real_now)
+        item_key = f"{kind}:{entry_id}"
+        await (await raw(self._connection)).execute(_MARK_ENTRY, self.tenant_id, item_key, self._real_now)
 
     async def watermark(self) -> Watermark:
         return await watermark_of(self._connection, self.tenant_id)

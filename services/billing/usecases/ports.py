@@ -181,5 +181,5 @@ class DirectoryEntries(Protocol):
     async def left_behind(self, before: datetime, limit: int) -> list[str]:
         """Tenants with marks older than an instant."""
 
-    async def mark_all(self, due_at: datetime) -> int:
+    async def mark_all(self, marked_at: datetime) -> int:
         """Mark every entry of every tenant; returns how many tenants there are."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import nats.errors
 from google.protobuf.message import DecodeError
@@ -32,8 +32,9 @@ _logger = logging.getLogger(__name__)
 class UsageRecorder:
     """Handler of a chunk of deliveries: one transaction, then the replies to acceptors that wait."""
 
-    def __init__(self, record: RecordUsage, connection: Client, clock: Clock) -> None:
+    def __init__(self, record: RecordUsage, connection: Client, clock: Clock, on_recorded: Callable[[], None]) -> None:
         self._record = record
+        self._on_recorded = on_recorded
         self._connection = connection
         self._clock = clock
 
@@ -53,6 +54,7 @@ class UsageRecorder:
                 batches.append(batch)
                 replies.append(reply_subject)
         report = await self._record(batches, markers)
+        self._on_recorded()
         for subject, outcome in zip(replies, report.outcomes, strict=True):
             await self._reply(subject, outcome)
         self._count(report, batches, monotonic_s() - started_s)

@@ -30,9 +30,7 @@ def window_feed(table: sa.Table, read_windows: ReadWindows) -> StateFeed:
 
     async def read_current(connection: AsyncConnection, tenant_id: str, keys: Sequence[str]) -> list[StateValue]:
         windows = await read_windows(connection, tenant_id, keys)
-        return [
-            StateValue(window.key.hex(), window.version, window_to_pb(window).SerializeToString()) for window in windows
-        ]
+        return [StateValue(window.key.hex(), window.version, _encoded(window)) for window in windows]
 
     return StateFeed(
         entity="usage_window",
@@ -43,9 +41,14 @@ def window_feed(table: sa.Table, read_windows: ReadWindows) -> StateFeed:
     )
 
 
+def _encoded(window: UsageWindow) -> bytes:
+    return usage_window_pb2.UsageWindowsChanged(windows=[window_to_pb(window)]).SerializeToString()
+
+
 def _pack(tenant_id: str, values: Sequence[StateValue]) -> bytes:
-    windows = [usage_window_pb2.UsageWindow.FromString(value.payload) for value in values]
-    return usage_window_pb2.UsageWindowsChanged(tenant_id=tenant_id, windows=windows).SerializeToString()
+    # Encoded messages of one type can be joined: their lists are then joined, too.
+    head = usage_window_pb2.UsageWindowsChanged(tenant_id=tenant_id).SerializeToString()
+    return b"".join([head, *(value.payload for value in values)])
 
 
 class WindowPublisher:

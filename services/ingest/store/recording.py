@@ -116,6 +116,10 @@ class PostgresRecordingStore:
             return
         await self._add_results(batches)
         await self._add_exceptions(batches)
+
+    async def add_counts(self, batches: Sequence[RecordingBatch]) -> None:
+        if not batches:
+            return
         await self._add_duplicates(batches)
         await self._add_customers(batches)
         await self._driver.execute(

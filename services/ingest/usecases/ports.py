@@ -63,7 +63,10 @@ class RecordingStore(Protocol):
         """Add the recorded events to the log."""
 
     async def add_outcomes(self, batches: Sequence[RecordingBatch]) -> None:
-        """Add results, exceptions, duplicates and counters of the batches."""
+        """Add results and exceptions of the batches."""
+
+    async def add_counts(self, batches: Sequence[RecordingBatch]) -> None:
+        """Add to the counts of duplicates, customers and acceptors, which recorders share."""
 
     async def add_windows(self, changes: Mapping[str, Sequence[WindowChange]], now: datetime) -> None:
         """Add to the windows of each tenant and mark them for publication."""

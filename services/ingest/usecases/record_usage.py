@@ -37,12 +37,16 @@ class RecordUsage:
         await self._transactions.ensure_partitions([batch.received_at for batch in batches])
         async with self._transactions(sorted({batch.tenant_id for batch in batches})) as store:
             recording = await self._start(store, batches)
-            await self._decide(store, list(recording.values()))
-            await store.add_events(list(recording.values()))
-            await store.add_outcomes(list(recording.values()))
-            await store.add_windows(_window_changes(list(recording.values())), self._clock())
+            new = list(recording.values())
+            await self._decide(store, new)
+            await store.add_events(new)
+            await store.add_outcomes(new)
             await store.add_positions(queued, markers)
             outcomes = await self._outcomes(store, batches, recording)
+            changes = _window_changes(new)
+            # Last, because recorders share these rows: whoever has changed them holds up the others until the commit.
+            await store.add_counts(new)
+            await store.add_windows(changes, self._clock())
         fates = {fate: sum(item.count(fate) for item in recording.values()) for fate in Fate}
         return ChunkReport(outcomes, fates)
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from libs.database import requests_table
 from libs.messaging import parked_tables
-from libs.outbox import mark_table, watermark_table
+from libs.outbox import lease_table, mark_table, watermark_table
 
 MIGRATIONS = "services.rating.store.migrations"
 
@@ -185,6 +185,7 @@ received_watermarks = sa.Table(
 
 # Queue of charges to be published, and the watermarks that follow them.
 charge_marks = mark_table(metadata, "charge_marks")
+outbox_leases = lease_table(metadata)
 outbox_watermarks = watermark_table(metadata)
 
 # Messages that could not be handled, and the queue of those that wait for people.

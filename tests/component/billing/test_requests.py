@@ -229,6 +229,7 @@ class TestIsolation:
             "billing_period_marks",
             "directory_marks",
             "outbox_fact_queue",
+            "outbox_leases",
             "parked_queue",
         }
 

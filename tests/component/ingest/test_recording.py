@@ -290,7 +290,7 @@ class TestTenants:
             "SELECT table_name FROM information_schema.columns WHERE column_name = 'tenant_id'",
         )
         queues = {"meter_publications", "stream_positions", "abandoned_batches", "missing_batches", "batch_floors"}
-        queues |= {"parked_queue", "usage_window_marks"}
+        queues |= {"parked_queue", "usage_window_marks", "outbox_leases"}
 
         seen = set()
         for (table,) in tables:

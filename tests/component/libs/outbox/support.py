@@ -15,13 +15,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import Database, queue_access, raw, row_security
 from libs.database.engine import single_connection_engine
-from libs.outbox import StateFeed, StateOutbox, StateValue, WatermarkFeed, fact_tables, mark_table, watermark_table
+from libs.outbox import (
+    StateFeed,
+    StateOutbox,
+    StateValue,
+    WatermarkFeed,
+    fact_tables,
+    lease_table,
+    mark_table,
+    watermark_table,
+)
 
 MARCH_1 = datetime(2026, 3, 1, tzinfo=UTC)
 
 METADATA = sa.MetaData()
 FACTS = fact_tables(METADATA)
 MARKS = mark_table(METADATA, "window_marks")
+LEASES = lease_table(METADATA)
 WATERMARKS = watermark_table(METADATA)
 WINDOWS = sa.Table(
     "windows",
@@ -43,6 +53,7 @@ async def create_tables(url: str) -> None:
             *row_security("ingest", FACTS.facts.name),
             *queue_access("ingest", FACTS.queue.name),
             *queue_access("ingest", MARKS.name),
+            *queue_access("ingest", LEASES.name),
             *queue_access("ingest", WATERMARKS.name),
         ]:
             await connection.execute(sa.text(statement))

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from libs.database import Database, raw
-from libs.outbox import StateOutbox, StateRelay, pending_floor
+from libs.outbox import StateOutbox, StateRelay, pending_floor, state_relay
 from tests.component.libs.outbox.support import (
     FEED,
     MARCH_1,
@@ -41,14 +41,15 @@ async def _floor(worker: Database) -> int | None:
 
 
 class TestStateOutbox:
-    async def test_a_mark_keeps_its_first_version_and_due_time(self, api: Database, worker: Database) -> None:
+    async def test_every_change_has_a_mark_and_the_same_version_only_one(self, api: Database, worker: Database) -> None:
         await _mark(api, ("acme", "w1", 5))
-        async with api.transaction("acme") as connection:
-            later = MARCH_1.replace(hour=1)
-            await StateOutbox(connection, MARKS).mark([("acme", "w1", 7), ("acme", "w1", 9)], later)
+        await _mark(api, ("acme", "w1", 7), ("acme", "w2", 9), ("acme", "w1", 5))
 
-        due_at = MARCH_1.replace(microsecond=100_000)
-        assert [tuple(row.values()) for row in await rows_of(worker, MARKS)] == [("acme", "w1", 9, 5, due_at)]
+        assert sorted(tuple(row.values()) for row in await rows_of(worker, MARKS)) == [
+            (5, "acme", "w1", MARCH_1),
+            (7, "acme", "w1", MARCH_1),
+            (9, "acme", "w2", MARCH_1),
+        ]
 
     async def test_the_floor_is_the_oldest_change_that_may_be_unpublished(
         self, api: Database, worker: Database
@@ -58,16 +59,11 @@ class TestStateOutbox:
         await _mark(api, ("acme", "w1", 9))
         assert await _floor(worker) == 5
 
-    async def test_marks_of_the_same_items_in_any_order_do_not_deadlock(self, api: Database) -> None:
-        random_order = random.Random(3)
-
-        async def write() -> None:
-            for _ in range(30):
-                keys = [f"w{number}" for number in range(20)]
-                random_order.shuffle(keys)
-                await _mark(api, *(("acme", key, 1) for key in keys))
-
-        await asyncio.gather(*(write() for _ in range(6)))
+    async def test_writers_of_the_same_item_do_not_wait_for_each_other(self, api: Database, worker: Database) -> None:
+        async with api.transaction("acme") as first, asyncio.timeout(5):
+            await StateOutbox(first, MARKS).mark([("acme", "w1", 5)], MARCH_1)
+            await _mark(api, ("acme", "w1", 6))
+        assert await _floor(worker) == 5
 
 
 class TestStateRelay:
@@ -77,10 +73,9 @@ class TestStateRelay:
         await _change(api, clock, "w1", "w2")
         newest = await _change(api, clock, "w1")
         await _change(api, clock, "w1", tenant="bolt")
-        assert await relay.relay_once() == 0  # Coalescing: due in 100 ms.
-        clock.advance(milliseconds=100)
 
         assert await relay.relay_once() == 3
+        assert await relay.relay_once() == 0
         assert await rows_of(worker, MARKS) == []
         messages = dict(unpack(message.payload) for message in publisher.messages)
         assert len(publisher.messages) == 2
@@ -92,38 +87,77 @@ class TestStateRelay:
     async def test_splits_what_is_too_much_for_one_message(self, api: Database, worker: Database) -> None:
         clock, publisher = FakeClock(), FakePublisher()
         await _change(api, clock, *(f"w{number}" for number in range(1100)))
-        clock.advance(seconds=1)
 
         assert await StateRelay(worker, publisher, FEED, clock).relay_once() == 1100
         assert sorted(len(unpack(message.payload)[1]) for message in publisher.messages) == [100, 500, 500]
 
+    async def test_an_item_leaves_once_in_a_pass_however_many_marks_it_has(
+        self, api: Database, worker: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(state_relay, "_MARKS_AT_ONCE", 3)
+        clock, publisher = FakeClock(), FakePublisher()
+        for _ in range(5):
+            newest = await _change(api, clock, "w1", "w2")
+
+        assert await StateRelay(worker, publisher, FEED, clock).relay_once() == 2
+        assert await rows_of(worker, MARKS) == []
+        assert [unpack(message.payload) for message in publisher.messages] == [("acme", newest)]
+
     async def test_a_change_during_the_publish_keeps_its_mark(self, api: Database, worker: Database) -> None:
         clock, publisher = FakeClock(), FakePublisher()
         relay = StateRelay(worker, publisher, FEED, clock)
-        first = (await _change(api, clock, "w1"))["w1"]
-        clock.advance(seconds=1)
-
-        newest = first
+        await _change(api, clock, "w1")
+        later: list[int] = []
 
         async def change_again(_: Published) -> None:
-            nonlocal newest
             publisher.after = None
-            await _change(api, clock, "w1")
-            newest = (await _change(api, clock, "w1"))["w1"]
+            later.extend([(await _change(api, clock, "w1"))["w1"] for _ in range(2)])
 
         publisher.after = change_again
-        await relay.relay_once()
+        assert await relay.relay_once() == 1
+        assert sorted(row["version"] for row in await rows_of(worker, MARKS)) == later
 
-        due_at = clock.now.replace(microsecond=100_000)
-        assert [tuple(row.values()) for row in await rows_of(worker, MARKS)] == [
-            ("acme", "w1", newest, first + 1, due_at)
-        ]
-        clock.advance(milliseconds=99)
-        assert await relay.relay_once() == 0  # No item more often than every 100 ms.
-        clock.advance(milliseconds=1)
         assert await relay.relay_once() == 1
         assert await rows_of(worker, MARKS) == []
-        assert unpack(publisher.messages[-1].payload) == ("acme", {"w1": newest})
+        assert unpack(publisher.messages[-1].payload) == ("acme", {"w1": later[-1]})
+
+    async def test_a_change_that_commits_late_is_published_although_its_version_is_lower(
+        self, api: Database, worker: Database
+    ) -> None:
+        clock, publisher = FakeClock(), FakePublisher()
+        relay = StateRelay(worker, publisher, FEED, clock)
+        async with api.transaction("acme") as connection:
+            late = await change(connection, "acme", ["late"], MARCH_1)
+            await _change(api, clock, "early")
+            assert await relay.relay_once() == 1
+        assert await _floor(worker) == late["late"]
+
+        assert await relay.relay_once() == 1
+        assert unpack(publisher.messages[-1].payload) == ("acme", late)
+        assert await _floor(worker) is None
+
+    async def test_one_relay_works_until_its_lease_ends(self, api: Database, worker: Database) -> None:
+        clock, publisher = FakeClock(), FakePublisher()
+        first, second = (StateRelay(worker, publisher, FEED, clock) for _ in range(2))
+        await _change(api, clock, "w1")
+        assert await first.relay_once() == 1
+
+        await _change(api, clock, "w1")
+        assert await second.relay_once() == 0
+        clock.advance(seconds=6)
+        assert await second.relay_once() == 1
+
+    async def test_a_relay_that_stops_leaves_its_lease_to_others(self, api: Database, worker: Database) -> None:
+        clock, publisher, stopping = FakeClock(), FakePublisher(), asyncio.Event()
+        first, second = (StateRelay(worker, publisher, FEED, clock) for _ in range(2))
+        await _change(api, clock, "w1")
+        running = asyncio.create_task(first.run(stopping))
+        await until(lambda: len(publisher.messages) == 1)
+        stopping.set()
+        await running
+
+        await _change(api, clock, "w1")
+        assert await second.relay_once() == 1
 
     async def test_a_crash_after_the_publish_repeats_it_under_the_same_id(
         self, api: Database, worker: Database
@@ -133,7 +167,6 @@ class TestStateRelay:
 
         clock, publisher = FakeClock(), FakePublisher(after=crash)
         version = (await _change(api, clock, "w1"))["w1"]
-        clock.advance(seconds=1)
         with pytest.raises(Crash):
             await StateRelay(worker, publisher, FEED, clock).relay_once()
         assert await _floor(worker) == version
@@ -153,15 +186,58 @@ class TestStateRelay:
         relay = StateRelay(worker, publisher, FEED, clock)
         version = (await _change(api, clock, "w1"))["w1"]
         await _change(api, clock, "w1", tenant="bolt")
-        clock.advance(seconds=1)
         assert await relay.relay_once() == 1
         assert await _floor(worker) == version
-        assert await relay.relay_once() == 0
 
         publisher.before = None
-        clock.advance(seconds=1)
         assert await relay.relay_once() == 1
         assert await _floor(worker) is None
+
+    async def test_a_failed_item_does_not_hold_up_those_behind_it(
+        self, api: Database, worker: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(state_relay, "_MARKS_AT_ONCE", 1)
+
+        async def refuse(message: Published) -> None:
+            if b"bad" in message.payload:
+                raise ValueError("too large")
+
+        clock, publisher = FakeClock(), FakePublisher(before=refuse)
+        bad = await _change(api, clock, "bad")
+        await _change(api, clock, "good")
+        assert await StateRelay(worker, publisher, FEED, clock).relay_once() == 1
+        assert [row["version"] for row in await rows_of(worker, MARKS)] == [bad["bad"]]
+
+    async def test_what_was_published_before_does_not_cover_a_later_change_that_failed(
+        self, api: Database, worker: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Within one pass: an item's first marks leave, it changes, its next mark is read, and the broker refuses."""
+        monkeypatch.setattr(state_relay, "_MARKS_AT_ONCE", 2)
+        clock, publisher = FakeClock(), FakePublisher()
+        relay = StateRelay(worker, publisher, FEED, clock)
+        async with api.transaction("acme") as connection:
+            reserved = await raw(connection)
+            below = await reserved.fetchval("SELECT nextval('versions')")
+        await _mark(api, ("acme", "ghost", below))
+        first = (await _change(api, clock, "w1"))["w1"]
+        async with api.transaction("acme") as connection:
+            above = await (await raw(connection)).fetchval("SELECT nextval('versions') + 10")
+        await _mark(api, ("acme", "ghost", above))  # The pass ends here, above the change to come.
+        second: list[int] = []
+
+        async def change_then_fail(_: Published) -> None:
+            second.append((await _change(api, clock, "w1"))["w1"])
+            publisher.after = None
+
+            async def refuse(_: Published) -> None:
+                raise TimeoutError
+
+            publisher.before = refuse
+
+        publisher.after = change_then_fail
+        await relay.relay_once()
+        assert first < second[0] < above
+        assert second[0] in {row["version"] for row in await rows_of(worker, MARKS)}
 
     async def test_a_late_relay_does_not_undo_what_another_has_done(self, api: Database, worker: Database) -> None:
         """The first relay stalls in its publish beyond its lease; a second publishes, then a new change is marked."""
@@ -172,7 +248,6 @@ class TestStateRelay:
             await go_on.wait()
 
         await _change(api, clock, "w1")
-        clock.advance(seconds=1)
         late = asyncio.create_task(StateRelay(worker, FakePublisher(after=stall), FEED, clock).relay_once())
         await stalled.wait()
         await _change(api, clock, "w1")
@@ -182,7 +257,7 @@ class TestStateRelay:
         go_on.set()
         await late
 
-        assert [(row["version"], row["first_version"]) for row in await rows_of(worker, MARKS)] == [(newest, newest)]
+        assert [row["version"] for row in await rows_of(worker, MARKS)] == [newest]
 
     async def test_a_mark_without_a_value_is_reported_and_removed(
         self, api: Database, worker: Database, caplog: pytest.LogCaptureFixture
@@ -190,35 +265,11 @@ class TestStateRelay:
         clock, publisher = FakeClock(), FakePublisher()
         await _mark(api, ("acme", "ghost", 3))
         await _change(api, clock, "w1")
-        clock.advance(seconds=1)
         with caplog.at_level(logging.ERROR):
             assert await StateRelay(worker, publisher, FEED, clock).relay_once() == 1
 
         assert "ghost of acme is marked at version 3 but gone" in caplog.text
         assert await rows_of(worker, MARKS) == []
-
-    async def test_a_mark_that_is_always_locked_is_published_all_the_same(
-        self, api: Database, worker: Database
-    ) -> None:
-        """Writers queue up for the mark, so that its lock is never free to somebody who does not wait."""
-        publisher, stopping = FakePublisher(), asyncio.Event()
-        relay = StateRelay(worker, publisher, FEED, fast_clock(1))
-        running = asyncio.create_task(relay.run(stopping))
-
-        async def write() -> None:
-            number = 1
-            while not stopping.is_set():
-                async with api.transaction("acme") as connection:
-                    await change(connection, "acme", ["hot"], MARCH_1)
-                    await asyncio.sleep(0.02)
-                number += 1
-
-        writers = [asyncio.create_task(write()) for _ in range(6)]
-        try:
-            await until(lambda: len(publisher.messages) >= 3)
-        finally:
-            stopping.set()
-            await asyncio.gather(running, *writers)
 
 
 class _Ledger:
@@ -274,7 +325,7 @@ async def test_the_last_version_is_published_whoever_crashes(seed: int, api: Dat
         nonlocal checks
         query = (
             "SELECT tenant_id, window_key, version FROM windows"
-            " WHERE version < coalesce((SELECT min(first_version) FROM window_marks), 9223372036854775807)"
+            " WHERE version < coalesce((SELECT min(version) FROM window_marks), 9223372036854775807)"
         )
         while not stopping.is_set():
             async with worker.transaction(*tenants) as connection:

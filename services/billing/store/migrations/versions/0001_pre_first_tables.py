@@ -11,7 +11,7 @@ from alembic import op
 
 from libs.database import append_only, queue_access, requests_table, row_security
 from libs.messaging import inbox_table, parked_tables
-from libs.outbox import fact_tables, mark_table
+from libs.outbox import fact_tables, lease_table, mark_table
 
 revision = "0001"
 down_revision = None
@@ -60,6 +60,16 @@ CREATE TABLE customers (
     created_at timestamptz NOT NULL,
     version bigint NOT NULL,
     PRIMARY KEY (tenant_id, customer_id)
+);
+"""
+
+# Entries of the directory that are to be published, each once however often it changes: its lock orders publications.
+_DIRECTORY = """
+CREATE TABLE directory_marks (
+    tenant_id text NOT NULL,
+    item_key text NOT NULL,
+    marked_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, item_key)
 );
 """
 
@@ -254,11 +264,19 @@ _TENANT_TABLES = (
     "frozen_charges",
     "invoice_numbers",
 )
-_QUEUES = ("clocks", "due_periods", "due_extensions", "rating_watermark", "received_watermarks", "holds")
+_QUEUES = (
+    "clocks",
+    "directory_marks",
+    "due_periods",
+    "due_extensions",
+    "rating_watermark",
+    "received_watermarks",
+    "holds",
+)
 
 
 def upgrade() -> None:
-    for section in (_TENANTS, _PERIODS, _INVOICES):
+    for section in (_TENANTS, _DIRECTORY, _PERIODS, _INVOICES):
         _execute_all(section.strip().removesuffix(";").split(";\n"))  # The driver takes one statement at a time.
     for table in _TENANT_TABLES:
         _execute_all(row_security("billing", table))
@@ -275,7 +293,7 @@ def upgrade() -> None:
 def _create_library_tables() -> None:
     metadata = sa.MetaData()
     facts, parked = fact_tables(metadata), parked_tables(metadata)
-    marks = [mark_table(metadata, "billing_period_marks"), mark_table(metadata, "directory_marks")]
+    marks = [mark_table(metadata, "billing_period_marks"), lease_table(metadata)]
     secured = [facts.facts, parked.messages, requests_table(metadata), inbox_table(metadata)]
     metadata.create_all(op.get_bind())
     for table in secured:

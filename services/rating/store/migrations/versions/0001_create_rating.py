@@ -157,15 +157,17 @@ CREATE TABLE received_watermarks (
 );
 
 CREATE TABLE charge_marks (
+    version bigint PRIMARY KEY,
     tenant_id text NOT NULL,
     item_key text NOT NULL,
-    version bigint NOT NULL,
-    first_version bigint NOT NULL,
-    due_at timestamptz NOT NULL,
-    PRIMARY KEY (tenant_id, item_key)
+    marked_at timestamptz NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+
+CREATE TABLE outbox_leases (
+    name text PRIMARY KEY,
+    holder text NOT NULL,
+    held_until timestamptz NOT NULL
 );
-CREATE INDEX charge_marks_first_version ON charge_marks (first_version);
-CREATE INDEX charge_marks_due_at ON charge_marks (due_at);
 
 CREATE TABLE outbox_watermarks (
     name text PRIMARY KEY,
@@ -224,7 +226,7 @@ TENANT_TABLES = (
 )
 
 
-QUEUES = ("rating_due", "received_watermarks", "charge_marks", "outbox_watermarks", "parked_queue")
+QUEUES = ("rating_due", "received_watermarks", "charge_marks", "outbox_leases", "outbox_watermarks", "parked_queue")
 
 
 def upgrade() -> None:
