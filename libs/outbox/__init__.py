@@ -7,7 +7,7 @@ Everything is published at least once, under the same `Nats-Msg-Id` each time.
 from libs.outbox.fact_relay import FactRelay
 from libs.outbox.facts import Fact, FactOutbox, FactTables, fact_tables
 from libs.outbox.leases import lease_table
-from libs.outbox.marks import Mark, StateOutbox, mark_table, pending_floor
+from libs.outbox.marks import Mark, StateOutbox, mark_table, marking, pending_floor
 from libs.outbox.packing import StateValue
 from libs.outbox.publisher import Publisher
 from libs.outbox.state_relay import StateFeed, StateRelay
@@ -31,6 +31,7 @@ __all__ = [
     "fact_tables",
     "lease_table",
     "mark_table",
+    "marking",
     "pending_floor",
     "watermark_table",
 ]

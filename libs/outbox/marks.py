@@ -32,13 +32,18 @@ def mark_table(metadata: sa.MetaData, name: str) -> sa.Table:
     )
 
 
-# The same version again is the same change.
-_MARK = """
-INSERT INTO {marks} (tenant_id, item_key, version, marked_at)
-SELECT tenant_id, item_key, version, $4
-FROM unnest($1::text[], $2::text[], $3::bigint[]) AS changed (tenant_id, item_key, version)
-ON CONFLICT DO NOTHING
-"""
+def marking(table: sa.Table, changed: str, now: str) -> str:
+    """SQL that marks the rows (tenant_id, item_key, version) of a FROM item, for statements that change and mark at
+    once. `now`, an expression, is real time, never a tenant's test time."""
+    # The same version again is the same change.
+    return f"""
+    INSERT INTO {table.name} (tenant_id, item_key, version, marked_at)
+    SELECT tenant_id, item_key, version, {now} FROM {changed}
+    ON CONFLICT DO NOTHING
+    """  # noqa: S608 - names of tables and columns
+
+
+_GIVEN = "unnest($1::text[], $2::text[], $3::bigint[]) AS changed (tenant_id, item_key, version)"
 
 
 class StateOutbox:
@@ -46,7 +51,7 @@ class StateOutbox:
 
     def __init__(self, connection: AsyncConnection, table: sa.Table) -> None:
         self._connection = connection
-        self._mark = _MARK.format(marks=table.name)
+        self._mark = marking(table, _GIVEN, "$4")
 
     async def mark(self, items: Sequence[Mark], now: datetime) -> None:
         """Mark changed items; each will be published with its then current value.

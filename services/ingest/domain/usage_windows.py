@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 
 import orjson
 
@@ -19,8 +20,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WINDOW_NS = WINDOW // timedelta(seconds=1) * NANOSECONDS
 _ZERO = Decimal(0)
 
-_Group = tuple[str, str, int, tuple[str | None, ...]]
-# Meter, customer, number of the window since 1970, value (None if missing) per dimension of the meter.
+_Place = tuple[str, int, tuple[str | None, ...]]
+# Customer, number of the window since 1970, value (None if missing) per dimension of the meter.
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,31 @@ class WindowChange:
     trace_parent: str
 
 
+@dataclass(slots=True)
+class _MeterSums:
+    """Sum, count and last trace per place, by the index that the places of the meter's dimensions give it."""
+
+    group_by: tuple[str, ...]
+    sums: list[Decimal] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    traces: dict[int, str] = field(default_factory=dict)
+
+    def make_room(self, size: int) -> None:
+        missing = size - len(self.sums)
+        self.sums += [_ZERO] * missing
+        self.counts += [0] * missing
+
+
 class WindowSums:
-    """Adds up what the recorded events of one tenant's batches measured."""
+    """Adds up what the recorded events of one tenant's batches measured.
+
+    Meters with the same dimensions share the look-up of an event's place; what is left per event and meter is an
+    addition in a list.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[_Group, Decimal] = {}
-        self._counts: dict[_Group, int] = {}
-        self._traces: dict[_Group, str] = {}
-        self._dimensions: dict[str, tuple[str, ...]] = {}
+        self._places: dict[tuple[str, ...], dict[_Place, int]] = {}
+        self._meters: dict[str, _MeterSums] = {}
 
     def add(
         self, events: UsageColumns, readings: Sequence[MeterReading], recorded: Container[int], trace_parent: str
@@ -58,38 +76,58 @@ class WindowSums:
         :raises decimal.DecimalException: if a sum leaves the range of quantities
         """
         add = QUANTITY_CONTEXT.add
-        sums, counts, traces = self._sums, self._counts, self._traces
-        customers, times, properties = events.customer_ids, events.times_ns, events.properties
+        found: dict[tuple[str, ...], list[int]] = {}
         for reading in readings:
-            meter_id, group_by = reading.meter.meter_id, reading.meter.group_by
-            self._dimensions[meter_id] = group_by
+            group_by = tuple(reading.meter.group_by)
+            if group_by not in found:
+                found[group_by] = self._place(events, group_by)
+            meter = self._meters.setdefault(reading.meter.meter_id, _MeterSums(group_by))
+            meter.make_room(len(self._places[group_by]))
+            indexes, sums, counts = found[group_by], meter.sums, meter.counts
             for row, value in zip(reading.rows, reading.values, strict=True):
-                if row not in recorded:
-                    continue
-                values = tuple(map(properties[row].get, group_by)) if group_by else ()
-                group = (meter_id, customers[row], times[row] // _WINDOW_NS, values)
-                sums[group] = add(sums.get(group, _ZERO), value)
-                counts[group] = counts.get(group, 0) + 1
-                if trace_parent:
-                    traces[group] = trace_parent
+                if row in recorded:
+                    index = indexes[row]
+                    sums[index] = add(sums[index], value)
+                    counts[index] += 1
+            if trace_parent:
+                meter.traces |= dict.fromkeys([indexes[row] for row in reading.rows if row in recorded], trace_parent)
 
     def changes(self) -> list[WindowChange]:
         """Return the sums, ordered by the key of their window."""
-        return sorted((self._change(group, value) for group, value in self._sums.items()), key=lambda item: item.key)
+        changes = [
+            _change(meter_id, meter, place, index)
+            for meter_id, meter in self._meters.items()
+            for place, index in self._places[meter.group_by].items()
+            if index < len(meter.counts) and meter.counts[index]
+        ]
+        return sorted(changes, key=lambda change: change.key)
 
-    def _change(self, group: _Group, value: Decimal) -> WindowChange:
-        meter_id, customer_id, number, values = group
-        dimensions = canonical_dimensions(zip(self._dimensions[meter_id], values, strict=True))
-        return WindowChange(
-            key=_window_key(meter_id, customer_id, number, dimensions),
-            meter_id=meter_id,
-            customer_id=customer_id,
-            start=_EPOCH + number * WINDOW,
-            dimensions=dimensions,
-            value=value,
-            event_count=self._counts[group],
-            trace_parent=self._traces.get(group, ""),
-        )
+    def _place(self, events: UsageColumns, group_by: tuple[str, ...]) -> list[int]:
+        """Return the index of each event's place."""
+        places = self._places.setdefault(group_by, {})
+        numbers = [time_ns // _WINDOW_NS for time_ns in events.times_ns]
+        if group_by:
+            groups = [tuple(map(properties.get, group_by)) for properties in events.properties]
+        else:
+            groups = [()] * len(events)
+        return [
+            places.setdefault(place, len(places)) for place in zip(events.customer_ids, numbers, groups, strict=True)
+        ]
+
+
+def _change(meter_id: str, meter: _MeterSums, place: _Place, index: int) -> WindowChange:
+    customer_id, number, values = place
+    dimensions = canonical_dimensions(zip(meter.group_by, values, strict=True)) if values else "{}"
+    return WindowChange(
+        key=_window_key(meter_id, customer_id, number, dimensions),
+        meter_id=meter_id,
+        customer_id=customer_id,
+        start=_EPOCH + number * WINDOW,
+        dimensions=dimensions,
+        value=meter.sums[index],
+        event_count=meter.counts[index],
+        trace_parent=meter.traces.get(index, ""),
+    )
 
 
 def canonical_dimensions(values: Iterable[tuple[str, str | None]]) -> str:
@@ -98,6 +136,7 @@ def canonical_dimensions(values: Iterable[tuple[str, str | None]]) -> str:
     return orjson.dumps(present, option=orjson.OPT_SORT_KEYS).decode() if present else "{}"
 
 
+@lru_cache(maxsize=1 << 15)
 def _window_key(meter_id: str, customer_id: str, number: int, dimensions: str) -> bytes:
     """BLAKE2b-128, because eight long dimensions would not fit into a row of an index. Stored: never changes."""
     content = orjson.dumps((meter_id, customer_id, number, dimensions))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import chain
+from itertools import chain, repeat
 
 import asyncpg
 import orjson
@@ -12,13 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import raw
 from libs.errors import Aborted
-from libs.outbox import StateOutbox
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.recording import BatchOutcome, EventException, Fate, KeyColumns, RecordingBatch
 from services.ingest.domain.usage_batch import UsageBatch
 from services.ingest.domain.usage_windows import WindowChange
 from services.ingest.store import recording_sql as sql
-from services.ingest.store import tables
 from services.ingest.store.meters import MeterCache
 from services.ingest.usecases.ports import QueuedBatch, QueuedMarker
 
@@ -26,15 +24,14 @@ from services.ingest.usecases.ports import QueuedBatch, QueuedMarker
 class PostgresRecordingStore:
     """RecordingStore in one open transaction of the worker role."""
 
-    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection, meters: MeterCache) -> None:
-        self._connection = connection
+    def __init__(self, driver: asyncpg.Connection, meters: MeterCache) -> None:
         self._driver = driver
         self._meters = meters
 
     @classmethod
     async def on(cls, connection: AsyncConnection, meters: MeterCache) -> PostgresRecordingStore:
         """Work in the transaction that is open on `connection`."""
-        return cls(connection, await raw(connection), meters)
+        return cls(await raw(connection), meters)
 
     async def add_batches(self, batches: Sequence[UsageBatch]) -> Mapping[int, int]:
         first = {_batch_key(batches[index]): index for index in reversed(range(len(batches)))}
@@ -92,23 +89,25 @@ class PostgresRecordingStore:
         return found
 
     async def add_events(self, batches: Sequence[RecordingBatch]) -> None:
-        texts = [item.measured_texts() for item in batches]
-        rows = [(slot, row) for slot, item in enumerate(batches) for row in sorted(item.recorded)]
-        if not rows:
+        recorded = [(slot, item, sorted(item.recorded)) for slot, item in enumerate(batches) if item.recorded]
+        if not recorded:
             return
-        events = [item.batch.events for item in batches]
+
+        def column(pick: Callable[[RecordingBatch], Sequence[str]]) -> str:
+            return _joined(chain.from_iterable(_at(pick(item), rows) for _, item, rows in recorded))
+
         await self._driver.execute(
             sql.ADD_EVENTS,
             *_batch_columns(batches),
-            _joined([str(slot + 1) for slot, _ in rows]),
-            _joined([str(row) for _, row in rows]),
-            _joined([str(events[slot].times_ns[row]) for slot, row in rows]),
-            _joined([events[slot].sources[row] for slot, row in rows]),
-            _joined([events[slot].event_ids[row] for slot, row in rows]),
-            _joined([events[slot].event_types[row] for slot, row in rows]),
-            _joined([events[slot].customer_ids[row] for slot, row in rows]),
-            _joined([orjson.dumps(events[slot].properties[row]).decode() for slot, row in rows]),
-            _joined([texts[slot][row] for slot, row in rows]),
+            _joined(chain.from_iterable(repeat(str(slot + 1), len(rows)) for slot, _, rows in recorded)),
+            _joined(chain.from_iterable(map(str, rows) for _, _, rows in recorded)),
+            column(lambda item: list(map(str, item.batch.events.times_ns))),
+            column(lambda item: item.batch.events.sources),
+            column(lambda item: item.batch.events.event_ids),
+            column(lambda item: item.batch.events.event_types),
+            column(lambda item: item.batch.events.customer_ids),
+            column(lambda item: [orjson.dumps(properties).decode() for properties in item.batch.events.properties]),
+            column(lambda item: item.measured_texts()),
         )
 
     async def add_outcomes(self, batches: Sequence[RecordingBatch]) -> None:
@@ -135,20 +134,19 @@ class PostgresRecordingStore:
         items = [(tenant_id, change) for tenant_id, of_tenant in sorted(changes.items()) for change in of_tenant]
         if not items:
             return
-        marked = await self._driver.fetch(
+        await self._driver.execute(
             sql.ADD_WINDOWS,
-            [tenant_id for tenant_id, _ in items],
-            [change.key for _, change in items],
-            [change.meter_id for _, change in items],
-            [change.customer_id for _, change in items],
-            [change.start for _, change in items],
-            [change.dimensions for _, change in items],
-            [change.value for _, change in items],
-            [change.event_count for _, change in items],
+            _joined([tenant_id for tenant_id, _ in items]),
+            _joined([change.key.hex() for _, change in items]),
+            _joined([change.meter_id for _, change in items]),
+            _joined([change.customer_id for _, change in items]),
+            _joined([str(int(change.start.timestamp())) for _, change in items]),
+            _joined([change.dimensions for _, change in items]),
+            _joined([str(change.value) for _, change in items]),
+            _joined([str(change.event_count) for _, change in items]),
             [change.trace_parent for _, change in items],
+            now,
         )
-        marks = [(row["tenant_id"], row["window_key"].hex(), row["version"]) for row in marked]
-        await StateOutbox(self._connection, tables.window_marks).mark(marks, now)
 
     async def stored_outcomes(self, batches: Sequence[UsageBatch]) -> list[BatchOutcome]:
         if not batches:
@@ -238,6 +236,11 @@ def _batch_columns(batches: Sequence[RecordingBatch]) -> tuple[list[str], list[d
 
 
 _joined = sql.SEPARATOR.join
+
+
+def _at(values: Sequence[str], rows: Sequence[int]) -> Iterable[str]:
+    """The values of some rows, which as a rule are all."""
+    return values if len(rows) == len(values) else map(values.__getitem__, rows)
 
 
 def _batch_key(batch: UsageBatch) -> tuple[str, str, int]:

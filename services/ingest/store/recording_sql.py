@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncpg
 
 from libs.errors import Violation
+from libs.outbox import marking
+from services.ingest.store import tables
 
 ADD_BATCHES = """
 INSERT INTO batches (
@@ -100,24 +102,30 @@ ON CONFLICT (tenant_id, acceptor_epoch) DO UPDATE SET
     conflict = kept.conflict + excluded.conflict,
     rejected = kept.rejected + excluded.rejected
 """
-# The version of an update is taken in the SET clause, that is under the lock of its row.
-ADD_WINDOWS = """
-INSERT INTO usage_windows AS kept (
-    tenant_id, window_key, meter_id, customer_id, window_start, dimensions, value, event_count, trace_parent, version)
-SELECT tenant_id, window_key, meter_id, customer_id, window_start, dimensions::jsonb, value, event_count, trace_parent,
-    nextval('state_version')
-FROM unnest(
-    $1::text[], $2::bytea[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::numeric[], $8::bigint[],
-    $9::text[]
-) AS change (
-    tenant_id, window_key, meter_id, customer_id, window_start, dimensions, value, event_count, trace_parent)
-ON CONFLICT (tenant_id, window_key) DO UPDATE SET
-    value = kept.value + excluded.value,
-    event_count = kept.event_count + excluded.event_count,
-    trace_parent = CASE WHEN excluded.trace_parent = '' THEN kept.trace_parent ELSE excluded.trace_parent END,
-    version = nextval('state_version')
-RETURNING tenant_id, window_key, version
+# The version of an update is taken in the SET clause, that is under the lock of its row. Traces may be empty, and the
+# array of one empty text has no elements: they come as an array.
+_CHANGE_WINDOWS = """
+WITH changed AS (
+    INSERT INTO usage_windows AS kept (
+        tenant_id, window_key, meter_id, customer_id, window_start, dimensions, value, event_count, trace_parent,
+        version)
+    SELECT tenant_id, decode(window_key, 'hex'), meter_id, customer_id, to_timestamp(start_s), dimensions::jsonb, value,
+        event_count, trace_parent, nextval('state_version')
+    FROM unnest(
+        string_to_array($1, E'\x1f'), string_to_array($2, E'\x1f'), string_to_array($3, E'\x1f'),
+        string_to_array($4, E'\x1f'), string_to_array($5, E'\x1f')::bigint[], string_to_array($6, E'\x1f'),
+        string_to_array($7, E'\x1f')::numeric[], string_to_array($8, E'\x1f')::bigint[], $9::text[]
+    ) AS change (
+        tenant_id, window_key, meter_id, customer_id, start_s, dimensions, value, event_count, trace_parent)
+    ON CONFLICT (tenant_id, window_key) DO UPDATE SET
+        value = kept.value + excluded.value,
+        event_count = kept.event_count + excluded.event_count,
+        trace_parent = CASE WHEN excluded.trace_parent = '' THEN kept.trace_parent ELSE excluded.trace_parent END,
+        version = nextval('state_version')
+    RETURNING tenant_id, encode(window_key, 'hex') AS item_key, version
+)
 """
+ADD_WINDOWS = _CHANGE_WINDOWS + marking(tables.window_marks, "changed", "$10::timestamptz")
 _WANTED_BATCHES = """
 FROM unnest($1::text[], $2::text[], $3::bigint[])
     WITH ORDINALITY AS wanted (tenant_id, acceptor_epoch, batch_number, position)

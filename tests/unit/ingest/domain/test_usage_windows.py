@@ -92,3 +92,36 @@ class TestPayloadHash:
             payload_hash("t", "c", 1, {"a": '1","b":"2'}),
         ]
         assert base not in others
+
+
+class TestSeveralMetersAndBatches:
+    def test_meters_with_the_same_and_with_other_dimensions_add_up_apart(self) -> None:
+        meters = [
+            METER,
+            Meter("calls", "", "llm", Aggregation.COUNT, "", group_by=("region", "model")),
+            Meter("all", "", "llm", Aggregation.SUM, "tokens", group_by=()),
+        ]
+        windows = WindowSums()
+        for batch in (
+            events((NOON, {"tokens": "1", "model": "a"}), (NOON, {"tokens": "2", "model": "b"})),
+            events((NOON + timedelta(hours=1), {"tokens": "4", "model": "a"}), (NOON, {"tokens": "8", "model": "a"})),
+        ):
+            windows.add(batch, measure(batch, meters).readings, {0, 1}, "")
+
+        changes = windows.changes()
+        found = {
+            (change.meter_id, change.start, change.dimensions): (change.value, change.event_count) for change in changes
+        }
+        later = NOON + timedelta(hours=1)
+        a, b = '{"model":"a"}', '{"model":"b"}'
+        assert found == {
+            ("tokens", NOON, a): (Decimal(9), 2),
+            ("tokens", NOON, b): (Decimal(2), 1),
+            ("tokens", later, a): (Decimal(4), 1),
+            ("calls", NOON, a): (Decimal(2), 2),
+            ("calls", NOON, b): (Decimal(1), 1),
+            ("calls", later, a): (Decimal(1), 1),
+            ("all", NOON, "{}"): (Decimal(11), 3),
+            ("all", later, "{}"): (Decimal(4), 1),
+        }
+        assert [change.key for change in changes] == sorted(change.key for change in changes)
