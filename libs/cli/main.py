@@ -7,7 +7,7 @@ import typer
 from libs.cli import customers, events, invoices, meters, payments, ratecards, subscriptions, tenants
 from libs.cli.demo.command import demo
 from libs.cli.reconcile import reconcile
-from libs.cli.stack import down, up
+from libs.cli.stack import down, env, up
 from libs.cli.usage import usage
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command("up")(up)
 app.command("down")(down)
+app.command("env")(env)
 app.command("demo")(demo)
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(customers.app, name="customers")

@@ -52,7 +52,9 @@ def show(messages: Sequence[Message], columns: Columns, output: Format, *, title
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]], *, title: str = "") -> None:
     """Print a table; columns that end with `#` are numbers and stand to the right."""
-    grid = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    if title:
+        CONSOLE.print(title, style="italic", highlight=False)  # A title of the table would be folded to its width.
+    grid = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
         grid.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
     for row in rows:

@@ -1,7 +1,8 @@
-"""steelyard up, down: the whole system on this machine."""
+"""steelyard up, down, env: the whole system on this machine."""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import threading
@@ -45,6 +46,14 @@ def down() -> None:
     CONSOLE.print("stopped" if stopped else "nothing was running")
 
 
+def env() -> None:
+    """Print the settings of what `steelyard up` started for a shell: eval "$(steelyard env)"."""
+    if running_endpoints() is None:
+        fail(EmbeddedError("nothing is running: `steelyard up` starts it"))
+    for name, value in _settings().items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
 def _hold(output: Format) -> None:
     settings = {"STEELYARD_TEST_CLOCKS": "1", "STEELYARD_REFLECTION": "1"}
     try:
@@ -72,11 +81,15 @@ def _start_in_background() -> None:
 
 
 def _print_endpoints(output: Format) -> None:
-    targets, running = resolve(), running_endpoints()
-    values = {f"STEELYARD_{name.upper()}_TARGET": getattr(targets, name) for name in Endpoints.__slots__}
-    values |= {"STEELYARD_OPERATOR_KEY": running.operator_key, "NATS_URL": running.nats_url} if running else {}
     if output is Format.JSON:
-        print_json(values)
+        print_json(_settings())
     else:
-        table(("SETTING", "VALUE"), values.items())
-        CONSOLE.print("`steelyard` commands in this folder find them by themselves; `steelyard down` stops everything.")
+        table(("SETTING", "VALUE"), _settings().items())
+        CONSOLE.print("`steelyard` commands in this folder find them by themselves, other programs need them:")
+        CONSOLE.print('eval "$(steelyard env)". `steelyard down` stops everything.', highlight=False)
+
+
+def _settings() -> dict[str, str]:
+    targets, running = resolve(), running_endpoints()
+    values = {f"STEELYARD_{name.upper()}_TARGET": str(getattr(targets, name)) for name in Endpoints.__slots__}
+    return values | ({"STEELYARD_OPERATOR_KEY": running.operator_key, "NATS_URL": running.nats_url} if running else {})
