@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from libs.process import Environment
+from services.payments.domain.retries import DEFAULT_MAX_CARD_TRIES
 
 Role = Literal["api", "work", "all"]
 ROLES: tuple[Role, ...] = ("api", "work", "all")
@@ -16,7 +17,8 @@ ROLES: tuple[Role, ...] = ("api", "work", "all")
 class Config:
     """Everything a payments process needs to know.
 
-    Roles: `api` serves gRPC, `work` consumes, collects and relays, `all` does both.
+    Roles: `api` serves gRPC, `work` consumes, collects and relays, `all` does both. `max_card_tries`: of a card, in 30
+    days of the tenant's clock, that do not capture.
     """
 
     role: Role
@@ -30,6 +32,7 @@ class Config:
     internal_key: str
     reflection: bool
     poll_s: float
+    max_card_tries: int
     drain_s: float
 
     @property
@@ -59,6 +62,7 @@ class Config:
             internal_key=environment.text("STEELYARD_INTERNAL_KEY"),
             reflection=environment.flag("STEELYARD_REFLECTION"),
             poll_s=environment.duration_s("PAYMENTS_POLL", 0.1),
+            max_card_tries=environment.integer("PAYMENTS_MAX_CARD_TRIES", DEFAULT_MAX_CARD_TRIES, minimum=1),
             drain_s=environment.duration_s("DRAIN", 1.0),
         )
         environment.check()

@@ -46,6 +46,7 @@ from services.payments.usecases.get_payments import GetLedger, GetPayments
 from services.payments.usecases.reconcile import Reconcile
 from services.payments.usecases.record_invoices import RecordInvoices
 from services.payments.usecases.set_payment_method import SetPaymentMethod
+from services.payments.usecases.settle_attempt import SettleAttempt
 from steelyard.payments.v1 import (
     ledger_service_pb2_grpc,
     payment_service_pb2_grpc,
@@ -141,6 +142,7 @@ def _add_servicers(server: GrpcServer, shared: Resources) -> None:
         set_payment_method=SetPaymentMethod(unit_of_work, system_clock, shared.clocks),
         get_payments=GetPayments(unit_of_work),
         cancel_payment=CancelPayment(unit_of_work, system_clock),
+        settle_attempt=SettleAttempt(unit_of_work, system_clock, shared.clocks),
     )
     ledger = LedgerServicer(get_ledger=GetLedger(unit_of_work))
     reconcile = Reconcile(unit_of_work, shared.billing, SandboxGateway(shared.api, system_clock))
@@ -168,6 +170,7 @@ def _work(shared: Resources, directory: DirectoryReader, stopping: asyncio.Event
         gateway=SandboxGateway(shared.worker, system_clock),
         clock=system_clock,
         times=shared.clocks,
+        max_card_tries=shared.config.max_card_tries,
     )
     relay = FactRelay(shared.worker, JetStreamPublisher(js), facts, system_clock)
     poll_s = shared.config.poll_s

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from libs.money import Money
-from services.payments.domain.payment import Attempt, Payment
+from services.payments.domain.attempt import Attempt
+from services.payments.domain.payment import Payment
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,19 @@
-"""Payments and their attempts: which state follows which, and nothing else.
+"""Payments: which state follows which, and nothing else.
 
-An attempt only ever moves forward: created, perhaps unknown, then one of the final states. A payment follows its newest
-attempt. Nothing here calls a gateway or knows what a clock says.
+A payment follows its newest attempt. Nothing here calls a gateway or knows what a clock says.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
 from libs.errors import FailedPrecondition, NotFound
 from libs.money import Money
-from services.payments.domain.gateway import Captured, Declined, Outcome
-
-MAX_SOFT_DECLINES = 4
-"""After so many the customer has to give another payment method, which then has as many tries."""
-RETRY_AFTER = timedelta(days=1)
-"""Between a soft decline and the next try, on the tenant's clock."""
-KEY_LIFETIME = timedelta(hours=23)
-"""How long (real time) a call may be sent again under its key: gateways forget keys after a day."""
+from services.payments.domain.attempt import Attempt, AttemptState
+from services.payments.domain.gateway import Captured, Declined
+from services.payments.domain.retries import MAX_SOFT_DECLINES, RETRY_AFTER
 
 
 class PaymentState(StrEnum):
@@ -30,21 +24,6 @@ class PaymentState(StrEnum):
     PROCESSING = "processing"
     SUCCEEDED = "succeeded"
     CANCELED = "canceled"
-
-
-class AttemptState(StrEnum):
-    """See AttemptState in the protos."""
-
-    CREATED = "created"
-    SUCCEEDED = "succeeded"
-    DECLINED_SOFT = "declined_soft"
-    DECLINED_HARD = "declined_hard"
-    UNKNOWN = "unknown"
-
-    @property
-    def final(self) -> bool:
-        """Whether the outcome is known."""
-        return self not in (AttemptState.CREATED, AttemptState.UNKNOWN)
 
 
 class PaymentNotFound(NotFound):
@@ -79,6 +58,11 @@ class Payment:
     """Since the payment method was given."""
     trace_parent: str = ""
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Tenant id and payment id."""
+        return self.tenant_id, self.payment_id
+
     @classmethod
     def for_invoice(
         cls,
@@ -111,7 +95,7 @@ class Payment:
             trace_parent=trace_parent,
         )
 
-    def begin(self, *, token: str, now: datetime) -> tuple[Payment, Attempt]:
+    def begin(self, *, token: str, now: datetime, tenant_now: datetime) -> tuple[Payment, Attempt]:
         """Start the next attempt; `now` is real time. Its key is derived, so that it can never have two.
 
         :raises ValueError: if no attempt is due in this state
@@ -123,9 +107,11 @@ class Payment:
             payment_id=self.payment_id,
             number=number,
             idempotency_key=f"pay:{self.tenant_id}:{self.payment_id}:{number}",
+            customer_id=self.customer_id,
             gateway_token=token,
             state=AttemptState.CREATED,
             created_at=now,
+            tried_at=tenant_now,
         )
         processing = replace(self, state=PaymentState.PROCESSING, next_attempt_at=None, attempt_count=number)
         return processing, attempt
@@ -156,12 +142,9 @@ class Payment:
         if isinstance(outcome, Captured):
             if outcome.amount != self.amount:
                 raise AmountMismatch(f"{outcome.charge_id} captured {outcome.amount}, asked for {self.amount}")
-            settled = replace(attempt, state=AttemptState.SUCCEEDED, gateway_charge_id=outcome.charge_id)
-            return replace(self, state=PaymentState.SUCCEEDED), settled
-        state = AttemptState.DECLINED_HARD if outcome.hard else AttemptState.DECLINED_SOFT
-        settled = replace(attempt, state=state, gateway_charge_id=outcome.charge_id, decline_code=outcome.code)
+            return replace(self, state=PaymentState.SUCCEEDED), attempt.settled(outcome)
         has_another_method = current_token not in ("", attempt.gateway_token)
-        return self._after_decline(outcome.hard, now, has_another_method=has_another_method), settled
+        return self._after_decline(outcome.hard, now, has_another_method=has_another_method), attempt.settled(outcome)
 
     def _after_decline(self, hard: bool, now: datetime, *, has_another_method: bool) -> Payment:
         counted = self if hard else replace(self, soft_declines=self.soft_declines + 1)
@@ -169,6 +152,15 @@ class Payment:
             return replace(counted, state=PaymentState.SCHEDULED, next_attempt_at=now + RETRY_AFTER)
         waiting = counted.without_method()
         return waiting.with_new_method(now) if has_another_method else waiting
+
+    def rests_on_a_person(self, last: Attempt | None) -> bool:
+        """Whether the next try is due only because a person has declared the last one failed."""
+        nobody_gave_a_method_since = self.soft_declines > 0
+        return last is not None and bool(last.settled_by) and nobody_gave_a_method_since
+
+    def disputed(self) -> Payment:
+        """The gateway says that it has the money after all: no try follows by itself any more."""
+        return self.without_method() if self.state is PaymentState.SCHEDULED else self
 
     def cancel(self) -> Payment:
         """Give up collecting.
@@ -180,40 +172,3 @@ class Payment:
                 f"payment {self.payment_id} is {self.state}", paymentId=self.payment_id, state=self.state.value
             )
         return replace(self, state=PaymentState.CANCELED, next_attempt_at=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One call of the gateway under one idempotency key. `created_at` is real time."""
-
-    payment_id: str
-    number: int
-    idempotency_key: str
-    gateway_token: str
-    state: AttemptState
-    created_at: datetime
-    gateway_charge_id: str = ""
-    decline_code: str = ""
-    asks: int = 0
-    """How often the gateway was asked for its outcome."""
-
-    def may_be_sent(self, now: datetime) -> bool:
-        """Whether the gateway surely still knows the key if it has ever seen it; `now` is real time."""
-        return now - self.created_at < KEY_LIFETIME
-
-    def unanswered(self) -> Attempt:
-        """The call, or the question, ended without an answer."""
-        return replace(self, state=AttemptState.UNKNOWN, asks=self.asks + 1)
-
-
-_ASK_AFTER = tuple(timedelta(seconds=seconds) for seconds in (1, 5, 30, 300, 3600))
-
-
-def ask_again_after(asks: int) -> timedelta:
-    """How long (real time) to wait before the gateway is asked again, after so many questions."""
-    return _ASK_AFTER[min(max(asks - 1, 0), len(_ASK_AFTER) - 1)]
-
-
-def known(outcome: Outcome) -> Captured | Declined | None:
-    """The outcome if it is one, None if the gateway did not answer."""
-    return outcome if isinstance(outcome, Captured | Declined) else None

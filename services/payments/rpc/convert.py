@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.errors import InvalidInput
-from libs.ids import check_text
+from libs.ids import check_tenant_id, check_text
 from libs.money import Money
 from libs.periods import Period
+from services.payments.domain.attempt import Attempt, AttemptState
 from services.payments.domain.ledger import LedgerTransaction
+from services.payments.domain.manual_settlement import ManualOutcome
 from services.payments.domain.method import PaymentMethod
-from services.payments.domain.payment import Attempt, AttemptState, Payment, PaymentState
+from services.payments.domain.payment import Payment, PaymentState
 from services.payments.usecases.reconcile import Check
 from steelyard.common.v1 import money_pb2, period_pb2, reconciliation_pb2
 from steelyard.payments.v1 import ledger_service_pb2, payment_pb2, payment_service_pb2
@@ -46,6 +48,7 @@ def _attempt_to_pb(attempt: Attempt) -> payment_pb2.PaymentAttempt:
         gateway_charge_id=attempt.gateway_charge_id,
         decline_code=attempt.decline_code,
         create_time=timestamp(attempt.created_at),
+        settled_by=attempt.settled_by,
     )
 
 
@@ -60,6 +63,40 @@ def payment_state_from_pb(state: payment_pb2.PaymentState.ValueType) -> PaymentS
         if value == state:
             return known
     raise InvalidInput.of("state", "UNKNOWN_VALUE", f"{state} is no payment state")
+
+
+def attempt_state_from_pb(state: payment_pb2.AttemptState.ValueType) -> AttemptState | None:
+    """Decode a filter; unspecified is None.
+
+    :raises InvalidInput: if it is no state that we know
+    """
+    if state == payment_pb2.ATTEMPT_STATE_UNSPECIFIED:
+        return None
+    for known, value in _ATTEMPT_STATES.items():
+        if value == state:
+            return known
+    raise InvalidInput.of("last_attempt_state", "UNKNOWN_VALUE", f"{state} is no attempt state")
+
+
+def manual_outcome_from_pb(outcome: payment_pb2.ManualOutcome.ValueType) -> ManualOutcome:
+    """Decode what a person says.
+
+    :raises InvalidInput: if it is unspecified or no outcome that we know
+    """
+    for known in ManualOutcome:
+        if payment_pb2.ManualOutcome.Value(f"MANUAL_OUTCOME_{known.name}") == outcome:
+            return known
+    raise InvalidInput.of("outcome", "UNKNOWN_VALUE", "must be captured or failed")
+
+
+def checked_tenant(tenant_id: str) -> str:
+    """Return the tenant that an operator names.
+
+    :raises InvalidInput: if no tenant id can be like that
+    """
+    if violation := check_tenant_id(tenant_id):
+        raise InvalidInput([violation])
+    return tenant_id
 
 
 def method_to_pb(method: PaymentMethod) -> payment_service_pb2.PaymentMethod:

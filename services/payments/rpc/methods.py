@@ -12,6 +12,7 @@ METHODS = {
     f"{_PACKAGE}.PaymentService/GetPayment": _CALLERS,
     f"{_PACKAGE}.PaymentService/ListPayments": _CALLERS,
     f"{_PACKAGE}.PaymentService/CancelPayment": Audience.INTERNAL,
+    f"{_PACKAGE}.PaymentService/SettleAttempt": Audience.OPERATOR,
     f"{_PACKAGE}.LedgerService/GetLedgerBalances": _CALLERS,
     f"{_PACKAGE}.LedgerService/ListLedgerTransactions": _CALLERS,
     f"{_PACKAGE}.ReconciliationService/Reconcile": _CALLERS,

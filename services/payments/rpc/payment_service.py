@@ -9,18 +9,26 @@ from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
 from services.payments.rpc import convert
 from services.payments.usecases.cancel_payment import CancelPayment
 from services.payments.usecases.get_payments import GetPayments
+from services.payments.usecases.ports import PaymentFilter
 from services.payments.usecases.set_payment_method import SetPaymentMethod
+from services.payments.usecases.settle_attempt import SettleAttempt
 from steelyard.payments.v1 import payment_service_pb2 as pb
 from steelyard.payments.v1 import payment_service_pb2_grpc
 
 
 class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
     def __init__(
-        self, *, set_payment_method: SetPaymentMethod, get_payments: GetPayments, cancel_payment: CancelPayment
+        self,
+        *,
+        set_payment_method: SetPaymentMethod,
+        get_payments: GetPayments,
+        cancel_payment: CancelPayment,
+        settle_attempt: SettleAttempt,
     ) -> None:
         self._set_payment_method = set_payment_method
         self._get_payments = get_payments
         self._cancel_payment = cancel_payment
+        self._settle_attempt = settle_attempt
 
     async def SetPaymentMethod(
         self,
@@ -59,8 +67,11 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
         size, cursor = page_size(request), page_cursor(request, 1)
         found = await self._get_payments.page(
             current_tenant(),
-            customer_id=request.customer_id and convert.checked_id(request.customer_id, "customer_id"),
-            state=convert.payment_state_from_pb(request.state),
+            PaymentFilter(
+                customer_id=request.customer_id and convert.checked_id(request.customer_id, "customer_id"),
+                state=convert.payment_state_from_pb(request.state),
+                last_attempt=convert.attempt_state_from_pb(request.last_attempt_state),
+            ),
             before=cursor[0] if cursor else "",
             limit=size + 1,
         )
@@ -77,3 +88,20 @@ class PaymentServicer(payment_service_pb2_grpc.PaymentServiceServicer):
             tenant_id=current_tenant(), request_id=request.request_id, invoice_id=request.invoice_id
         )
         return pb.CancelPaymentResponse(payment=convert.payment_to_pb(*found) if found else None)
+
+    async def SettleAttempt(
+        self,
+        request: pb.SettleAttemptRequest,
+        context: grpc.aio.ServicerContext[pb.SettleAttemptRequest, pb.SettleAttemptResponse],
+    ) -> pb.SettleAttemptResponse:
+        found = await self._settle_attempt(
+            tenant_id=convert.checked_tenant(request.tenant_id),
+            request_id=request.request_id,
+            payment_id=request.payment_id,
+            attempt_number=request.attempt_number,
+            outcome=convert.manual_outcome_from_pb(request.outcome),
+            gateway_reference=request.gateway_reference,
+            reason=request.reason,
+            actor=request.actor,
+        )
+        return pb.SettleAttemptResponse(payment=convert.payment_to_pb(*found))

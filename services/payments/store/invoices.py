@@ -5,16 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from libs.database import raw
 from services.payments.domain.events import IssuedInvoice, VoidedInvoice
 from services.payments.domain.payment import Payment
+from services.payments.store.bulk import Rows, execute
 from services.payments.store.tables import invoices
 from services.payments.usecases.ports import InvoiceKey
 
-_KEY = ["tenant_id", "invoice_id"]
+_INVOICES = Rows(invoices)
+# A row that is here already was forbidden before the fact arrived: it learns the rest and stays forbidden.
+_ADD = _INVOICES.insert(
+    "ON CONFLICT (tenant_id, invoice_id) DO UPDATE SET invoice_number = excluded.invoice_number,"
+    " customer_id = excluded.customer_id, currency = excluded.currency, total_minor_units = excluded.total_minor_units"
+    " RETURNING tenant_id, invoice_id, collectable, voided_at"
+)
+_VOID = _INVOICES.insert(
+    "ON CONFLICT (tenant_id, invoice_id) DO UPDATE SET collectable = false, voided_at = excluded.voided_at"
+    " RETURNING tenant_id, invoice_id, customer_id"
+)
+_FORBID = _INVOICES.insert("ON CONFLICT (tenant_id, invoice_id) DO UPDATE SET collectable = false")
+_CAPTURED = Rows(invoices, "tenant_id", "invoice_id", "captured_minor_units")
+_CAPTURE = f"""
+UPDATE invoices SET captured_minor_units = invoices.captured_minor_units + given.captured_minor_units
+FROM {_CAPTURED.given()}
+WHERE invoices.tenant_id = given.tenant_id AND invoices.invoice_id = given.invoice_id
+"""  # noqa: S608
 
 
 class PostgresInvoiceStore:
@@ -26,50 +43,26 @@ class PostgresInvoiceStore:
     async def add(self, items: Sequence[IssuedInvoice]) -> dict[InvoiceKey, datetime | None]:
         if not items:
             return {}
-        ordered = sorted(items, key=lambda item: (item.tenant_id, item.invoice_id))
-        statement = insert(invoices).values([_values(item) for item in ordered])
-        known = ("invoice_number", "customer_id", "currency", "total_minor_units")
-        # A row that is here already was forbidden before the fact arrived: it learns the rest and stays forbidden.
-        statement = statement.on_conflict_do_update(
-            index_elements=_KEY, set_={name: statement.excluded[name] for name in known}
-        )
-        columns = (invoices.c.tenant_id, invoices.c.invoice_id, invoices.c.collectable, invoices.c.voided_at)
-        rows = await self._connection.execute(statement.returning(*columns))
-        return {(row.tenant_id, row.invoice_id): row.voided_at for row in rows if not row.collectable}
+        arrays = _INVOICES.arrays([_values(item) for item in items])
+        rows = await (await raw(self._connection)).fetch(_ADD, *arrays)
+        return {(row["tenant_id"], row["invoice_id"]): row["voided_at"] for row in rows if not row["collectable"]}
 
     async def void(self, voided: Sequence[VoidedInvoice]) -> dict[InvoiceKey, str]:
         if not voided:
             return {}
-        ordered = sorted(voided, key=lambda item: (item.tenant_id, item.invoice_id))
-        statement = insert(invoices).values(
-            [_unknown(item.tenant_id, item.invoice_id, item.voided_at) for item in ordered]
-        )
-        statement = statement.on_conflict_do_update(
-            index_elements=_KEY, set_={name: statement.excluded[name] for name in ("collectable", "voided_at")}
-        )
-        columns = (invoices.c.tenant_id, invoices.c.invoice_id, invoices.c.customer_id)
-        rows = await self._connection.execute(statement.returning(*columns))
-        return {(row.tenant_id, row.invoice_id): row.customer_id for row in rows if row.customer_id}
+        arrays = _INVOICES.arrays([_unknown(item.tenant_id, item.invoice_id, item.voided_at) for item in voided])
+        rows = await (await raw(self._connection)).fetch(_VOID, *arrays)
+        return {(row["tenant_id"], row["invoice_id"]): row["customer_id"] for row in rows if row["customer_id"]}
 
     async def forbid(self, tenant_id: str, invoice_id: str) -> None:
-        statement = insert(invoices).values(_unknown(tenant_id, invoice_id, None))
-        await self._connection.execute(
-            statement.on_conflict_do_update(index_elements=_KEY, set_={"collectable": False})
-        )
+        await execute(self._connection, _FORBID, _INVOICES, [_unknown(tenant_id, invoice_id, None)])
 
     async def capture(self, payments: Sequence[Payment]) -> None:
-        for_update = sorted(payments, key=lambda payment: (payment.tenant_id, payment.invoice_id))
-        if not for_update:
-            return
-        captured = sa.values(
-            sa.column("tenant_id", sa.Text), sa.column("invoice_id", sa.Text), sa.column("minor", sa.BigInteger)
-        ).data([(p.tenant_id, p.invoice_id, p.amount.minor_units) for p in for_update])
-        amounts = captured.alias("captured")
-        await self._connection.execute(
-            sa.update(invoices)
-            .where(invoices.c.tenant_id == amounts.c.tenant_id, invoices.c.invoice_id == amounts.c.invoice_id)
-            .values(captured_minor_units=invoices.c.captured_minor_units + amounts.c.minor)
-        )
+        values = [
+            {"tenant_id": p.tenant_id, "invoice_id": p.invoice_id, "captured_minor_units": p.amount.minor_units}
+            for p in payments
+        ]
+        await execute(self._connection, _CAPTURE, _CAPTURED, values)
 
 
 def _unknown(tenant_id: str, invoice_id: str, voided_at: datetime | None) -> dict[str, object]:

@@ -18,6 +18,6 @@ def given(pairs: Sequence[tuple[str, str]], second: str) -> sa.TableValuedAlias:
     return sa.func.unnest(tenant_ids, others).table_valued("tenant_id", second, name="given").render_derived()
 
 
-def is_given(table: sa.FromClause, keys: sa.TableValuedAlias, second: str) -> sa.ColumnElement[bool]:
+def is_given(table: sa.FromClause, keys: sa.FromClause, second: str) -> sa.ColumnElement[bool]:
     """Whether a row of the table is one of the given keys; implies the join."""
     return sa.and_(table.c.tenant_id == keys.c.tenant_id, table.c[second] == keys.c[second])

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from libs.database import raw
 from libs.money import Money
 from services.payments.domain.ledger import LedgerEntry, LedgerTransaction
+from services.payments.store.bulk import Rows
 from services.payments.store.tables import ledger_entries as entries
 from services.payments.store.tables import ledger_transactions as transactions
 from services.payments.usecases.ports import LedgerSummary
 
 _TEXTS = sa.ARRAY(sa.Text)
+
+_HEADS, _ENTRIES = Rows(transactions), Rows(entries)
+_POST = f"""
+WITH added AS ({_HEADS.insert("ON CONFLICT DO NOTHING RETURNING tenant_id, transaction_id")})
+INSERT INTO ledger_entries ({_ENTRIES.names}) SELECT {_ENTRIES.names}
+FROM {_ENTRIES.given(first=len(_HEADS) + 1)} JOIN added USING (tenant_id, transaction_id)
+"""  # noqa: S608
 
 
 class PostgresLedger:
@@ -26,31 +34,9 @@ class PostgresLedger:
     async def post(self, items: Sequence[LedgerTransaction]) -> None:
         if not items:
             return
-        ordered = sorted(items, key=lambda item: (item.tenant_id, item.transaction_id))
-        heads = insert(transactions).values(
-            [
-                {
-                    "tenant_id": item.tenant_id,
-                    "transaction_id": item.transaction_id,
-                    "kind": item.kind,
-                    "invoice_id": item.invoice_id,
-                    "posted_at": item.posted_at,
-                }
-                for item in ordered
-            ]
-        )
-        added = await self._connection.execute(
-            heads.on_conflict_do_nothing().returning(transactions.c.tenant_id, transactions.c.transaction_id)
-        )
-        new = {(row.tenant_id, row.transaction_id) for row in added}
-        rows = [
-            _entry_values(item, number, entry)
-            for item in ordered
-            if (item.tenant_id, item.transaction_id) in new
-            for number, entry in enumerate(item.entries)
-        ]
-        if rows:
-            await self._connection.execute(sa.insert(entries), rows)
+        heads = _HEADS.arrays([_head_values(item) for item in items])
+        body = _ENTRIES.arrays([_entry_values(i, number, e) for i in items for number, e in enumerate(i.entries)])
+        await (await raw(self._connection)).execute(_POST, *heads, *body)
 
     async def summary(self, tenant_id: str) -> LedgerSummary:
         total = sa.func.sum(entries.c.amount_minor_units)
@@ -122,6 +108,16 @@ class PostgresLedger:
             )
             query = query.where(entries.c.transaction_id.in_(chosen))
         return {row.transaction_id: int(row.debit) for row in await self._connection.execute(query)}
+
+
+def _head_values(item: LedgerTransaction) -> dict[str, object]:
+    return {
+        "tenant_id": item.tenant_id,
+        "transaction_id": item.transaction_id,
+        "kind": item.kind,
+        "invoice_id": item.invoice_id,
+        "posted_at": item.posted_at,
+    }
 
 
 def _entry_values(item: LedgerTransaction, number: int, entry: LedgerEntry) -> dict[str, object]:

@@ -6,18 +6,30 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.payments.domain.payment import Attempt, Payment, PaymentNotFound, PaymentState
+from services.payments.domain.attempt import Attempt, AttemptState
+from services.payments.domain.payment import Payment, PaymentNotFound, PaymentState
+from services.payments.store.bulk import Rows, execute
 from services.payments.store.keys import given, is_given
 from services.payments.store.methods import method_lock_key
-from services.payments.store.rows import attempt_from_row, attempt_values, payment_from_row, payment_values
+from services.payments.store.rows import attempt_from_row, payment_from_row, payment_values
 from services.payments.store.tables import attempts, invoices, methods, payments
-from services.payments.usecases.ports import OpenPayment, PaymentKey
+from services.payments.usecases.ports import (
+    InvoiceKey,
+    OpenPayment,
+    PaymentFilter,
+    PaymentKey,
+    PaymentWithAttempts,
+)
 
 _PAYMENT_KEY = ("tenant_id", "payment_id")
-_ATTEMPT_KEY = (*_PAYMENT_KEY, "number")
+
+_PAYMENTS = Rows(payments)
+_PROGRESS = Rows(payments, *_PAYMENT_KEY, "state", "next_attempt_at", "attempt_count", "soft_declines")
+# No upsert: a payment that exists is a mistake, and must fail.
+_ADD, _SAVE = _PAYMENTS.insert(), _PROGRESS.update()
 
 
 class PostgresPaymentStore:
@@ -27,24 +39,17 @@ class PostgresPaymentStore:
         self._connection = connection
 
     async def add(self, items: Sequence[Payment]) -> None:
-        await self.save(items)
+        await execute(self._connection, _ADD, _PAYMENTS, [payment_values(item) for item in items])
 
     async def save(self, items: Sequence[Payment]) -> None:
-        await self._upsert(payments, _PAYMENT_KEY, [payment_values(item) for item in items])
+        await execute(self._connection, _SAVE, _PROGRESS, [payment_values(item) for item in items])
 
-    async def add_attempts(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
-        if keyed:  # No upsert: an attempt of this number that exists is a mistake, and must fail.
-            await self._connection.execute(sa.insert(attempts), [attempt_values(*item) for item in keyed])
-
-    async def save_attempts(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
-        await self._upsert(attempts, _ATTEMPT_KEY, [attempt_values(*item) for item in keyed])
-
-    async def lock_open(self, keys: Iterable[PaymentKey]) -> list[OpenPayment]:
+    async def lock_open(self, keys: Iterable[PaymentKey], *, to_begin: bool = False) -> list[OpenPayment]:
         pairs = sorted(keys)
         if not pairs:
             return []
         chosen = given(pairs, "payment_id")
-        await self._lock_methods_and_invoices(chosen)
+        await self._lock_methods_and_invoices(chosen, exclusive=to_begin)
         is_chosen = is_given(payments, chosen, "payment_id")
         locked = sa.select(payments).join(chosen, is_chosen).order_by(*_columns(payments, _PAYMENT_KEY))
         found = [payment_from_row(row) for row in await self._connection.execute(locked.with_for_update(of=payments))]
@@ -77,6 +82,19 @@ class PostgresPaymentStore:
         row = (await self._connection.execute(query)).first()
         return None if row is None else payment_from_row(row)
 
+    async def lock_live(self, invoice_ids: Sequence[InvoiceKey]) -> list[Payment]:
+        if not invoice_ids:
+            return []
+        chosen = given(invoice_ids, "invoice_id")
+        query = (
+            sa.select(payments)
+            .join(chosen, is_given(payments, chosen, "invoice_id"))
+            .where(payments.c.state != PaymentState.CANCELED.value)
+            .order_by(*_columns(payments, _PAYMENT_KEY))
+            .with_for_update(of=payments)
+        )
+        return [payment_from_row(row) for row in await self._connection.execute(query)]
+
     async def lock_waiting(self, tenant_id: str, customer_id: str) -> list[Payment]:
         query = (
             sa.select(payments)
@@ -98,14 +116,14 @@ class PostgresPaymentStore:
         query = _of(tenant_id).where(payments.c.invoice_id == invoice_id).limit(1)
         return await self._only(query, f"no payment for invoice {invoice_id}", invoiceId=invoice_id)
 
-    async def page(
-        self, tenant_id: str, customer_id: str, state: PaymentState | None, before: str, limit: int
-    ) -> list[tuple[Payment, list[Attempt]]]:
+    async def page(self, tenant_id: str, wanted: PaymentFilter, before: str, limit: int) -> list[PaymentWithAttempts]:
         query = _of(tenant_id).limit(limit)
-        if customer_id:
-            query = query.where(payments.c.customer_id == customer_id)
-        if state is not None:
-            query = query.where(payments.c.state == state.value)
+        if wanted.customer_id:
+            query = query.where(payments.c.customer_id == wanted.customer_id)
+        if wanted.state is not None:
+            query = query.where(payments.c.state == wanted.state.value)
+        if wanted.last_attempt is not None:
+            query = query.where(*_last_attempt_is(wanted.last_attempt))
         if before:
             query = query.where(payments.c.payment_id < before)
         return await self._with_attempts(query)
@@ -137,7 +155,7 @@ class PostgresPaymentStore:
                 tries.append(attempt_from_row(row, _JOINED))
         return list(found.values())
 
-    async def _lock_methods_and_invoices(self, chosen: sa.TableValuedAlias) -> None:
+    async def _lock_methods_and_invoices(self, chosen: sa.TableValuedAlias, *, exclusive: bool) -> None:
         """In one order, before the payments: as those do who set a method or cancel a payment."""
         owners = sa.select(payments.c.tenant_id, payments.c.customer_id, payments.c.invoice_id).join(
             chosen, is_given(payments, chosen, "payment_id")
@@ -145,7 +163,8 @@ class PostgresPaymentStore:
         rows = (await self._connection.execute(owners)).all()  # These columns never change.
         customers = given(sorted({(row.tenant_id, row.customer_id) for row in rows}), "customer_id")
         key = method_lock_key(customers.c.tenant_id, customers.c.customer_id)
-        await self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(key)).select_from(customers))
+        lock = sa.func.pg_advisory_xact_lock if exclusive else sa.func.pg_advisory_xact_lock_shared
+        await self._connection.execute(sa.select(lock(key)).select_from(customers))
         theirs = given(sorted({(row.tenant_id, row.invoice_id) for row in rows}), "invoice_id")
         locked = sa.select(invoices.c.invoice_id).join(theirs, is_given(invoices, theirs, "invoice_id"))
         locked = locked.order_by(*_columns(invoices, ("tenant_id", "invoice_id")))
@@ -157,14 +176,6 @@ class PostgresPaymentStore:
         rows = await self._connection.execute(query)
         return {(row.tenant_id, row.customer_id): row.gateway_token for row in rows}
 
-    async def _upsert(self, table: sa.Table, key: tuple[str, ...], values: list[dict[str, object]]) -> None:
-        if not values:
-            return
-        values.sort(key=lambda row: tuple(str(row[name]) for name in key))
-        statement = insert(table).values(values)
-        replaced = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
-        await self._connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=replaced))
-
 
 _TEXTS = sa.ARRAY(sa.Text)
 _JOINED = "attempt_"
@@ -173,6 +184,20 @@ _JOINED = "attempt_"
 def _of(tenant_id: str) -> sa.Select[Any]:
     """A tenant's payments. Their ids are made of UUIDv7: newest first is their reverse order."""
     return sa.select(payments).where(payments.c.tenant_id == tenant_id).order_by(payments.c.payment_id.desc())
+
+
+def _last_attempt_is(state: AttemptState) -> list[sa.ColumnElement[bool]]:
+    tried = (
+        sa.select(sa.literal(1))
+        .where(
+            is_given(attempts, payments, "payment_id"),
+            attempts.c.number == payments.c.attempt_count,
+            attempts.c.state == state.value,
+        )
+        .exists()
+    )
+    # Implied by the state of the attempt; it leads to the few rows by an index.
+    return [tried] if state.final else [tried, payments.c.state == PaymentState.PROCESSING.value]
 
 
 def _columns(table: sa.Table, names: Iterable[str]) -> list[sa.ColumnElement[object]]:

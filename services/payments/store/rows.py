@@ -7,8 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from libs.money import Money
+from services.payments.domain.attempt import Attempt, AttemptState
 from services.payments.domain.method import PaymentMethod
-from services.payments.domain.payment import Attempt, AttemptState, Payment, PaymentState
+from services.payments.domain.payment import Payment, PaymentState
 
 Row = sa.Row[Any]
 
@@ -60,12 +61,15 @@ def attempt_from_row(row: Row, prefix: str = "") -> Attempt:
         payment_id=value("payment_id"),
         number=value("number"),
         idempotency_key=value("idempotency_key"),
+        customer_id=value("customer_id"),
         gateway_token=value("gateway_token"),
         state=AttemptState(value("state")),
         created_at=value("created_at"),
+        tried_at=value("tried_at"),
         gateway_charge_id=value("gateway_charge_id"),
         decline_code=value("decline_code"),
         asks=value("asks"),
+        settled_by=value("settled_by"),
     )
 
 
@@ -76,12 +80,15 @@ def attempt_values(tenant_id: str, attempt: Attempt) -> dict[str, object]:
         "payment_id": attempt.payment_id,
         "number": attempt.number,
         "idempotency_key": attempt.idempotency_key,
+        "customer_id": attempt.customer_id,
         "gateway_token": attempt.gateway_token,
         "state": attempt.state.value,
         "created_at": attempt.created_at,
+        "tried_at": attempt.tried_at,
         "gateway_charge_id": attempt.gateway_charge_id,
         "decline_code": attempt.decline_code,
         "asks": attempt.asks,
+        "settled_by": attempt.settled_by,
     }
 
 

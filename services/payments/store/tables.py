@@ -78,12 +78,30 @@ attempts = sa.Table(
     _key("payment_id"),
     _number_key("number"),
     _text("idempotency_key"),
+    _text("customer_id"),
     _text("gateway_token"),
     _text("state"),
     _instant("created_at"),
+    _instant("tried_at"),
     _text("gateway_charge_id"),
     _text("decline_code"),
     sa.Column("asks", sa.Integer, nullable=False),
+    _text("settled_by"),
+)
+
+# Who has settled an attempt, and why; an answer of the gateway leaves none.
+manual_settlements = sa.Table(
+    "manual_settlements",
+    metadata,
+    _key("tenant_id"),
+    _key("payment_id"),
+    _number_key("attempt_number"),
+    _text("outcome"),
+    _text("gateway_reference"),
+    _text("reason"),
+    _text("actor"),
+    _text("request_id"),
+    _instant("settled_at"),
 )
 
 methods = sa.Table(

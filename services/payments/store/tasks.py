@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import Database, raw
+from services.payments.store.bulk import Rows, execute
 from services.payments.store.keys import given, is_given
 from services.payments.store.tables import tasks
 from services.payments.usecases.ports import PaymentKey, Task, TaskKind
@@ -32,6 +32,13 @@ RETURNING task.tenant_id, task.payment_id, task.kind
 """
 
 
+_TASKS = Rows(tasks, "tenant_id", "payment_id", "kind", "due_at")
+_PUT = _TASKS.insert(
+    "ON CONFLICT (tenant_id, payment_id)"
+    " DO UPDATE SET kind = excluded.kind, due_at = excluded.due_at, claimed_until = NULL"
+)
+
+
 class PostgresTaskQueue:
     """Sets and removes what is due, in the transaction of the change."""
 
@@ -39,21 +46,16 @@ class PostgresTaskQueue:
         self._connection = connection
 
     async def put(self, due: Mapping[PaymentKey, Task]) -> None:
-        if not due:
-            return
-        statement = insert(tasks).values(
-            [
-                {"tenant_id": t, "payment_id": p, "kind": task.kind.value, "due_at": task.due_at, "claimed_until": None}
-                for (t, p), task in sorted(due.items(), key=lambda item: item[0])
-            ]
-        )
-        replaced = {name: statement.excluded[name] for name in ("kind", "due_at", "claimed_until")}
-        await self._connection.execute(
-            statement.on_conflict_do_update(index_elements=["tenant_id", "payment_id"], set_=replaced)
-        )
+        values = [
+            {"tenant_id": tenant_id, "payment_id": payment_id, "kind": task.kind.value, "due_at": task.due_at}
+            for (tenant_id, payment_id), task in due.items()
+        ]
+        await execute(self._connection, _PUT, _TASKS, values)
 
     async def remove(self, keys: Iterable[PaymentKey]) -> None:
-        done = given(sorted(keys), "payment_id")
+        if not (pairs := sorted(keys)):
+            return
+        done = given(pairs, "payment_id")
         await self._connection.execute(sa.delete(tasks).where(is_given(tasks, done, "payment_id")))
 
 

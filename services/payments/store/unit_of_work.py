@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 
-from opentelemetry.context import Context, attach, detach
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import Database, RequestLog
 from libs.messaging import Inbox, InboxItem
-from libs.outbox import Fact, FactOutbox
-from libs.telemetry import context_from
 from services.payments.domain.events import PaymentFact
+from services.payments.store.attempts import PostgresAttemptStore
+from services.payments.store.facts import EncodeFact, add_facts
 from services.payments.store.invoices import PostgresInvoiceStore
 from services.payments.store.ledger import PostgresLedger
 from services.payments.store.methods import PostgresMethodStore
 from services.payments.store.payments import PostgresPaymentStore
-from services.payments.store.tables import facts as fact_tables
 from services.payments.store.tables import inbox, requests
 from services.payments.store.tasks import PostgresTaskQueue
 
-EncodeFact = Callable[[PaymentFact], Fact]
 _CONSUMER = "payments-invoice-collect"
 
 
@@ -36,6 +32,7 @@ class PostgresWork:
         self.requests = RequestLog(connection, requests)
         self.invoices = PostgresInvoiceStore(connection)
         self.payments = PostgresPaymentStore(connection)
+        self.attempts = PostgresAttemptStore(connection)
         self.methods = PostgresMethodStore(connection)
         self.ledger = PostgresLedger(connection)
         self.tasks = PostgresTaskQueue(connection)
@@ -47,23 +44,7 @@ class PostgresWork:
         }
 
     async def announce(self, facts: Sequence[PaymentFact], now: datetime) -> None:
-        outbox = FactOutbox(self._connection, fact_tables)
-        by_trace: dict[str, list[Fact]] = defaultdict(list)
-        for fact in facts:
-            by_trace[fact.payment.trace_parent].append(self._encode(fact))
-        for trace_parent, encoded in by_trace.items():
-            with _continued(trace_parent):
-                await outbox.add(encoded, now)
-
-
-@contextmanager
-def _continued(trace_parent: str) -> Iterator[None]:
-    """Go on with the trace of an invoice; the outbox takes the current one."""
-    token = attach(context_from({"traceparent": trace_parent}) if trace_parent else Context())
-    try:
-        yield
-    finally:
-        detach(token)
+        await add_facts(self._connection, facts, self._encode, now)
 
 
 class PostgresUnitOfWork:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from opentelemetry import trace
 
 from libs.clock import Clock
 from libs.telemetry import context_from, tracer
+from services.payments.domain.attempt import Attempt
 from services.payments.domain.gateway import ChargeRequest, NeverSeen, NoAnswer, Outcome
-from services.payments.domain.payment import Attempt, Payment
+from services.payments.domain.payment import Payment
 from services.payments.usecases.ports import Gateway
 
 _AT_A_TIME = 16
@@ -20,6 +22,7 @@ _TIMEOUT_S = 20.0
 
 _logger = logging.getLogger(__name__)
 _tracer = tracer("steelyard.payments")
+AnswerT = TypeVar("AnswerT")
 
 
 class CallGateway:
@@ -33,18 +36,23 @@ class CallGateway:
         self._gateway, self._clock, self._timeout_s = gateway, clock, timeout_s
         self._slots = asyncio.Semaphore(_AT_A_TIME)
 
+    async def look_up(self, payment: Payment, attempt: Attempt) -> Outcome | NeverSeen:
+        """Return what the gateway knows of the attempt; never sends it."""
+        async with self._slots:
+            return await self._guarded(attempt, self._gateway.find(payment.tenant_id, attempt.idempotency_key))
+
     async def __call__(self, payment: Payment, attempt: Attempt, *, ask: bool) -> Outcome:
         """Return the gateway's answer. `ask`: the attempt may have been sent before."""
         async with self._slots:
             with _attempt_span(payment, attempt) as span:
-                outcome = await self._guarded(payment, attempt, ask)
+                outcome = await self._guarded(attempt, self._call(payment, attempt, ask))
                 span.set_attribute("steelyard.outcome", type(outcome).__name__)
                 return outcome
 
-    async def _guarded(self, payment: Payment, attempt: Attempt, ask: bool) -> Outcome:
+    async def _guarded(self, attempt: Attempt, call: Awaitable[AnswerT]) -> AnswerT | NoAnswer:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._call(payment, attempt, ask)
+                return await call
         except Exception as error:
             # An exception is never an answer: the call may have had its effect before it failed.
             _logger.warning("%s: the call of the gateway failed", attempt.idempotency_key, exc_info=True)

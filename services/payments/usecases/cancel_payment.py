@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from libs.clock import Clock
 from libs.ids import check_text
-from services.payments.domain.payment import Attempt, Payment, PaymentState
+from services.payments.domain.attempt import Attempt
+from services.payments.domain.payment import Payment, PaymentState
 from services.payments.usecases.ports import UnitOfWork
 from services.payments.usecases.request import Request, require_valid
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.payments.domain.attempt import Attempt
 from services.payments.domain.ledger import LedgerTransaction
-from services.payments.domain.payment import Attempt, Payment, PaymentState
-from services.payments.usecases.ports import LedgerSummary, UnitOfWork
+from services.payments.domain.payment import Payment
+from services.payments.usecases.ports import LedgerSummary, PaymentFilter, UnitOfWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,11 @@ class GetPayments:
             return await work.payments.newest_of_invoice(tenant_id, invoice_id)
 
     async def page(
-        self, tenant_id: str, *, customer_id: str, state: PaymentState | None, before: str, limit: int
+        self, tenant_id: str, wanted: PaymentFilter, *, before: str, limit: int
     ) -> list[tuple[Payment, list[Attempt]]]:
         """Newest first, those made before the payment `before` (empty: the newest)."""
         async with self.unit_of_work(tenant_id) as work:
-            return await work.payments.page(tenant_id, customer_id, state, before, limit)
+            return await work.payments.page(tenant_id, wanted, before, limit)
 
 
 @dataclass(frozen=True, slots=True)

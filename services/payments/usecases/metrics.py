@@ -20,3 +20,13 @@ UNKNOWN = _METER.counter(
     unit="{call}",
     description="Calls of the gateway that ended without an answer; each is followed by a question.",
 )
+DISPUTED = _METER.counter(
+    "steelyard.payments.disputed",
+    unit="{answer}",
+    description="Answers of the gateway that contradict the stored outcome of their attempt: somebody has to look.",
+)
+WITHHELD = _METER.counter(
+    "steelyard.payments.withheld",
+    unit="{payment}",
+    description="Payments that were not tried because their card was declined hard, or too often, before.",
+)

@@ -7,20 +7,25 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from libs.money import Money
 from libs.periods import Period
+from services.payments.domain.attempt import Attempt, AttemptState
 from services.payments.domain.events import IssuedInvoice, PaymentFact, VoidedInvoice
 from services.payments.domain.gateway import ChargeRequest, GatewayCharge, NeverSeen, Outcome
 from services.payments.domain.ledger import LedgerTransaction
+from services.payments.domain.manual_settlement import ManualSettlement
 from services.payments.domain.method import PaymentMethod
-from services.payments.domain.payment import Attempt, Payment, PaymentState
+from services.payments.domain.payment import Payment, PaymentState
+from services.payments.domain.retries import CardHistory
 
 PaymentKey = tuple[str, str]
 """Tenant id and payment id."""
 InvoiceKey = tuple[str, str]
 """Tenant id and invoice id."""
+AttemptKey = tuple[str, str, int]
+"""Tenant id, payment id and number."""
 
 
 class TaskKind(StrEnum):
@@ -42,6 +47,14 @@ class Task:
     due_at: datetime
 
 
+class Card(NamedTuple):
+    """What a try is made with. A token counts for one customer only: test tokens are everybody's."""
+
+    tenant_id: str
+    customer_id: str
+    gateway_token: str
+
+
 @dataclass(frozen=True, slots=True)
 class OpenPayment:
     """A payment, locked, with its newest attempt (if any) and its customer's current method."""
@@ -58,6 +71,20 @@ class LedgerSummary:
     balances: tuple[tuple[str, Money], ...]
     transaction_count: int
     unbalanced: tuple[str, ...]
+
+
+PaymentWithAttempts = tuple[Payment, list[Attempt]]
+"""Oldest attempt first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFilter:
+    """Which payments are wanted; what is empty or None does not matter."""
+
+    customer_id: str = ""
+    state: PaymentState | None = None
+    last_attempt: AttemptState | None = None
+    """The state of the newest attempt."""
 
 
 class Requests(Protocol):
@@ -92,21 +119,22 @@ class Invoices(Protocol):
 class Payments(Protocol):
     async def add(self, payments: Sequence[Payment]) -> None: ...
 
-    async def lock_open(self, keys: Iterable[PaymentKey]) -> list[OpenPayment]:
-        """The payments that exist; their customers' methods (shared), invoices and themselves locked in this order."""
+    async def lock_open(self, keys: Iterable[PaymentKey], *, to_begin: bool = False) -> list[OpenPayment]:
+        """The payments that exist; their customers' methods, invoices and themselves locked in this order.
+
+        The lock of a method is shared, except `to_begin`: who begins attempts counts those of its card.
+        """
 
     async def lock_of_invoice(self, tenant_id: str, invoice_id: str) -> Payment | None:
         """The invoice's payment, locked; the invoice must be. A live one before a cancelled one."""
+
+    async def lock_live(self, invoice_ids: Sequence[InvoiceKey]) -> list[Payment]:
+        """The payments of these invoices that are not cancelled, locked; the invoices must be."""
 
     async def lock_waiting(self, tenant_id: str, customer_id: str) -> list[Payment]:
         """The customer's payments that need a method, locked."""
 
     async def save(self, payments: Sequence[Payment]) -> None: ...
-
-    async def add_attempts(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
-        """Store new attempts by tenant."""
-
-    async def save_attempts(self, keyed: Sequence[tuple[str, Attempt]]) -> None: ...
 
     async def get(self, tenant_id: str, payment_id: str) -> tuple[Payment, list[Attempt]]:
         """:raises PaymentNotFound: if there is none"""
@@ -114,15 +142,35 @@ class Payments(Protocol):
     async def newest_of_invoice(self, tenant_id: str, invoice_id: str) -> tuple[Payment, list[Attempt]]:
         """:raises PaymentNotFound: if there is none"""
 
-    async def page(
-        self, tenant_id: str, customer_id: str, state: PaymentState | None, before: str, limit: int
-    ) -> list[tuple[Payment, list[Attempt]]]:
+    async def page(self, tenant_id: str, wanted: PaymentFilter, before: str, limit: int) -> list[PaymentWithAttempts]:
         """Newest first."""
 
     async def all_of_invoices(
         self, tenant_id: str, invoice_ids: Sequence[str] | None
     ) -> list[tuple[Payment, list[Attempt]]]:
         """Every payment of the invoices (None: of the tenant), cancelled ones included."""
+
+
+class Attempts(Protocol):
+    """Whoever writes one has locked its payment."""
+
+    async def add(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
+        """Store new attempts by tenant."""
+
+    async def save(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
+        """Store what became of attempts by tenant."""
+
+    async def get(self, keys: Sequence[AttemptKey]) -> dict[AttemptKey, Attempt]:
+        """These attempts, which exist."""
+
+    async def card_histories(self, since: Mapping[Card, datetime]) -> dict[Card, CardHistory]:
+        """What became of the tries of each card that did not capture, with those made after its instant counted."""
+
+    async def invoice_of_charge(self, tenant_id: str, charge_id: str) -> str | None:
+        """The invoice that a charge of the gateway has paid."""
+
+    async def add_manual_settlement(self, settled: ManualSettlement) -> None:
+        """Keep who settled an attempt, and why."""
 
 
 class Methods(Protocol):
@@ -162,6 +210,8 @@ class Work(Protocol):
     def invoices(self) -> Invoices: ...
     @property
     def payments(self) -> Payments: ...
+    @property
+    def attempts(self) -> Attempts: ...
     @property
     def methods(self) -> Methods: ...
     @property

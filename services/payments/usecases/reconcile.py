@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from libs.periods import Period
+from services.payments.domain.attempt import Attempt, AttemptState
 from services.payments.domain.gateway import GatewayCharge
-from services.payments.domain.payment import Attempt, AttemptState, Payment, PaymentState
+from services.payments.domain.payment import Payment, PaymentState
 from services.payments.usecases.ports import BilledInvoice, Billing, Gateway, UnitOfWork
 
 MAX_DIFFERENCES = 100

@@ -10,8 +10,8 @@ from libs.clock import Clock
 from libs.ids import new_id
 from services.payments.domain import ledger
 from services.payments.domain.events import IssuedInvoice, VoidedInvoice
-from services.payments.domain.payment import Payment, PaymentNotCancelable, PaymentState
-from services.payments.usecases.ports import Task, TaskKind, UnitOfWork, Work
+from services.payments.domain.payment import Payment, PaymentNotCancelable
+from services.payments.usecases.ports import InvoiceKey, Task, TaskKind, UnitOfWork, Work
 
 _logger = logging.getLogger(__name__)
 
@@ -78,23 +78,21 @@ async def _voided(work: Work, invoices: Sequence[VoidedInvoice]) -> None:
         if (i.tenant_id, i.invoice_id) in customers
     ]
     await work.ledger.post(postings)
-    for key in sorted(customers):
-        await _give_up(work, *key)
+    await _give_up(work, list(customers))
 
 
-async def _give_up(work: Work, tenant_id: str, invoice_id: str) -> None:
-    """Make sure that a void invoice is not collected, although billing has it cancelled before it voids."""
-    payment = await work.payments.lock_of_invoice(tenant_id, invoice_id)
-    if payment is None or payment.state is PaymentState.CANCELED:
-        return
-    try:
-        canceled = payment.cancel()
-    except PaymentNotCancelable:
-        # What was captured is then owed to the customer: the ledger says so, and reconciliation names the invoice.
-        _logger.critical("invoice %s of %s was voided although it is being paid", invoice_id, tenant_id)
-        return
-    await work.payments.save([canceled])
-    await work.tasks.remove([(tenant_id, canceled.payment_id)])
+async def _give_up(work: Work, voided: Sequence[InvoiceKey]) -> None:
+    """Make sure that void invoices are not collected, although billing has them cancelled before it voids."""
+    canceled: list[Payment] = []
+    for payment in await work.payments.lock_live(voided):
+        try:
+            canceled.append(payment.cancel())
+        except PaymentNotCancelable:
+            # What was captured is then owed to the customer: the ledger says so, and reconciliation names the invoice.
+            invoice_id, tenant_id = payment.invoice_id, payment.tenant_id
+            _logger.critical("invoice %s of %s was voided although it is being paid", invoice_id, tenant_id)
+    await work.payments.save(canceled)
+    await work.tasks.remove([payment.key for payment in canceled])
 
 
 def _payment_for(invoice: IssuedInvoice) -> Payment:

@@ -6,9 +6,10 @@ import logging
 from datetime import datetime
 
 from services.payments.domain import ledger
+from services.payments.domain.attempt import Attempt, AttemptState, ask_again_after, known
 from services.payments.domain.events import PaymentFact, PaymentFailed, PaymentSucceeded
 from services.payments.domain.gateway import Captured, Declined, Outcome
-from services.payments.domain.payment import AmountMismatch, Attempt, AttemptState, Payment, ask_again_after, known
+from services.payments.domain.payment import AmountMismatch, Payment
 from services.payments.usecases import metrics
 from services.payments.usecases.ports import OpenPayment, PaymentKey, Task, TaskKind, Work
 
@@ -25,6 +26,8 @@ class Settlement:
         self._captured: list[tuple[Payment, datetime]] = []
         self._facts: list[PaymentFact] = []
         self._tasks: dict[PaymentKey, Task] = {}
+        self._corrected: list[tuple[str, Attempt]] = []
+        self._disputed = 0
 
     def add(self, item: OpenPayment, attempt: Attempt, outcome: Outcome, tenant_now: datetime) -> None:
         """Take in the outcome of the attempt that is under way."""
@@ -41,6 +44,16 @@ class Settlement:
         self._attempts.append((settled.tenant_id, final))
         return self._announce(settled, final, answer, tenant_now)
 
+    def dispute(self, payment: Payment, *, stop: bool) -> None:
+        """The gateway contradicts what is stored; `stop`: no further try of this payment may follow by itself."""
+        self._disputed += 1
+        if stop and (stopped := payment.disputed()) != payment:
+            self._payments.append(stopped)
+
+    def correct(self, tenant_id: str, attempt: Attempt) -> None:
+        """Store more about an attempt whose outcome stays the same."""
+        self._corrected.append((tenant_id, attempt))
+
     def _announce(self, settled: Payment, final: Attempt, answer: Captured | Declined, tenant_now: datetime) -> None:
         if isinstance(answer, Captured):
             self._captured.append((settled, tenant_now))
@@ -48,20 +61,20 @@ class Settlement:
             return
         self._facts.append(PaymentFailed(settled, final, tenant_now))
         if settled.next_attempt_at is not None:
-            self._tasks[_key(settled)] = Task(TaskKind.COLLECT, settled.next_attempt_at)
+            self._tasks[settled.key] = Task(TaskKind.COLLECT, settled.next_attempt_at)
 
     def _ask_later(self, payment: Payment, attempt: Attempt) -> None:
         unanswered = attempt.unanswered()
         self._attempts.append((payment.tenant_id, unanswered))
-        self._tasks[_key(payment)] = Task(TaskKind.ASK, self._now + ask_again_after(unanswered.asks))
+        self._tasks[payment.key] = Task(TaskKind.ASK, self._now + ask_again_after(unanswered.asks))
 
     async def store(self, work: Work) -> None:
         """Write everything; the payments and their invoices are locked."""
         await work.payments.save(self._payments)
-        await work.payments.save_attempts(self._attempts)
+        await work.attempts.save([*self._attempts, *self._corrected])
         await work.invoices.capture([payment for payment, _ in self._captured])
         await work.ledger.post([ledger.payment_captured(payment, at) for payment, at in self._captured])
-        await work.tasks.remove({_key(payment) for payment in self._payments} - set(self._tasks))
+        await work.tasks.remove({payment.key for payment in self._payments} - set(self._tasks))
         await work.tasks.put(self._tasks)
         await work.announce(self._facts, self._now)
 
@@ -72,7 +85,4 @@ class Settlement:
         metrics.DECLINED.add(states.count(AttemptState.DECLINED_SOFT), "soft")
         metrics.DECLINED.add(states.count(AttemptState.DECLINED_HARD), "hard")
         metrics.UNKNOWN.add(states.count(AttemptState.UNKNOWN))
-
-
-def _key(payment: Payment) -> PaymentKey:
-    return payment.tenant_id, payment.payment_id
+        metrics.DISPUTED.add(self._disputed)

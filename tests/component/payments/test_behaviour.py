@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.payments import behaviour
+from tests.unit.payments import behaviour, card_limits, settling
 
 
 class TestCollecting(behaviour.Collecting):
@@ -30,4 +30,16 @@ class TestDue(behaviour.Due):
 
 
 class TestReconciling(behaviour.Reconciling):
+    pass
+
+
+class TestCardLimits(card_limits.CardLimits):
+    pass
+
+
+class TestSettlingByHand(settling.SettlingByHand):
+    pass
+
+
+class TestContradictions(settling.Contradictions):
     pass

@@ -11,7 +11,8 @@ import pytest
 
 from libs.database import Database
 from libs.embedded.postgres import EmbeddedPostgres
-from services.payments.domain.payment import AttemptState, PaymentState
+from services.payments.domain.attempt import AttemptState
+from services.payments.domain.payment import PaymentState
 from services.payments.messaging.encode import encode_fact
 from services.payments.store.tasks import PostgresDueTasks
 from services.payments.store.unit_of_work import PostgresUnitOfWork

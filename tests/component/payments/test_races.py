@@ -11,8 +11,10 @@ import pytest
 
 from services.payments.domain.method import PaymentMethod
 from services.payments.domain.payment import PaymentNotCancelable, PaymentState
+from services.payments.domain.retries import DEFAULT_MAX_CARD_TRIES
 from services.payments.usecases.ports import PaymentKey, Task, TaskKind
-from tests.unit.payments.world import ACME, DAY, REAL_NOW, FakeGatewayWorld, issued, voided
+from tests.unit.payments.fakes import Claimed
+from tests.unit.payments.world import ACME, DAY, REAL_NOW, TEST_NOW, FakeGatewayWorld, issued, voided
 
 WAITS_S = 0.15
 
@@ -74,9 +76,9 @@ class TestAPaymentIsCancelledWhileItIsCollected:
         async with world.worker(ACME) as work:
             [item] = await work.payments.lock_open([key])
             async with meanwhile(world.cancel()) as cancelling:
-                payment, attempt = item.payment.begin(token="ok", now=REAL_NOW)
+                payment, attempt = item.payment.begin(token="ok", now=REAL_NOW, tenant_now=TEST_NOW)
                 await work.payments.save([payment])
-                await work.payments.add_attempts([(ACME, attempt)])
+                await work.attempts.add([(ACME, attempt)])
                 await work.tasks.put({key: Task(TaskKind.ASK, REAL_NOW)})
         with pytest.raises(PaymentNotCancelable):
             await cancelling
@@ -107,6 +109,19 @@ class TestAnInvoiceIsIssuedWhileItIsForbidden:
         shuffled = [random.Random(seed).sample(facts, len(facts)) for seed in range(4)]
         news = await asyncio.gather(*(world.hear(*batch) for batch in shuffled))
         assert sum(news) == len(await world.payments()) == 50
+
+
+class TestACardIsTriedByManyProcesses:
+    async def test_they_count_together(self, world: FakeGatewayWorld) -> None:
+        """Each has claimed other payments of the customer, and all begin at the same moment."""
+        await world.set_method("soft")
+        await world.hear(*(issued(f"inv_{number}") for number in range(40)))
+        keys = sorted(payment.key for payment, _ in await world.payments())
+        claims = [Claimed(dict.fromkeys(keys[n::8], TaskKind.COLLECT)) for n in range(8)]
+
+        await asyncio.gather(*(world.collector(due=claim)() for claim in claims))
+
+        assert world.gateway.calls == DEFAULT_MAX_CARD_TRIES
 
 
 class TestEverythingAtOnce:

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from services.payments.clients.sandbox_gateway import SandboxGateway
+from services.payments.domain.attempt import AttemptState
 from services.payments.domain.gateway import Captured, ChargeRequest, NeverSeen, NoAnswer
-from services.payments.domain.payment import AttemptState, PaymentState
+from services.payments.domain.payment import PaymentState
 from services.payments.usecases.ports import BilledInvoice
 from tests.component.payments.conftest import Logins
 from tests.unit.payments.fakes import MovingClock

@@ -8,17 +8,11 @@ from datetime import timedelta
 import pytest
 
 from libs.errors import InvalidInput, RequestIdReused
+from services.payments.domain.attempt import KEY_LIFETIME, AttemptState
 from services.payments.domain.gateway import Captured
-from services.payments.domain.payment import (
-    KEY_LIFETIME,
-    MAX_SOFT_DECLINES,
-    RETRY_AFTER,
-    AttemptState,
-    PaymentNotCancelable,
-    PaymentNotFound,
-    PaymentState,
-)
-from services.payments.usecases.collect_payments import CLAIM
+from services.payments.domain.payment import PaymentNotCancelable, PaymentNotFound, PaymentState
+from services.payments.domain.retries import MAX_SOFT_DECLINES, RETRY_AFTER
+from services.payments.usecases.begin_attempts import CLAIM
 from services.payments.usecases.ports import BilledInvoice, TaskKind
 from tests.unit.payments.fakes import Claimed, Crash, Trouble
 from tests.unit.payments.world import ACME, DAY, REAL_NOW, TEST_NOW, FakeGatewayWorld, a_request_id, eur, issued, voided
@@ -126,8 +120,9 @@ class Collecting:
         assert sum((await world.balances()).values()) == 0
 
     async def test_two_collectors_charge_once(self, world: FakeGatewayWorld) -> None:
-        await world.set_method("ok")
-        await world.hear(*(issued(f"inv_{n}") for n in range(20)))
+        for customer_id in ("cust-01", "cust-02"):
+            await world.set_method("ok", customer_id=customer_id)
+        await world.hear(*(issued(f"inv_{n}", customer_id=f"cust-0{1 + n % 2}") for n in range(20)))
 
         handled = await asyncio.gather(*(world.collector()() for _ in range(4)))
 

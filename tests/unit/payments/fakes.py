@@ -13,17 +13,24 @@ from datetime import datetime
 from libs.errors import RequestIdReused
 from libs.money import Money
 from libs.periods import Period
+from services.payments.domain.attempt import Attempt, AttemptState
 from services.payments.domain.events import IssuedInvoice, PaymentFact, VoidedInvoice
 from services.payments.domain.gateway import Captured, ChargeRequest, Declined, GatewayCharge, NeverSeen, Outcome
 from services.payments.domain.ledger import LedgerTransaction
+from services.payments.domain.manual_settlement import ManualSettlement
 from services.payments.domain.method import PaymentMethod
-from services.payments.domain.payment import Attempt, AttemptState, Payment, PaymentNotFound, PaymentState
+from services.payments.domain.payment import Payment, PaymentNotFound, PaymentState
+from services.payments.domain.retries import CardHistory
 from services.payments.usecases.ports import (
+    AttemptKey,
     BilledInvoice,
+    Card,
     InvoiceKey,
     LedgerSummary,
     OpenPayment,
+    PaymentFilter,
     PaymentKey,
+    PaymentWithAttempts,
     Task,
     TaskKind,
     UnitOfWork,
@@ -88,6 +95,7 @@ class Tables:
     ledger: dict[tuple[str, str], LedgerTransaction] = field(default_factory=dict)
     tasks: dict[PaymentKey, tuple[Task, datetime | None]] = field(default_factory=dict)
     facts: list[PaymentFact] = field(default_factory=list)
+    manual_settlements: dict[AttemptKey, ManualSettlement] = field(default_factory=dict)
 
     def snapshot(self) -> dict[str, object]:
         return {name: copy.copy(table) for name, table in vars(self).items()}
@@ -159,6 +167,7 @@ class FakeWork:
         self.requests = FakeRequests(self)
         self.invoices = FakeInvoices(self)
         self.payments = FakePayments(self)
+        self.attempts = FakeAttempts(self)
         self.methods = FakeMethods(self)
         self.ledger = FakeLedger(self)
         self.tasks = FakeTasks(self)
@@ -251,21 +260,7 @@ class FakePayments(_Part):
         if len(live) > len(set(live)):
             raise Refused("two live payments for an invoice")
 
-    async def add_attempts(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
-        for tenant_id, attempt in keyed:
-            if (tenant_id, attempt.payment_id, attempt.number) in self.tables.attempts:
-                raise Refused(f"attempt {attempt.number} exists")
-        await self.save_attempts(keyed)
-
-    async def save_attempts(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
-        for tenant_id, attempt in keyed:
-            self.work.require(tenant_id)
-            self.tables.attempts[tenant_id, attempt.payment_id, attempt.number] = attempt
-        unfinished = [key[:2] for key, attempt in self.tables.attempts.items() if attempt.state in OPEN]
-        if len(unfinished) > len(set(unfinished)):
-            raise Refused("two open attempts of a payment")
-
-    async def lock_open(self, keys: Iterable[PaymentKey]) -> list[OpenPayment]:
+    async def lock_open(self, keys: Iterable[PaymentKey], *, to_begin: bool = False) -> list[OpenPayment]:
         found: list[OpenPayment] = []
         for key in sorted(keys):
             if (payment := self.tables.payments.get(key)) is not None and key[0] in self.work.tenants:
@@ -278,6 +273,13 @@ class FakePayments(_Part):
     async def lock_of_invoice(self, tenant_id: str, invoice_id: str) -> Payment | None:
         found = [payment for payment in self._of(tenant_id) if payment.invoice_id == invoice_id]
         return max(found, key=lambda p: (p.state is not PaymentState.CANCELED, p.payment_id), default=None)
+
+    async def lock_live(self, invoice_ids: Sequence[InvoiceKey]) -> list[Payment]:
+        return [
+            payment
+            for payment in self.tables.payments.values()
+            if (payment.tenant_id, payment.invoice_id) in invoice_ids and payment.state is not PaymentState.CANCELED
+        ]
 
     async def lock_waiting(self, tenant_id: str, customer_id: str) -> list[Payment]:
         return [
@@ -292,17 +294,18 @@ class FakePayments(_Part):
     async def newest_of_invoice(self, tenant_id: str, invoice_id: str) -> tuple[Payment, list[Attempt]]:
         return self._newest(tenant_id, lambda payment: payment.invoice_id == invoice_id)
 
-    async def page(
-        self, tenant_id: str, customer_id: str, state: PaymentState | None, before: str, limit: int
-    ) -> list[tuple[Payment, list[Attempt]]]:
-        found = [
-            payment
-            for payment in self._of(tenant_id)
-            if customer_id in ("", payment.customer_id)
-            and state in (None, payment.state)
-            and (not before or payment.payment_id < before)
-        ]
-        return [(payment, self._attempts(payment)) for payment in found[::-1][:limit]]
+    async def page(self, tenant_id: str, wanted: PaymentFilter, before: str, limit: int) -> list[PaymentWithAttempts]:
+        def is_wanted(payment: Payment, attempts: list[Attempt]) -> bool:
+            last = attempts[-1].state if attempts else None
+            return (
+                wanted.customer_id in ("", payment.customer_id)
+                and wanted.state in (None, payment.state)
+                and wanted.last_attempt in (None, last)
+                and (not before or payment.payment_id < before)
+            )
+
+        found = [(payment, self._attempts(payment)) for payment in self._of(tenant_id)]
+        return [pair for pair in found[::-1] if is_wanted(*pair)][:limit]
 
     async def all_of_invoices(
         self, tenant_id: str, invoice_ids: Sequence[str] | None
@@ -325,6 +328,60 @@ class FakePayments(_Part):
         if not found:
             raise PaymentNotFound("no such payment")
         return found[-1], self._attempts(found[-1])
+
+
+class FakeAttempts(_Part):
+    async def add(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
+        for tenant_id, attempt in keyed:
+            if (tenant_id, attempt.payment_id, attempt.number) in self.tables.attempts:
+                raise Refused(f"attempt {attempt.number} exists")
+        await self.save(keyed)
+
+    async def save(self, keyed: Sequence[tuple[str, Attempt]]) -> None:
+        for tenant_id, attempt in keyed:
+            self.work.require(tenant_id)
+            self.tables.attempts[tenant_id, attempt.payment_id, attempt.number] = attempt
+        unfinished = [key[:2] for key, attempt in self.tables.attempts.items() if attempt.state in OPEN]
+        if len(unfinished) > len(set(unfinished)):
+            raise Refused("two open attempts of a payment")
+        paid = [
+            (key[0], attempt.gateway_charge_id)
+            for key, attempt in self.tables.attempts.items()
+            if attempt.state is AttemptState.SUCCEEDED
+        ]
+        if len(paid) > len(set(paid)):
+            raise Refused("two payments by one charge")
+
+    async def get(self, keys: Sequence[AttemptKey]) -> dict[AttemptKey, Attempt]:
+        return {key: self.tables.attempts[key] for key in keys}
+
+    async def card_histories(self, since: Mapping[Card, datetime]) -> dict[Card, CardHistory]:
+        return {card: self._history(card, instant) for card, instant in since.items()}
+
+    def _history(self, card: Card, since: datetime) -> CardHistory:
+        tried = [
+            attempt
+            for (tenant_id, _, _), attempt in self.tables.attempts.items()
+            if Card(tenant_id, attempt.customer_id, attempt.gateway_token) == card
+        ]
+        return CardHistory(
+            hard_declined=any(attempt.state is AttemptState.DECLINED_HARD for attempt in tried),
+            soft_declines=sum(a.state is AttemptState.DECLINED_SOFT and a.tried_at > since for a in tried),
+            under_way=sum(not attempt.state.final for attempt in tried),
+        )
+
+    async def invoice_of_charge(self, tenant_id: str, charge_id: str) -> str | None:
+        for key, attempt in self.tables.attempts.items():
+            if (key[0], attempt.gateway_charge_id, attempt.state) == (tenant_id, charge_id, AttemptState.SUCCEEDED):
+                return self.tables.payments[key[:2]].invoice_id
+        return None
+
+    async def add_manual_settlement(self, settled: ManualSettlement) -> None:
+        self.work.require(settled.tenant_id)
+        key = (settled.tenant_id, settled.payment_id, settled.attempt_number)
+        if key in self.tables.manual_settlements:
+            raise Refused(f"{key} was settled before")
+        self.tables.manual_settlements[key] = settled
 
 
 class FakeMethods(_Part):

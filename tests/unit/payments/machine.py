@@ -11,15 +11,19 @@ from typing import ClassVar, TypeVar
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from services.payments.domain.attempt import AttemptState
 from services.payments.domain.events import IssuedInvoice, VoidedInvoice
-from services.payments.domain.payment import AttemptState, PaymentNotCancelable, PaymentState
+from services.payments.domain.gateway import Captured
+from services.payments.domain.manual_settlement import ManualOutcome
+from services.payments.domain.payment import PaymentNotCancelable, PaymentState
 from tests.unit.payments.fakes import Crash, Mortal, Trouble
 from tests.unit.payments.world import ACME, DAY, FakeGatewayWorld, issued, voided
 
 CUSTOMERS = ["cust-00", "cust-01"]
 TOKENS = ["ok", "soft", "soft_then_ok", "hard"]
 TROUBLES = ["answers", "lost", "unanswered", "dies before", "dies after", *(SLOW := ["slow before", "slow after"])]
-INTERESTING = [*TROUBLES, "crash", "succeeded", "declined_soft", "declined_hard", "payment canceled"]
+BY_HAND = ["settled as captured", "settled as failed"]
+INTERESTING = [*TROUBLES, *BY_HAND, "crash", "succeeded", "declined_soft", "declined_hard", "payment canceled"]
 
 ResultT = TypeVar("ResultT")
 
@@ -93,6 +97,23 @@ class PaymentsMachine(RuleBasedStateMachine):
     @rule(customer_id=st.sampled_from(CUSTOMERS), token=st.sampled_from(TOKENS))
     def set_method(self, customer_id: str, token: str) -> None:
         self.do(self.world.set_method(token, customer_id=customer_id))
+
+    @rule(
+        customer_ids=st.lists(st.sampled_from(CUSTOMERS), max_size=3), trouble=st.sampled_from(["lost", "unanswered"])
+    )
+    def people_settle_what_is_not_answered(self, customer_ids: list[str], trouble: str) -> None:
+        """Having looked at the gateway's record."""
+        if customer_ids:
+            self.issue(customer_ids)
+        self.collect([trouble] * len(customer_ids), None)
+        for payment, attempts in self.do(self.world.payments()):
+            if not attempts or attempts[-1].state is not AttemptState.UNKNOWN:
+                continue
+            _, outcome = self.world.gateway.charges.get((ACME, attempts[-1].idempotency_key), (None, None))
+            charge_id = outcome.charge_id if isinstance(outcome, Captured) else ""
+            said = ManualOutcome.CAPTURED if charge_id else ManualOutcome.FAILED
+            self.do(self.world.settle(said, charge_id, payment_id=payment.payment_id, number=attempts[-1].number))
+            self.seen[f"settled as {said}"] += 1
 
     @rule(troubles=st.lists(st.sampled_from([*TROUBLES, *SLOW]), min_size=1, max_size=4))
     def collect_in_trouble(self, troubles: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.payments import behaviour
+from tests.unit.payments import behaviour, card_limits, settling
 from tests.unit.payments.world import FakeWorld
 
 
@@ -38,4 +38,16 @@ class TestDue(behaviour.Due):
 
 
 class TestReconciling(behaviour.Reconciling):
+    pass
+
+
+class TestCardLimits(card_limits.CardLimits):
+    pass
+
+
+class TestSettlingByHand(settling.SettlingByHand):
+    pass
+
+
+class TestContradictions(settling.Contradictions):
     pass

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from services.payments.domain.gateway import NoAnswer
 from services.payments.usecases import call_gateway, metrics
 from services.payments.usecases.call_gateway import CallGateway
+from services.payments.usecases.collect_payments import CHUNK
 from services.payments.usecases.collector import collect_until
 from tests.unit.payments.domain.test_payment import under_way
 from tests.unit.payments.fakes import FakeGateway, MovingClock, Trouble
@@ -44,6 +45,25 @@ class TestCollectUntil:
         assert passes.passes == []
         assert passes.wake.is_set()
 
+    async def test_goes_on_at_once_after_a_full_chunk(self) -> None:
+        passes = Passes(CHUNK, CHUNK, 0)
+        async with asyncio.timeout(5):
+            await collect_until(passes.stopping, passes, wake=passes.wake, poll_s=60)
+        assert passes.passes == []
+
+    async def test_rests_after_less_so_that_the_next_chunk_is_larger(self) -> None:
+        stopping, passes = asyncio.Event(), 0
+
+        async def some() -> int:
+            nonlocal passes
+            passes += 1
+            asyncio.get_running_loop().call_later(0.05, stopping.set)
+            return CHUNK - 1
+
+        async with asyncio.timeout(5):
+            await collect_until(stopping, some, wake=asyncio.Event(), poll_s=60)
+        assert passes == 1
+
     async def test_waits_out_an_outage(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("services.payments.usecases.collector._AFTER_OUTAGE_S", 0.01)
         passes = Passes(ConnectionRefusedError(), ConnectionRefusedError(), 0)
@@ -63,6 +83,28 @@ class TestCollectUntil:
 
         async with asyncio.timeout(1):
             await collect_until(stopping, nothing_due, wake=asyncio.Event(), poll_s=60)
+
+
+class TestCollectPayments:
+    async def test_a_call_that_takes_long_does_not_keep_the_outcomes_of_the_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def until_the_other_is_paid() -> None:
+            async with asyncio.timeout(5):
+                while True:
+                    if "succeeded" in [payment.state for payment, _ in await world.payments()]:
+                        return
+                    await asyncio.sleep(0.01)
+
+        monkeypatch.setattr("services.payments.usecases.collect_payments._SETTLE_EVERY_S", 0.01)
+        world = FakeWorld.make()
+        await world.set_method("ok")
+        await world.hear(issued(), issued("inv_2"))
+        world.gateway.trouble = [Trouble(before=until_the_other_is_paid)]
+
+        await world.collect()
+
+        assert [payment.state for payment, _ in await world.payments()] == ["succeeded", "succeeded"]
 
 
 class TestCallGateway:

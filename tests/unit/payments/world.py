@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from libs.money import Money
+from services.payments.domain.attempt import Attempt
 from services.payments.domain.events import IssuedInvoice, VoidedInvoice
+from services.payments.domain.manual_settlement import ManualOutcome
 from services.payments.domain.method import PaymentMethod
-from services.payments.domain.payment import Attempt, Payment
+from services.payments.domain.payment import Payment
+from services.payments.domain.retries import DEFAULT_MAX_CARD_TRIES
+from services.payments.usecases.begin_attempts import CLAIM
 from services.payments.usecases.cancel_payment import CancelPayment
-from services.payments.usecases.collect_payments import CLAIM, CollectPayments
+from services.payments.usecases.collect_payments import CollectPayments
 from services.payments.usecases.get_payments import GetLedger, GetPayments
 from services.payments.usecases.ports import (
     BilledInvoice,
     DueTasks,
     Gateway,
     LedgerSummary,
+    PaymentFilter,
     PaymentKey,
     TaskKind,
     UnitOfWork,
@@ -26,6 +31,7 @@ from services.payments.usecases.ports import (
 from services.payments.usecases.reconcile import Check, Reconcile
 from services.payments.usecases.record_invoices import InvoiceFact, RecordInvoices
 from services.payments.usecases.set_payment_method import SetPaymentMethod
+from services.payments.usecases.settle_attempt import SettleAttempt
 from tests.unit.payments.fakes import FakeBilling, FakeDatabase, FakeGateway, FakeTimes, MovingClock
 
 REAL_NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -99,9 +105,40 @@ class World:
             tenant_id=tenant_id, request_id=a_request_id() if request_id is None else request_id, invoice_id=invoice_id
         )
 
+    async def settle(
+        self,
+        outcome: ManualOutcome,
+        reference: str = "",
+        *,
+        invoice_id: str = "inv_1",
+        payment_id: str | None = None,
+        number: int = 1,
+        reason: str = "seen in the gateway's console",
+        actor: str = "jo",
+        request_id: str | None = None,
+    ) -> tuple[Payment, list[Attempt]]:
+        """A person says what became of an attempt."""
+        if payment_id is None:
+            payment_id = (await self.payment(invoice_id))[0].payment_id
+        return await SettleAttempt(self.api, self.clock, self.times)(
+            tenant_id=ACME,
+            request_id=a_request_id() if request_id is None else request_id,
+            payment_id=payment_id,
+            attempt_number=number,
+            outcome=outcome,
+            gateway_reference=reference,
+            reason=reason,
+            actor=actor,
+        )
+
     def collector(self, due: DueTasks | None = None) -> CollectPayments:
         return CollectPayments(
-            unit_of_work=self.worker, due=due or self.due, gateway=self.gateway, clock=self.clock, times=self.times
+            unit_of_work=self.worker,
+            due=due or self.due,
+            gateway=self.gateway,
+            clock=self.clock,
+            times=self.times,
+            max_card_tries=DEFAULT_MAX_CARD_TRIES,
         )
 
     async def claim(self, limit: int = 100) -> dict[PaymentKey, TaskKind]:
@@ -129,7 +166,7 @@ class World:
         return await GetPayments(self.api).of_invoice(tenant_id, invoice_id)
 
     async def payments(self, tenant_id: str = ACME) -> list[tuple[Payment, list[Attempt]]]:
-        return await GetPayments(self.api).page(tenant_id, customer_id="", state=None, before="", limit=1_000)
+        return await GetPayments(self.api).page(tenant_id, PaymentFilter(), before="", limit=1_000)
 
     async def ledger(self, tenant_id: str = ACME) -> LedgerSummary:
         return await GetLedger(self.api).summary(tenant_id)

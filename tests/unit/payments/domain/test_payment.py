@@ -5,19 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from services.payments.domain.attempt import KEY_LIFETIME, Attempt, AttemptState, ask_again_after, known
 from services.payments.domain.gateway import Captured, Declined, NoAnswer
-from services.payments.domain.payment import (
-    KEY_LIFETIME,
-    MAX_SOFT_DECLINES,
-    AmountMismatch,
-    Attempt,
-    AttemptState,
-    Payment,
-    PaymentNotCancelable,
-    PaymentState,
-    ask_again_after,
-    known,
-)
+from services.payments.domain.payment import AmountMismatch, Payment, PaymentNotCancelable, PaymentState
+from services.payments.domain.retries import MAX_SOFT_DECLINES
 from tests.unit.payments.world import DAY, REAL_NOW, TEST_NOW, eur
 
 SOFT, HARD = Declined("no_money", hard=False), Declined("stolen", hard=True)
@@ -36,7 +27,7 @@ def a_payment(minor_units: int = 1999) -> Payment:
 
 
 def under_way() -> tuple[Payment, Attempt]:
-    return a_payment().begin(token="tok", now=REAL_NOW)
+    return a_payment().begin(token="tok", now=REAL_NOW, tenant_now=TEST_NOW)
 
 
 class TestPayment:
@@ -53,7 +44,7 @@ class TestPayment:
     @pytest.mark.parametrize("state", sorted(set(PaymentState) - {PaymentState.SCHEDULED}))
     def test_begins_none_unless_one_is_due(self, state: PaymentState) -> None:
         with pytest.raises(ValueError, match="no attempt may start"):
-            replace(a_payment(), state=state).begin(token="tok", now=REAL_NOW)
+            replace(a_payment(), state=state).begin(token="tok", now=REAL_NOW, tenant_now=TEST_NOW)
 
     def test_is_captured_in_full_or_not_at_all(self) -> None:
         payment, attempt = under_way()
@@ -74,7 +65,7 @@ class TestPayment:
         payment = a_payment()
         for method in range(3):
             for number in range(1, MAX_SOFT_DECLINES + 1):
-                payment, attempt = payment.begin(token="tok", now=REAL_NOW)
+                payment, attempt = payment.begin(token="tok", now=REAL_NOW, tenant_now=TEST_NOW)
                 payment, _ = payment.settle(attempt, SOFT, TEST_NOW, current_token="tok")
                 is_last = number == MAX_SOFT_DECLINES
                 assert payment.state == (PaymentState.REQUIRES_METHOD if is_last else PaymentState.SCHEDULED)
@@ -106,8 +97,42 @@ class TestPayment:
         else:
             assert (payment.cancel().state, payment.cancel().next_attempt_at) == (PaymentState.CANCELED, None)
 
+    def test_rests_on_a_person_until_somebody_gives_a_method(self) -> None:
+        payment, attempt = under_way()
+        by_gateway, last = payment.settle(attempt, SOFT, TEST_NOW, current_token="tok")
+        assert not by_gateway.rests_on_a_person(last)
+        by_person, last = payment.settle(replace(attempt, settled_by="jo"), SOFT, TEST_NOW, current_token="tok")
+        assert by_person.rests_on_a_person(last)
+        assert not by_person.without_method().with_new_method(TEST_NOW).rests_on_a_person(last)
+        assert not a_payment().rests_on_a_person(None)
+
+    @pytest.mark.parametrize("state", PaymentState)
+    def test_that_is_disputed_is_not_tried_by_itself(self, state: PaymentState) -> None:
+        disputed = replace(a_payment(), state=state).disputed()
+        scheduled = state is PaymentState.SCHEDULED
+        assert disputed.state is (PaymentState.REQUIRES_METHOD if scheduled else state)
+        assert (disputed.next_attempt_at is None) == scheduled
+
 
 class TestAttempt:
+    @pytest.mark.parametrize(
+        ("stored", "answer", "agrees"),
+        [
+            (Captured("ch_1", eur(1999)), Captured("ch_1", eur(1999)), True),
+            (Captured("ch_1", eur(1999)), Captured("ch_2", eur(1999)), False),
+            (Captured("ch_1", eur(1999)), Captured("ch_1", eur(1)), False),
+            (Captured("ch_1", eur(1999)), SOFT, False),
+            (SOFT, Captured("ch_1", eur(1999)), False),
+            (SOFT, HARD, True),
+            (HARD, SOFT, True),
+        ],
+    )
+    def test_agrees_with_a_later_answer_about_the_money(
+        self, stored: Captured | Declined, answer: Captured | Declined, agrees: bool
+    ) -> None:
+        _, attempt = under_way()
+        assert attempt.settled(stored).agrees_with(answer, eur(1999)) is agrees
+
     def test_stays_open_until_there_is_an_answer(self) -> None:
         _, attempt = under_way()
         unanswered = attempt.unanswered().unanswered()

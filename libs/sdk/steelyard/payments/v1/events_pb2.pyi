@@ -88,7 +88,7 @@ class PaymentFailed(_message.Message):
     decline_code: _builtins.str
     """The gateway's code."""
     will_retry: _builtins.bool
-    """Whether another try will follow by itself."""
+    """Whether another try will follow by itself, unless the card is declined too often before."""
     @_builtins.property
     def fail_time(self) -> _timestamp_pb2.Timestamp:
         """On the tenant's clock."""

@@ -26,19 +26,21 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from steelyard.common.v1 import money_pb2 as steelyard_dot_common_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#steelyard/payments/v1/payment.proto\x12\x15steelyard.payments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fsteelyard/common/v1/money.proto\"\xdf\x02\n\x07Payment\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x12\n\ninvoice_id\x18\x02 \x01(\t\x12\x16\n\x0einvoice_number\x18\x03 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\t\x12*\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x1a.steelyard.common.v1.Money\x12\x32\n\x05state\x18\x06 \x01(\x0e\x32#.steelyard.payments.v1.PaymentState\x12\x37\n\x08\x61ttempts\x18\x07 \x03(\x0b\x32%.steelyard.payments.v1.PaymentAttempt\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11next_attempt_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcf\x01\n\x0ePaymentAttempt\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32#.steelyard.payments.v1.AttemptState\x12\x19\n\x11gateway_charge_id\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x65\x63line_code\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xc4\x01\n\x0cPaymentState\x12\x1d\n\x19PAYMENT_STATE_UNSPECIFIED\x10\x00\x12!\n\x1dPAYMENT_STATE_REQUIRES_METHOD\x10\x01\x12\x1b\n\x17PAYMENT_STATE_SCHEDULED\x10\x02\x12\x1c\n\x18PAYMENT_STATE_PROCESSING\x10\x03\x12\x1b\n\x17PAYMENT_STATE_SUCCEEDED\x10\x04\x12\x1a\n\x16PAYMENT_STATE_CANCELED\x10\x05*\xc2\x01\n\x0c\x41ttemptState\x12\x1d\n\x19\x41TTEMPT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTEMPT_STATE_CREATED\x10\x01\x12\x1b\n\x17\x41TTEMPT_STATE_SUCCEEDED\x10\x02\x12\x1f\n\x1b\x41TTEMPT_STATE_DECLINED_SOFT\x10\x03\x12\x1f\n\x1b\x41TTEMPT_STATE_DECLINED_HARD\x10\x04\x12\x19\n\x15\x41TTEMPT_STATE_UNKNOWN\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#steelyard/payments/v1/payment.proto\x12\x15steelyard.payments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fsteelyard/common/v1/money.proto\"\xdf\x02\n\x07Payment\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x12\n\ninvoice_id\x18\x02 \x01(\t\x12\x16\n\x0einvoice_number\x18\x03 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\t\x12*\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x1a.steelyard.common.v1.Money\x12\x32\n\x05state\x18\x06 \x01(\x0e\x32#.steelyard.payments.v1.PaymentState\x12\x37\n\x08\x61ttempts\x18\x07 \x03(\x0b\x32%.steelyard.payments.v1.PaymentAttempt\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11next_attempt_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe3\x01\n\x0ePaymentAttempt\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12\x32\n\x05state\x18\x03 \x01(\x0e\x32#.steelyard.payments.v1.AttemptState\x12\x19\n\x11gateway_charge_id\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x65\x63line_code\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsettled_by\x18\x07 \x01(\t*\xc4\x01\n\x0cPaymentState\x12\x1d\n\x19PAYMENT_STATE_UNSPECIFIED\x10\x00\x12!\n\x1dPAYMENT_STATE_REQUIRES_METHOD\x10\x01\x12\x1b\n\x17PAYMENT_STATE_SCHEDULED\x10\x02\x12\x1c\n\x18PAYMENT_STATE_PROCESSING\x10\x03\x12\x1b\n\x17PAYMENT_STATE_SUCCEEDED\x10\x04\x12\x1a\n\x16PAYMENT_STATE_CANCELED\x10\x05*\xc2\x01\n\x0c\x41ttemptState\x12\x1d\n\x19\x41TTEMPT_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTEMPT_STATE_CREATED\x10\x01\x12\x1b\n\x17\x41TTEMPT_STATE_SUCCEEDED\x10\x02\x12\x1f\n\x1b\x41TTEMPT_STATE_DECLINED_SOFT\x10\x03\x12\x1f\n\x1b\x41TTEMPT_STATE_DECLINED_HARD\x10\x04\x12\x19\n\x15\x41TTEMPT_STATE_UNKNOWN\x10\x05*g\n\rManualOutcome\x12\x1e\n\x1aMANUAL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17MANUAL_OUTCOME_CAPTURED\x10\x01\x12\x19\n\x15MANUAL_OUTCOME_FAILED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.payments.v1.payment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PAYMENTSTATE']._serialized_start=693
-  _globals['_PAYMENTSTATE']._serialized_end=889
-  _globals['_ATTEMPTSTATE']._serialized_start=892
-  _globals['_ATTEMPTSTATE']._serialized_end=1086
+  _globals['_PAYMENTSTATE']._serialized_start=713
+  _globals['_PAYMENTSTATE']._serialized_end=909
+  _globals['_ATTEMPTSTATE']._serialized_start=912
+  _globals['_ATTEMPTSTATE']._serialized_end=1106
+  _globals['_MANUALOUTCOME']._serialized_start=1108
+  _globals['_MANUALOUTCOME']._serialized_end=1211
   _globals['_PAYMENT']._serialized_start=129
   _globals['_PAYMENT']._serialized_end=480
   _globals['_PAYMENTATTEMPT']._serialized_start=483
-  _globals['_PAYMENTATTEMPT']._serialized_end=690
+  _globals['_PAYMENTATTEMPT']._serialized_end=710
 # @@protoc_insertion_point(module_scope)

@@ -30,7 +30,9 @@ class _PaymentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PaymentS
     PAYMENT_STATE_UNSPECIFIED: _PaymentState.ValueType  # 0
     """Never sent."""
     PAYMENT_STATE_REQUIRES_METHOD: _PaymentState.ValueType  # 1
-    """The customer has no payment method, or it was declined for good."""
+    """The customer has no payment method; or it was declined for good or too often, be it for another invoice; or the
+    gateway says that it has the money of a try that a person has declared failed. Nothing follows by itself.
+    """
     PAYMENT_STATE_SCHEDULED: _PaymentState.ValueType  # 2
     """A try is due, now or later."""
     PAYMENT_STATE_PROCESSING: _PaymentState.ValueType  # 3
@@ -46,7 +48,9 @@ class PaymentState(_PaymentState, metaclass=_PaymentStateEnumTypeWrapper):
 PAYMENT_STATE_UNSPECIFIED: PaymentState.ValueType  # 0
 """Never sent."""
 PAYMENT_STATE_REQUIRES_METHOD: PaymentState.ValueType  # 1
-"""The customer has no payment method, or it was declined for good."""
+"""The customer has no payment method; or it was declined for good or too often, be it for another invoice; or the
+gateway says that it has the money of a try that a person has declared failed. Nothing follows by itself.
+"""
 PAYMENT_STATE_SCHEDULED: PaymentState.ValueType  # 2
 """A try is due, now or later."""
 PAYMENT_STATE_PROCESSING: PaymentState.ValueType  # 3
@@ -75,7 +79,7 @@ class _AttemptStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttemptS
     """Declined; another try needs another payment method."""
     ATTEMPT_STATE_UNKNOWN: _AttemptState.ValueType  # 5
     """The call ended without an answer. The gateway is asked until the outcome is known; what it never saw is sent again
-    under the same key.
+    under the same key. After a day it may have forgotten the key: then a person settles it (see SettleAttempt).
     """
 
 class AttemptState(_AttemptState, metaclass=_AttemptStateEnumTypeWrapper):
@@ -93,9 +97,33 @@ ATTEMPT_STATE_DECLINED_HARD: AttemptState.ValueType  # 4
 """Declined; another try needs another payment method."""
 ATTEMPT_STATE_UNKNOWN: AttemptState.ValueType  # 5
 """The call ended without an answer. The gateway is asked until the outcome is known; what it never saw is sent again
-under the same key.
+under the same key. After a day it may have forgotten the key: then a person settles it (see SettleAttempt).
 """
 Global___AttemptState: _TypeAlias = AttemptState  # noqa: Y015
+
+class _ManualOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ManualOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ManualOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MANUAL_OUTCOME_UNSPECIFIED: _ManualOutcome.ValueType  # 0
+    """Rejected."""
+    MANUAL_OUTCOME_CAPTURED: _ManualOutcome.ValueType  # 1
+    """The gateway has the whole amount."""
+    MANUAL_OUTCOME_FAILED: _ManualOutcome.ValueType  # 2
+    """The gateway has nothing and will not take it any more. Counts as a soft decline: the payment is tried again."""
+
+class ManualOutcome(_ManualOutcome, metaclass=_ManualOutcomeEnumTypeWrapper):
+    """ManualOutcome is what a person says became of a try."""
+
+MANUAL_OUTCOME_UNSPECIFIED: ManualOutcome.ValueType  # 0
+"""Rejected."""
+MANUAL_OUTCOME_CAPTURED: ManualOutcome.ValueType  # 1
+"""The gateway has the whole amount."""
+MANUAL_OUTCOME_FAILED: ManualOutcome.ValueType  # 2
+"""The gateway has nothing and will not take it any more. Counts as a soft decline: the payment is tried again."""
+Global___ManualOutcome: _TypeAlias = ManualOutcome  # noqa: Y015
 
 @_typing.final
 class Payment(_message.Message):
@@ -171,6 +199,7 @@ class PaymentAttempt(_message.Message):
     GATEWAY_CHARGE_ID_FIELD_NUMBER: _builtins.int
     DECLINE_CODE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SETTLED_BY_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """1, 2, 3 ..."""
     idempotency_key: _builtins.str
@@ -181,6 +210,8 @@ class PaymentAttempt(_message.Message):
     """The gateway's id of the charge, if there is one."""
     decline_code: _builtins.str
     """The gateway's code for a decline, if there is one."""
+    settled_by: _builtins.str
+    """The person who said what became of it (see SettleAttempt); empty if the gateway did."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Real time of the call."""
@@ -194,10 +225,11 @@ class PaymentAttempt(_message.Message):
         gateway_charge_id: _builtins.str = ...,
         decline_code: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        settled_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decline_code", b"decline_code", "gateway_charge_id", b"gateway_charge_id", "idempotency_key", b"idempotency_key", "number", b"number", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decline_code", b"decline_code", "gateway_charge_id", b"gateway_charge_id", "idempotency_key", b"idempotency_key", "number", b"number", "settled_by", b"settled_by", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

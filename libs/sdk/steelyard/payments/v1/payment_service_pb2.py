@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from steelyard.payments.v1 import payment_pb2 as steelyard_dot_payments_dot_v1_dot_payment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+steelyard/payments/v1/payment_service.proto\x12\x15steelyard.payments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#steelyard/payments/v1/payment.proto\"\x87\x01\n\rPaymentMethod\x12\x19\n\x11payment_method_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x15\n\rgateway_token\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\x17SetPaymentMethodRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x15\n\rgateway_token\x18\x03 \x01(\t\"X\n\x18SetPaymentMethodResponse\x12<\n\x0epayment_method\x18\x01 \x01(\x0b\x32$.steelyard.payments.v1.PaymentMethod\"E\n\x11GetPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x14\n\ninvoice_id\x18\x02 \x01(\tH\x00\x42\x04\n\x02\x62y\"E\n\x12GetPaymentResponse\x12/\n\x07payment\x18\x01 \x01(\x0b\x32\x1e.steelyard.payments.v1.Payment\"\x85\x01\n\x13ListPaymentsRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x32\n\x05state\x18\x02 \x01(\x0e\x32#.steelyard.payments.v1.PaymentState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"a\n\x14ListPaymentsResponse\x12\x30\n\x08payments\x18\x01 \x03(\x0b\x32\x1e.steelyard.payments.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\">\n\x14\x43\x61ncelPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ninvoice_id\x18\x02 \x01(\t\"H\n\x15\x43\x61ncelPaymentResponse\x12/\n\x07payment\x18\x01 \x01(\x0b\x32\x1e.steelyard.payments.v1.Payment2\xbd\x03\n\x0ePaymentService\x12s\n\x10SetPaymentMethod\x12..steelyard.payments.v1.SetPaymentMethodRequest\x1a/.steelyard.payments.v1.SetPaymentMethodResponse\x12\x61\n\nGetPayment\x12(.steelyard.payments.v1.GetPaymentRequest\x1a).steelyard.payments.v1.GetPaymentResponse\x12g\n\x0cListPayments\x12*.steelyard.payments.v1.ListPaymentsRequest\x1a+.steelyard.payments.v1.ListPaymentsResponse\x12j\n\rCancelPayment\x12+.steelyard.payments.v1.CancelPaymentRequest\x1a,.steelyard.payments.v1.CancelPaymentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+steelyard/payments/v1/payment_service.proto\x12\x15steelyard.payments.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#steelyard/payments/v1/payment.proto\"\x87\x01\n\rPaymentMethod\x12\x19\n\x11payment_method_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x15\n\rgateway_token\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Y\n\x17SetPaymentMethodRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x15\n\rgateway_token\x18\x03 \x01(\t\"X\n\x18SetPaymentMethodResponse\x12<\n\x0epayment_method\x18\x01 \x01(\x0b\x32$.steelyard.payments.v1.PaymentMethod\"E\n\x11GetPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x14\n\ninvoice_id\x18\x02 \x01(\tH\x00\x42\x04\n\x02\x62y\"E\n\x12GetPaymentResponse\x12/\n\x07payment\x18\x01 \x01(\x0b\x32\x1e.steelyard.payments.v1.Payment\"\xc6\x01\n\x13ListPaymentsRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x32\n\x05state\x18\x02 \x01(\x0e\x32#.steelyard.payments.v1.PaymentState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12?\n\x12last_attempt_state\x18\x05 \x01(\x0e\x32#.steelyard.payments.v1.AttemptState\"a\n\x14ListPaymentsResponse\x12\x30\n\x08payments\x18\x01 \x03(\x0b\x32\x1e.steelyard.payments.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\">\n\x14\x43\x61ncelPaymentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\ninvoice_id\x18\x02 \x01(\t\"H\n\x15\x43\x61ncelPaymentResponse\x12/\n\x07payment\x18\x01 \x01(\x0b\x32\x1e.steelyard.payments.v1.Payment\"\xda\x01\n\x14SettleAttemptRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\npayment_id\x18\x03 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x04 \x01(\x05\x12\x35\n\x07outcome\x18\x05 \x01(\x0e\x32$.steelyard.payments.v1.ManualOutcome\x12\x19\n\x11gateway_reference\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\"H\n\x15SettleAttemptResponse\x12/\n\x07payment\x18\x01 \x01(\x0b\x32\x1e.steelyard.payments.v1.Payment2\xa9\x04\n\x0ePaymentService\x12s\n\x10SetPaymentMethod\x12..steelyard.payments.v1.SetPaymentMethodRequest\x1a/.steelyard.payments.v1.SetPaymentMethodResponse\x12\x61\n\nGetPayment\x12(.steelyard.payments.v1.GetPaymentRequest\x1a).steelyard.payments.v1.GetPaymentResponse\x12g\n\x0cListPayments\x12*.steelyard.payments.v1.ListPaymentsRequest\x1a+.steelyard.payments.v1.ListPaymentsResponse\x12j\n\rCancelPayment\x12+.steelyard.payments.v1.CancelPaymentRequest\x1a,.steelyard.payments.v1.CancelPaymentResponse\x12j\n\rSettleAttempt\x12+.steelyard.payments.v1.SettleAttemptRequest\x1a,.steelyard.payments.v1.SettleAttemptResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,13 +44,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETPAYMENTRESPONSE']._serialized_start=530
   _globals['_GETPAYMENTRESPONSE']._serialized_end=599
   _globals['_LISTPAYMENTSREQUEST']._serialized_start=602
-  _globals['_LISTPAYMENTSREQUEST']._serialized_end=735
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=737
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=834
-  _globals['_CANCELPAYMENTREQUEST']._serialized_start=836
-  _globals['_CANCELPAYMENTREQUEST']._serialized_end=898
-  _globals['_CANCELPAYMENTRESPONSE']._serialized_start=900
-  _globals['_CANCELPAYMENTRESPONSE']._serialized_end=972
-  _globals['_PAYMENTSERVICE']._serialized_start=975
-  _globals['_PAYMENTSERVICE']._serialized_end=1420
+  _globals['_LISTPAYMENTSREQUEST']._serialized_end=800
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=802
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=899
+  _globals['_CANCELPAYMENTREQUEST']._serialized_start=901
+  _globals['_CANCELPAYMENTREQUEST']._serialized_end=963
+  _globals['_CANCELPAYMENTRESPONSE']._serialized_start=965
+  _globals['_CANCELPAYMENTRESPONSE']._serialized_end=1037
+  _globals['_SETTLEATTEMPTREQUEST']._serialized_start=1040
+  _globals['_SETTLEATTEMPTREQUEST']._serialized_end=1258
+  _globals['_SETTLEATTEMPTRESPONSE']._serialized_start=1260
+  _globals['_SETTLEATTEMPTRESPONSE']._serialized_end=1332
+  _globals['_PAYMENTSERVICE']._serialized_start=1335
+  _globals['_PAYMENTSERVICE']._serialized_end=1888
 # @@protoc_insertion_point(module_scope)

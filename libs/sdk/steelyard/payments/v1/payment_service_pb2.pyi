@@ -175,6 +175,7 @@ class ListPaymentsRequest(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LAST_ATTEMPT_STATE_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """Only of this customer; empty for all."""
     state: _payment_pb2.PaymentState.ValueType
@@ -183,6 +184,8 @@ class ListPaymentsRequest(_message.Message):
     """At most this many; 0 is 100, more than 1,000 is 1,000."""
     page_token: _builtins.str
     """From the previous page."""
+    last_attempt_state: _payment_pb2.AttemptState.ValueType
+    """Only those whose newest try is in this state; unspecified for all."""
     def __init__(
         self,
         *,
@@ -190,10 +193,11 @@ class ListPaymentsRequest(_message.Message):
         state: _payment_pb2.PaymentState.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        last_attempt_state: _payment_pb2.AttemptState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "last_attempt_state", b"last_attempt_state", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,3 +280,79 @@ class CancelPaymentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelPaymentResponse: _TypeAlias = CancelPaymentResponse  # noqa: Y015
+
+@_typing.final
+class SettleAttemptRequest(_message.Message):
+    """SettleAttemptRequest says what became of a try."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_NUMBER_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    GATEWAY_REFERENCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required: a UUID chosen by the caller and kept over retries."""
+    tenant_id: _builtins.str
+    """The tenant."""
+    payment_id: _builtins.str
+    """The payment."""
+    attempt_number: _builtins.int
+    """Which of its tries."""
+    outcome: _payment_pb2.ManualOutcome.ValueType
+    """What became of it."""
+    gateway_reference: _builtins.str
+    """The gateway's id of the charge; at most 255 characters. Required if it was captured; it must not have paid another
+    invoice.
+    """
+    reason: _builtins.str
+    """How this is known; 1 to 1,000 characters."""
+    actor: _builtins.str
+    """Who says so; 1 to 128 characters."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        tenant_id: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        attempt_number: _builtins.int = ...,
+        outcome: _payment_pb2.ManualOutcome.ValueType = ...,
+        gateway_reference: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "attempt_number", b"attempt_number", "gateway_reference", b"gateway_reference", "outcome", b"outcome", "payment_id", b"payment_id", "reason", b"reason", "request_id", b"request_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleAttemptRequest: _TypeAlias = SettleAttemptRequest  # noqa: Y015
+
+@_typing.final
+class SettleAttemptResponse(_message.Message):
+    """SettleAttemptResponse has the payment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment(self) -> _payment_pb2.Payment:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        payment: _payment_pb2.Payment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleAttemptResponse: _TypeAlias = SettleAttemptResponse  # noqa: Y015

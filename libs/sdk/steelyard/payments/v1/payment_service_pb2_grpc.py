@@ -55,6 +55,11 @@ class PaymentServiceStub(object):
                 request_serializer=steelyard_dot_payments_dot_v1_dot_payment__service__pb2.CancelPaymentRequest.SerializeToString,
                 response_deserializer=steelyard_dot_payments_dot_v1_dot_payment__service__pb2.CancelPaymentResponse.FromString,
                 _registered_method=True)
+        self.SettleAttempt = channel.unary_unary(
+                '/steelyard.payments.v1.PaymentService/SettleAttempt',
+                request_serializer=steelyard_dot_payments_dot_v1_dot_payment__service__pb2.SettleAttemptRequest.SerializeToString,
+                response_deserializer=steelyard_dot_payments_dot_v1_dot_payment__service__pb2.SettleAttemptResponse.FromString,
+                _registered_method=True)
 
 
 class PaymentServiceServicer(object):
@@ -102,6 +107,20 @@ class PaymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SettleAttempt(self, request, context):
+        """SettleAttempt says what became of a try whose outcome stays unknown, when a person has found it out. It has the
+        effect that the same answer of the gateway would have had, and who said so and why is kept. It stands: what the
+        gateway says later is compared with it, and a contradiction is a difference in Reconcile; nothing is posted twice.
+
+        Idempotent by request_id. Caller: operator.
+        Errors: INVALID_ARGUMENT with field violations; NOT_FOUND PAYMENT_NOT_FOUND or ATTEMPT_NOT_FOUND;
+        FAILED_PRECONDITION ATTEMPT_NOT_UNKNOWN (metadata "state"); ALREADY_EXISTS GATEWAY_REFERENCE_IN_USE (metadata
+        "invoiceId") or REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PaymentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -124,6 +143,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.CancelPayment,
                     request_deserializer=steelyard_dot_payments_dot_v1_dot_payment__service__pb2.CancelPaymentRequest.FromString,
                     response_serializer=steelyard_dot_payments_dot_v1_dot_payment__service__pb2.CancelPaymentResponse.SerializeToString,
+            ),
+            'SettleAttempt': grpc.unary_unary_rpc_method_handler(
+                    servicer.SettleAttempt,
+                    request_deserializer=steelyard_dot_payments_dot_v1_dot_payment__service__pb2.SettleAttemptRequest.FromString,
+                    response_serializer=steelyard_dot_payments_dot_v1_dot_payment__service__pb2.SettleAttemptResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -235,6 +259,33 @@ class PaymentService(object):
             '/steelyard.payments.v1.PaymentService/CancelPayment',
             steelyard_dot_payments_dot_v1_dot_payment__service__pb2.CancelPaymentRequest.SerializeToString,
             steelyard_dot_payments_dot_v1_dot_payment__service__pb2.CancelPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SettleAttempt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.payments.v1.PaymentService/SettleAttempt',
+            steelyard_dot_payments_dot_v1_dot_payment__service__pb2.SettleAttemptRequest.SerializeToString,
+            steelyard_dot_payments_dot_v1_dot_payment__service__pb2.SettleAttemptResponse.FromString,
             options,
             channel_credentials,
             insecure,

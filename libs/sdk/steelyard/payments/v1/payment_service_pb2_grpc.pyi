@@ -58,6 +58,16 @@ class PaymentServiceStub:
     Idempotent by request_id. Caller: internal.
     Errors: FAILED_PRECONDITION PAYMENT_NOT_CANCELABLE (captured, processing or unknown; metadata "state").
     """
+    SettleAttempt: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.SettleAttemptRequest, _payment_service_pb2.SettleAttemptResponse]
+    """SettleAttempt says what became of a try whose outcome stays unknown, when a person has found it out. It has the
+    effect that the same answer of the gateway would have had, and who said so and why is kept. It stands: what the
+    gateway says later is compared with it, and a contradiction is a difference in Reconcile; nothing is posted twice.
+
+    Idempotent by request_id. Caller: operator.
+    Errors: INVALID_ARGUMENT with field violations; NOT_FOUND PAYMENT_NOT_FOUND or ATTEMPT_NOT_FOUND;
+    FAILED_PRECONDITION ATTEMPT_NOT_UNKNOWN (metadata "state"); ALREADY_EXISTS GATEWAY_REFERENCE_IN_USE (metadata
+    "invoiceId") or REQUEST_ID_REUSED.
+    """
 
 @_typing.type_check_only
 class PaymentServiceAsyncStub(PaymentServiceStub):
@@ -88,6 +98,16 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
 
     Idempotent by request_id. Caller: internal.
     Errors: FAILED_PRECONDITION PAYMENT_NOT_CANCELABLE (captured, processing or unknown; metadata "state").
+    """
+    SettleAttempt: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.SettleAttemptRequest, _payment_service_pb2.SettleAttemptResponse]  # type: ignore[assignment]
+    """SettleAttempt says what became of a try whose outcome stays unknown, when a person has found it out. It has the
+    effect that the same answer of the gateway would have had, and who said so and why is kept. It stands: what the
+    gateway says later is compared with it, and a contradiction is a difference in Reconcile; nothing is posted twice.
+
+    Idempotent by request_id. Caller: operator.
+    Errors: INVALID_ARGUMENT with field violations; NOT_FOUND PAYMENT_NOT_FOUND or ATTEMPT_NOT_FOUND;
+    FAILED_PRECONDITION ATTEMPT_NOT_UNKNOWN (metadata "state"); ALREADY_EXISTS GATEWAY_REFERENCE_IN_USE (metadata
+    "invoiceId") or REQUEST_ID_REUSED.
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -140,6 +160,22 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent by request_id. Caller: internal.
         Errors: FAILED_PRECONDITION PAYMENT_NOT_CANCELABLE (captured, processing or unknown; metadata "state").
+        """
+
+    @_abc_1.abstractmethod
+    def SettleAttempt(
+        self,
+        request: _payment_service_pb2.SettleAttemptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.SettleAttemptResponse, _abc.Awaitable[_payment_service_pb2.SettleAttemptResponse]]:
+        """SettleAttempt says what became of a try whose outcome stays unknown, when a person has found it out. It has the
+        effect that the same answer of the gateway would have had, and who said so and why is kept. It stands: what the
+        gateway says later is compared with it, and a contradiction is a difference in Reconcile; nothing is posted twice.
+
+        Idempotent by request_id. Caller: operator.
+        Errors: INVALID_ARGUMENT with field violations; NOT_FOUND PAYMENT_NOT_FOUND or ATTEMPT_NOT_FOUND;
+        FAILED_PRECONDITION ATTEMPT_NOT_UNKNOWN (metadata "state"); ALREADY_EXISTS GATEWAY_REFERENCE_IN_USE (metadata
+        "invoiceId") or REQUEST_ID_REUSED.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

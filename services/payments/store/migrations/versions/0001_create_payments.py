@@ -112,18 +112,24 @@ CREATE TABLE payments (
 CREATE UNIQUE INDEX payments_one_live_per_invoice ON payments (tenant_id, invoice_id) WHERE state <> 'canceled';
 CREATE INDEX payments_invoice ON payments (tenant_id, invoice_id);
 CREATE INDEX payments_customer ON payments (tenant_id, customer_id, payment_id);
+-- Those that somebody may look for by their state; what is over is almost all.
+CREATE INDEX payments_open ON payments (tenant_id, state, payment_id)
+    WHERE state IN ('requires_method', 'scheduled', 'processing');
 
 CREATE TABLE payment_attempts (
     tenant_id text NOT NULL,
     payment_id text NOT NULL,
     number integer NOT NULL CHECK (number > 0),
     idempotency_key text NOT NULL,
+    customer_id text NOT NULL,
     gateway_token text NOT NULL,
     state text NOT NULL CHECK (state IN ('created', 'succeeded', 'declined_soft', 'declined_hard', 'unknown')),
     created_at timestamptz NOT NULL,
+    tried_at timestamptz NOT NULL,
     gateway_charge_id text NOT NULL,
     decline_code text NOT NULL,
     asks integer NOT NULL,
+    settled_by text NOT NULL,
     PRIMARY KEY (tenant_id, payment_id, number),
     FOREIGN KEY (tenant_id, payment_id) REFERENCES payments
 );
@@ -131,6 +137,26 @@ CREATE UNIQUE INDEX payment_attempts_key ON payment_attempts (tenant_id, idempot
 -- At most one attempt of a payment may be open, and at most one may ever have succeeded.
 CREATE UNIQUE INDEX payment_attempts_one_open ON payment_attempts (tenant_id, payment_id)
     WHERE state IN ('created', 'unknown', 'succeeded');
+-- A charge of the gateway pays one invoice, also when a person types its id.
+CREATE UNIQUE INDEX payment_attempts_one_per_charge ON payment_attempts (tenant_id, gateway_charge_id)
+    WHERE state = 'succeeded';
+-- How often a card was tried in vain; most attempts succeed and leave this index at once.
+CREATE INDEX payment_attempts_card ON payment_attempts (tenant_id, customer_id, gateway_token)
+    WHERE state <> 'succeeded';
+
+CREATE TABLE manual_settlements (
+    tenant_id text NOT NULL,
+    payment_id text NOT NULL,
+    attempt_number integer NOT NULL,
+    outcome text NOT NULL CHECK (outcome IN ('captured', 'failed')),
+    gateway_reference text NOT NULL,
+    reason text NOT NULL CHECK (reason <> ''),
+    actor text NOT NULL CHECK (actor <> ''),
+    request_id text NOT NULL,
+    settled_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, payment_id, attempt_number),
+    FOREIGN KEY (tenant_id, payment_id, attempt_number) REFERENCES payment_attempts
+);
 
 CREATE TABLE payment_methods (
     tenant_id text NOT NULL,
@@ -222,18 +248,10 @@ LEDGER = (
         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ledger_transaction_balances()
     """,
     """
-    CREATE FUNCTION ledger_only_grows() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION only_grows() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        RAISE EXCEPTION 'the ledger is append-only' USING ERRCODE = 'insufficient_privilege';
+        RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
     END $$
-    """,
-    """
-    CREATE TRIGGER ledger_transactions_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_transactions
-        FOR EACH STATEMENT EXECUTE FUNCTION ledger_only_grows()
-    """,
-    """
-    CREATE TRIGGER ledger_entries_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_entries
-        FOR EACH STATEMENT EXECUTE FUNCTION ledger_only_grows()
     """,
 )
 
@@ -245,11 +263,18 @@ TENANT_TABLES = (
     "invoices",
     "payments",
     "payment_attempts",
+    "manual_settlements",
     "payment_methods",
     "ledger_transactions",
     "ledger_entries",
     "sandbox_gateway_charges",
 )
+# Nobody, not even the owner, takes back what was posted, or what a person has said.
+APPEND_ONLY = ("ledger_transactions", "ledger_entries", "manual_settlements")
+ONLY_GROWS = """
+CREATE TRIGGER {table}_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON {table}
+    FOR EACH STATEMENT EXECUTE FUNCTION only_grows()
+"""
 QUEUES = ("outbox_fact_queue", "parked_queue", "payment_tasks")
 
 
@@ -262,7 +287,8 @@ def upgrade() -> None:
     for table in TENANT_TABLES:
         for statement in row_security("payments", table):
             op.execute(statement)
-    for table in ("ledger_transactions", "ledger_entries"):
+    for table in APPEND_ONLY:
+        op.execute(ONLY_GROWS.format(table=table))
         for statement in append_only("payments", table):
             op.execute(statement)
     for table in QUEUES:
