@@ -24,6 +24,7 @@ class Config:
     database_url: str
     worker_database_url: str
     nats_url: str
+    nats_replicas: int
     grpc_listen: str
     rating_target: str
     payments_target: str
@@ -46,6 +47,7 @@ class Config:
             database_url=environment.url("BILLING_DATABASE_URL", "postgresql"),
             worker_database_url=environment.url("BILLING_WORKER_DATABASE_URL", "postgresql"),
             nats_url=environment.text("NATS_URL"),
+            nats_replicas=environment.integer("NATS_REPLICAS", 1, minimum=1),
             grpc_listen=environment.text("GRPC_LISTEN"),
             rating_target=environment.text("RATING_TARGET"),
             payments_target=environment.text("PAYMENTS_TARGET"),

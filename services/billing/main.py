@@ -46,6 +46,7 @@ from services.billing.messaging.encode import (
 from services.billing.rpc.methods import METHODS
 from services.billing.rpc.register import Ports, add_servicers
 from services.billing.store.billing_period_state import read_billing_periods
+from services.billing.store.charges import PostgresReceivedCharges
 from services.billing.store.directory_entries import PostgresDirectoryEntries
 from services.billing.store.queues import PostgresQueues
 from services.billing.store.tables import MIGRATIONS, billing_period_marks, fact_outbox, parked
@@ -112,7 +113,7 @@ async def _open(config: Config, instance: str, stack: AsyncExitStack) -> Resourc
     nats = await connect(config.nats_url, name=instance)
     stack.push_async_callback(nats.close)
     js = nats.jetstream()
-    await ensure_streams(js, [BILLING, DIRECTORY])
+    await ensure_streams(js, [BILLING, DIRECTORY], replicas=config.nats_replicas)
     rating = internal_channel(config.rating_target, config.internal_key)
     stack.push_async_callback(rating.close)
     payments = internal_channel(config.payments_target, config.internal_key)
@@ -164,7 +165,7 @@ def _work(shared: Resources, stopping: asyncio.Event) -> Parts:
     facts = FactRelay(shared.work, publisher, fact_outbox, system_clock)
     periods = StateRelay(shared.work, publisher, _billing_period_feed(), system_clock)
     charges = rating_stream.RatingStreamConsumer(
-        apply_charges=ApplyCharges(unit_of_work=unit_of_work, watermarks=watermarks)
+        apply_charges=ApplyCharges(charges=PostgresReceivedCharges(shared.work), watermarks=watermarks)
     )
     captured = payment_stream.PaymentStreamConsumer(unit_of_work=unit_of_work)
     closing = close_periods_until(

@@ -40,7 +40,8 @@ class GrpcRating:
         except grpc.aio.AioRpcError as error:  # A fault of rating's: not ours, and perhaps gone the next time.
             raise Unavailable(f"rating answered {error.code().name}") from error
         if len(response.results) != len(keys):
-            raise RuntimeError(f"rating answered {len(response.results)} of {len(keys)} periods")
+            # A fault of rating's too, and no reason to stop the billing of everybody.
+            raise Unavailable(f"rating answered {len(response.results)} of {len(keys)} periods")
         return [_confirmed(key, result) for key, result in zip(keys, response.results, strict=True)]
 
     async def charges(self, tenant_id: str, key: PeriodKey) -> list[Charge] | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from libs.clock import TenantClock
-from libs.errors import FailedPrecondition, Unavailable
+from libs.errors import FailedPrecondition, Unavailable, Violation
+
+_FIRST, _BEYOND = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
 class TestClocksDisabled(FailedPrecondition):
@@ -27,6 +29,13 @@ class ClockNotConfirmed(Unavailable):
     """The clock has moved, but not every service has said that it lives in the new time."""
 
     reason = "CLOCK_NOT_CONFIRMED"
+
+
+def check_test_time(at: datetime, field: str) -> Violation | None:
+    """A test clock stands in 2000 to 2099: each subscription gets a billing period for every month up to it."""
+    if _FIRST <= at < _BEYOND:
+        return None
+    return Violation(field, "OUT_OF_RANGE", "a test clock stands in the years 2000 to 2099")
 
 
 def check_forward(clock: TenantClock, to: datetime) -> None:

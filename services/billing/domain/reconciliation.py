@@ -36,3 +36,34 @@ class Check:
     @classmethod
     def of(cls, name: str, left: Decimal | int, right: Decimal | int, differences: Iterable[Difference]) -> Check:
         return cls(name, plain(Decimal(left)), plain(Decimal(right)), tuple(differences)[:DIFFERENCES_MAX])
+
+
+class Tally:
+    """Both sides of one equation, item after item, in constant memory."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._left = self._right = Decimal(0)
+        self._differences: list[Difference] = []
+
+    def add(self, subject: str, left: Decimal | None, right: Decimal | None) -> None:
+        """Count an item; a side on which it is missing is None."""
+        if left != right:
+            self.differ(Difference(subject, _text(left), _text(right)))
+        self.count(left or Decimal(0), right or Decimal(0))
+
+    def count(self, left: Decimal, right: Decimal) -> None:
+        """Count an item that is compared by more than these values."""
+        self._left += left
+        self._right += right
+
+    def differ(self, difference: Difference) -> None:
+        if len(self._differences) < DIFFERENCES_MAX:
+            self._differences.append(difference)
+
+    def check(self) -> Check:
+        return Check.of(self._name, self._left, self._right, self._differences)
+
+
+def _text(value: Decimal | None) -> str:
+    return "" if value is None else plain(value)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from itertools import count
+from zoneinfo import ZoneInfo
 
 from libs.errors import AlreadyExists, InvalidInput, NotFound
-from libs.periods import BillingCycle, Period, find_zone
+from libs.periods import BillingCycle, Period, find_zone, local_midnight
 
 # Each period since the start is invoiced, so a start by mistake in the year 1 would make 24,000 invoices.
 START_OFFSET_MAX = timedelta(days=10 * 366)
@@ -80,29 +82,34 @@ class Subscription:
             raise BillingPeriodNotFound(message, subscriptionId=self.subscription_id)
         return cycle.period_containing(at)
 
-    def periods_up_to(self, now: datetime, from_index: int) -> Iterator[tuple[int, Period]]:
-        """The periods from an index up to the one after the period that contains `now`, with their indices.
+    def periods_up_to(self, now: datetime, from_index: int, last: Period | None) -> Iterator[tuple[int, Period]]:
+        """The periods from an index, up to the one after the period that contains `now`, with their indices.
 
-        One ahead, so that early usage finds its period. An ended subscription gets no period after its end.
+        One ahead, so that early usage finds its period. An ended subscription gets no period after its end. Each
+        begins where the one before it ends, `last` being the stored one before the index: where the rules of a time
+        zone change, computing both ends anew would leave a gap, or bill the overlap twice.
         """
         cycle = self.cycle
-        last_index = self.current_index(now) + 1
-        for index in range(from_index, last_index + 1):
-            period = cycle.period_at_index(index)
-            if self.ended_at is not None and period.start >= self.ended_at:
+        at = max(now, cycle.period_at_index(0).start)
+        for index in count(from_index):
+            if last is not None and last.start > at:
                 return
-            yield index, period
+            computed = cycle.period_at_index(index)
+            last = Period(computed.start if last is None else last.end, computed.end)
+            if self.ended_at is not None and last.start >= self.ended_at:
+                return
+            yield index, last
 
-    def canceled(self, now: datetime) -> Subscription:
-        """The subscription, ending with the period that contains `now`; an end that is set stays."""
-        if self.ended_at is not None:
-            return self
-        return replace(self, ended_at=self.current_period(now).end)
+    def canceled(self, current: Period) -> Subscription:
+        """The subscription, ending with its current period; an end that is set stays."""
+        return self if self.ended_at is not None else replace(self, ended_at=current.end)
 
 
-def check_start(starts_on: date, today: date) -> None:
-    """:raises InvalidInput: if a subscription would start absurdly far from today"""
+def check_start(starts_on: date, today: date, zone: ZoneInfo) -> None:
+    """:raises InvalidInput: if a subscription would start absurdly far from today, or on a day its zone left out"""
     if abs(starts_on - today) > START_OFFSET_MAX:
         raise InvalidInput.of(
             "subscription.start_date", "OUT_OF_RANGE", "must be within 10 years of the tenant's today"
         )
+    if local_midnight(starts_on, zone) == local_midnight(starts_on + timedelta(days=1), zone):
+        raise InvalidInput.of("subscription.start_date", "NO_SUCH_LOCAL_DAY", f"{zone} had no day {starts_on}")

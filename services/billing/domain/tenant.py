@@ -16,7 +16,7 @@ DEFAULT_EVENT_FUTURE_LIMIT_S = 3_600
 DEFAULT_INVOICE_PREFIX = "INV"
 NAME_LENGTH_MAX = 200
 _LONGEST_S = 366 * 86_400
-_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,15}", re.ASCII)
+_PREFIX = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,14}[A-Za-z0-9])?", re.ASCII)
 
 
 class TenantNotFound(NotFound):

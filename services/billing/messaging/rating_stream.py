@@ -13,6 +13,7 @@ from nats.js import JetStreamContext
 
 from libs.database import is_outage
 from libs.errors import Unavailable
+from libs.ids import check_tenant_id
 from libs.messaging import RATING, Delivery, FloorBeyondStream, UnreadableMessage, ack_floor
 from libs.messaging.failures import pause
 from services.billing.domain.charge import Charge
@@ -47,10 +48,12 @@ class RatingStreamConsumer:
                 if delivery.subject == WATERMARK_SUBJECT:
                     watermarks.append(_watermark(delivery))
                 else:
-                    changed = charge_pb2.ChargesChanged.FromString(delivery.data)
-                    charges.setdefault(changed.tenant_id, []).extend(map(charge_from_pb, changed.charges))
+                    tenant_id, changed = _charges(delivery)
+                    charges.setdefault(tenant_id, []).extend(changed)
             except (DecodeError, ChargeUnreadable) as error:
                 raise UnreadableMessage(f"{delivery.subject} {delivery.msg_id}: {error}") from error
+            # A batch may hold tens of thousands of charges, and calls are served by the same loop.
+            await asyncio.sleep(0)
         await self._apply_charges(charges=charges, watermarks=watermarks)
 
 
@@ -76,6 +79,13 @@ class WatermarkCounter:
         """Count what the floor has passed."""
         floor = await ack_floor(self._js, SUBSCRIPTION.stream, SUBSCRIPTION.durable)
         await self._watermarks.count_through(floor.stream_epoch, floor.consumer_stream_seq)
+
+
+def _charges(delivery: Delivery) -> tuple[str, list[Charge]]:
+    message = charge_pb2.ChargesChanged.FromString(delivery.data)
+    if check_tenant_id(message.tenant_id):
+        raise ChargeUnreadable(f"{message.tenant_id!r} is no tenant")
+    return message.tenant_id, [charge_from_pb(charge) for charge in message.charges]
 
 
 def _watermark(delivery: Delivery) -> ReceivedWatermark:

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
 from services.billing.domain.charge import PeriodKey
+from services.billing.rpc import fields
 from services.billing.usecases.list_billing_periods import ListBillingPeriods
 from services.billing.wire.billing_periods import billing_period_to_pb
 from services.billing.wire.common import time_from_pb
@@ -34,7 +35,7 @@ class BillingPeriodServicer(billing_period_service_pb2_grpc.BillingPeriodService
             ending_after = time_from_pb(request.ending_after_time, "ending_after_time")
         found = await self._list_billing_periods(
             tenant_id=current_tenant(),
-            subscription_id=request.subscription_id,
+            subscription_id=fields.subscription_id(request.subscription_id, optional=True),
             ending_after=ending_after,
             after=PeriodKey.parse(cursor[0]) if cursor else None,
             limit=size + 1,

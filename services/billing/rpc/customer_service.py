@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
 from services.billing.domain.customer import DEFAULT_TIME_ZONE, Customer
+from services.billing.rpc import fields
 from services.billing.usecases.create_customer import CreateCustomer
 from services.billing.usecases.get_customers import GetCustomer, ListCustomers
 from services.billing.usecases.request import Request
@@ -52,7 +53,9 @@ class CustomerServicer(customer_service_pb2_grpc.CustomerServiceServicer):
     async def GetCustomer(
         self, request: customer_service_pb2.GetCustomerRequest, context: Context
     ) -> customer_service_pb2.GetCustomerResponse:
-        customer = await self._do.get_customer(tenant_id=current_tenant(), customer_id=request.customer_id)
+        customer = await self._do.get_customer(
+            tenant_id=current_tenant(), customer_id=fields.customer_id(request.customer_id)
+        )
         return customer_service_pb2.GetCustomerResponse(customer=_customer_to_pb(customer))
 
     async def ListCustomers(

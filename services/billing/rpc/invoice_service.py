@@ -13,6 +13,7 @@ from libs.errors import InvalidInput
 from libs.ids import check_text
 from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
 from services.billing.domain.invoice import Invoice, InvoiceState
+from services.billing.rpc import fields
 from services.billing.usecases.get_invoices import GetBillingProgress, GetInvoice, ListInvoices
 from services.billing.usecases.preview_invoice import CurrentSpend, GetCurrentSpend, PreviewInvoice
 from services.billing.usecases.request import Request
@@ -60,7 +61,7 @@ class InvoiceServicer(invoice_service_pb2_grpc.InvoiceServiceServicer):
             raise InvalidInput.of("state", "UNKNOWN_STATE", "is not a state of invoices")
         found = await self._do.list_invoices(
             tenant_id=current_tenant(),
-            customer_id=request.customer_id,
+            customer_id=fields.customer_id(request.customer_id, optional=True),
             state=_STATES_FROM_PB[request.state],
             before=cursor[0] if cursor else "",
             limit=size + 1,
@@ -74,7 +75,7 @@ class InvoiceServicer(invoice_service_pb2_grpc.InvoiceServiceServicer):
     ) -> invoice_service_pb2.PreviewInvoiceResponse:
         at = time_from_pb(request.at_time, "at_time") if request.HasField("at_time") else None
         preview = await self._do.preview_invoice(
-            tenant_id=current_tenant(), subscription_id=request.subscription_id, at=at
+            tenant_id=current_tenant(), subscription_id=fields.subscription_id(request.subscription_id), at=at
         )
         return invoice_service_pb2.PreviewInvoiceResponse(invoice=invoice_to_pb(preview))
 
@@ -94,7 +95,8 @@ class InvoiceServicer(invoice_service_pb2_grpc.InvoiceServiceServicer):
     async def GetCurrentSpend(
         self, request: invoice_service_pb2.GetCurrentSpendRequest, context: Context
     ) -> invoice_service_pb2.GetCurrentSpendResponse:
-        spend = await self._do.get_current_spend(tenant_id=current_tenant(), customer_id=request.customer_id)
+        customer_id = fields.customer_id(request.customer_id)
+        spend = await self._do.get_current_spend(tenant_id=current_tenant(), customer_id=customer_id)
         return invoice_service_pb2.GetCurrentSpendResponse(
             subscriptions=[_spend_to_pb(invoice, spend) for invoice in spend.invoices]
         )

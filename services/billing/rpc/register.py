@@ -75,11 +75,10 @@ def add_servicers(server: GrpcServer, ports: Ports) -> None:
 
 def _tenants(ports: Ports) -> TenantUseCases:
     work, directory, clock = ports.unit_of_work, ports.directory, ports.clock
-    get_tenant = GetTenant(unit_of_work=work)
     return TenantUseCases(
         create_tenant=CreateTenant(unit_of_work=work, directory=directory, clock=clock, test_clocks=ports.test_clocks),
-        get_tenant=get_tenant,
-        list_tenants=ListTenants(queues=ports.queues, get_tenant=get_tenant),
+        get_tenant=GetTenant(unit_of_work=work),
+        list_tenants=ListTenants(queues=ports.queues),
         create_api_key=CreateApiKey(unit_of_work=work, directory=directory, clock=clock, make_secret=ports.make_secret),
         list_api_keys=ListApiKeys(unit_of_work=work),
         revoke_api_key=RevokeApiKey(unit_of_work=work, directory=directory, clock=clock),

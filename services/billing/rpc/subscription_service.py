@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from libs.errors import InvalidInput
 from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
 from services.billing.domain.subscription import BillingAnchor
+from services.billing.rpc import fields
 from services.billing.usecases.cancel_subscription import CancelSubscription
 from services.billing.usecases.create_subscription import CreateSubscription, SubscriptionOrder
 from services.billing.usecases.get_subscriptions import GetSubscription, ListSubscriptions, SubscriptionView
@@ -58,7 +59,8 @@ class SubscriptionServicer(subscription_service_pb2_grpc.SubscriptionServiceServ
     async def GetSubscription(
         self, request: subscription_service_pb2.GetSubscriptionRequest, context: Context
     ) -> subscription_service_pb2.GetSubscriptionResponse:
-        view = await self._do.get_subscription(tenant_id=current_tenant(), subscription_id=request.subscription_id)
+        subscription_id = fields.subscription_id(request.subscription_id)
+        view = await self._do.get_subscription(tenant_id=current_tenant(), subscription_id=subscription_id)
         return subscription_service_pb2.GetSubscriptionResponse(subscription=_subscription_to_pb(view))
 
     async def ListSubscriptions(
@@ -67,7 +69,7 @@ class SubscriptionServicer(subscription_service_pb2_grpc.SubscriptionServiceServ
         size, cursor = page_size(request), page_cursor(request, 1)
         views = await self._do.list_subscriptions(
             tenant_id=current_tenant(),
-            customer_id=request.customer_id,
+            customer_id=fields.customer_id(request.customer_id, optional=True),
             after=cursor[0] if cursor else "",
             limit=size + 1,
         )

@@ -17,19 +17,34 @@ from libs.periods import Period
 from services.billing.domain.billing_period import BillingPeriod
 from services.billing.domain.charge import PeriodKey
 from services.billing.domain.invoice import Invoice, InvoiceKind
-from services.billing.domain.subscription import Subscription
-from services.billing.store.rows import LOCK_PERIODS, PERIOD_KEYS, Row, insert_rows, key_rows, recordset, to_json
+from services.billing.store.rows import LOCK_PERIODS, PERIOD_KEYS, Row, insert_rows, key_columns, recordset, to_json
 from services.billing.store.tables import billing_period_marks, billing_periods, due_periods
-from services.billing.usecases.store_ports import ClosingPeriod
+from services.billing.usecases.store_ports import ClosingPeriod, NewPeriod, OpenPeriod
 
 _COLUMNS = [column.name for column in billing_periods.c if column.name != "version"]
 _ADD = f"""
 INSERT INTO billing_periods ({", ".join(_COLUMNS)}) SELECT {", ".join(_COLUMNS)}
-FROM {recordset(billing_periods, _COLUMNS)} ORDER BY period_start
+FROM {recordset(billing_periods, _COLUMNS)} ORDER BY subscription_id, period_start
 RETURNING subscription_id, period_start, version
 """
+_LAST = """
+SELECT p.subscription_id, p.period_start, p.period_end
+FROM unnest($2::text[], $3::bigint[]) AS k(subscription_id, period_index)
+JOIN billing_periods p USING (subscription_id, period_index)
+WHERE p.tenant_id = $1
+"""
+# The last one that has begun: periods of a subscription follow each other without gap.
+_CONTAINING = """
+SELECT k.subscription_id, p.period_start, p.period_end, p.ordinal
+FROM unnest($2::text[]) AS k(subscription_id) CROSS JOIN LATERAL (
+    SELECT b.period_start, b.period_end, b.ordinal FROM billing_periods b
+    WHERE b.tenant_id = $1 AND b.subscription_id = k.subscription_id AND b.period_start <= $3
+    ORDER BY b.period_start DESC LIMIT 1
+) p
+WHERE p.period_end > $3
+"""
 _START_CLOSING = f"""
-UPDATE due_periods d SET closing_at = $3, try_at = $3
+UPDATE due_periods d SET closing_at = $4, try_at = $4
 FROM (
     SELECT q.subscription_id, q.period_start
     FROM due_periods q JOIN {PERIOD_KEYS} USING (subscription_id, period_start)
@@ -58,7 +73,7 @@ FROM billing_periods p
 JOIN {PERIOD_KEYS} USING (subscription_id, period_start)
 JOIN due_periods d USING (tenant_id, subscription_id, period_start)
 JOIN invoices i USING (tenant_id, subscription_id, period_start)
-WHERE p.tenant_id = $1 AND NOT p.invoiced AND d.closing_at IS NOT NULL AND d.try_at = $3
+WHERE p.tenant_id = $1 AND NOT p.invoiced AND d.closing_at IS NOT NULL AND d.try_at = $4
     AND i.kind = '{InvoiceKind.PERIOD}' AND i.state = 'draft' AND i.ordinal = p.ordinal
 ORDER BY p.subscription_id, p.period_start
 FOR UPDATE OF p, d, i
@@ -71,14 +86,18 @@ _NOT_DUE = f"""
 DELETE FROM due_periods d USING {PERIOD_KEYS}
 WHERE d.tenant_id = $1 AND d.subscription_id = k.subscription_id AND d.period_start = k.period_start
 """
+# Both only under the claim that the try was made with: after its end another worker may have issued the invoice.
 _PROBLEMS = """
 UPDATE billing_periods p SET problem = r.problem
-FROM jsonb_to_recordset($2::jsonb) AS r(subscription_id text, period_start timestamptz, problem text)
+FROM unnest($2::text[], $3::timestamptz[], $5::text[]) AS r(subscription_id, period_start, problem)
+JOIN due_periods d USING (subscription_id, period_start)
 WHERE p.tenant_id = $1 AND p.subscription_id = r.subscription_id AND p.period_start = r.period_start
+    AND d.tenant_id = $1 AND d.try_at = $4
 """
 _TRY_AT = f"""
-UPDATE due_periods d SET try_at = $3 FROM {PERIOD_KEYS}
+UPDATE due_periods d SET try_at = $5 FROM {PERIOD_KEYS}
 WHERE d.tenant_id = $1 AND d.subscription_id = k.subscription_id AND d.period_start = k.period_start
+    AND d.try_at = $4
 """
 _REOPEN = """
 WITH period AS (
@@ -98,18 +117,20 @@ class PostgresBillingPeriods:
         self._tenant_id = tenant_id
         self._real_now = real_now
 
-    async def add(self, subscription: Subscription, periods: Sequence[tuple[int, Period]], grace: timedelta) -> None:
-        rows = to_json([_row(self._tenant_id, subscription, index, period) for index, period in periods])
+    async def add(self, periods: Sequence[NewPeriod], grace: timedelta) -> None:
+        if not periods:
+            return
+        rows = to_json([_row(self._tenant_id, item) for item in periods])
         added = await (await raw(self._connection)).fetch(_ADD, rows)
         due: list[Row] = [
             {
                 "tenant_id": self._tenant_id,
-                "subscription_id": subscription.subscription_id,
-                "period_start": period.start,
-                "due_at": period.end + grace,
-                "try_at": period.start,
+                "subscription_id": item.subscription.subscription_id,
+                "period_start": item.period.start,
+                "due_at": item.period.end + grace,
+                "try_at": item.period.start,
             }
-            for _, period in periods
+            for item in periods
         ]
         await insert_rows(self._connection, due_periods, due)
         marks = [
@@ -120,47 +141,49 @@ class PostgresBillingPeriods:
 
     async def start_closing(self, keys: Sequence[PeriodKey], closing_at: datetime) -> int:
         connection = await raw(self._connection)
-        seen = await connection.fetch(_START_CLOSING, self._tenant_id, key_rows(keys), closing_at)
+        seen = await connection.fetch(_START_CLOSING, self._tenant_id, *key_columns(keys), closing_at)
         drafts = [{**dict(row), "invoice_id": new_id("inv")} for row in seen]
         await connection.execute(_ADD_DRAFTS, self._tenant_id, to_json(drafts))
         return len(drafts)
 
     async def lock_closing(self, keys: Sequence[PeriodKey], claimed_until: datetime) -> list[ClosingPeriod]:
-        rows = await (await raw(self._connection)).fetch(_LOCK_CLOSING, self._tenant_id, key_rows(keys), claimed_until)
+        connection = await raw(self._connection)
+        rows = await connection.fetch(_LOCK_CLOSING, self._tenant_id, *key_columns(keys), claimed_until)
         closing = [_closing(row) for row in rows]
         # Numbers follow the order of the periods where several of a subscription are caught up.
         return sorted(closing, key=lambda item: (item.key.period_start, item.key.subscription_id))
 
     async def invoiced(self, keys: Sequence[PeriodKey]) -> None:
         connection = await raw(self._connection)
-        await connection.execute(_INVOICED, self._tenant_id, key_rows(keys))
-        await connection.execute(_NOT_DUE, self._tenant_id, key_rows(keys))
+        await connection.execute(_INVOICED, self._tenant_id, *key_columns(keys))
+        await connection.execute(_NOT_DUE, self._tenant_id, *key_columns(keys))
 
     async def lock(self, key: PeriodKey) -> None:
-        await (await raw(self._connection)).execute(LOCK_PERIODS, self._tenant_id, key_rows([key]))
+        await (await raw(self._connection)).execute(LOCK_PERIODS, self._tenant_id, *key_columns([key]))
 
     async def reopen(self, key: PeriodKey, try_at: datetime) -> None:
         await (await raw(self._connection)).execute(
             _REOPEN, self._tenant_id, key.subscription_id, key.period_start, try_at
         )
 
-    async def set_aside(self, reasons: Mapping[PeriodKey, str], try_at: datetime) -> None:
-        connection, keys = await raw(self._connection), key_rows(list(reasons))
-        await connection.execute(LOCK_PERIODS, self._tenant_id, keys)
-        problems = [
-            {"subscription_id": key.subscription_id, "period_start": key.period_start, "problem": reason}
-            for key, reason in reasons.items()
-        ]
-        await connection.execute(_PROBLEMS, self._tenant_id, to_json(problems))
-        await connection.execute(_TRY_AT, self._tenant_id, keys, try_at)
+    async def set_aside(self, reasons: Mapping[PeriodKey, str], claimed_until: datetime, try_at: datetime) -> None:
+        connection = await raw(self._connection)
+        claimed = (self._tenant_id, *key_columns(reasons))
+        await connection.execute(LOCK_PERIODS, *claimed)
+        await connection.execute(_PROBLEMS, *claimed, claimed_until, list(reasons.values()))
+        await connection.execute(_TRY_AT, *claimed, claimed_until, try_at)
 
-    async def ordinal(self, key: PeriodKey) -> int:
-        query = sa.select(billing_periods.c.ordinal).where(
-            billing_periods.c.tenant_id == self._tenant_id,
-            billing_periods.c.subscription_id == key.subscription_id,
-            billing_periods.c.period_start == key.period_start,
-        )
-        return (await self._connection.execute(query)).scalar_one_or_none() or 1
+    async def last(self, next_indices: Mapping[str, int]) -> dict[str, Period]:
+        before = [index - 1 for index in next_indices.values()]
+        rows = await (await raw(self._connection)).fetch(_LAST, self._tenant_id, list(next_indices), before)
+        return {row["subscription_id"]: Period(row["period_start"], row["period_end"]) for row in rows}
+
+    async def containing(self, subscription_ids: Sequence[str], at: datetime) -> dict[str, OpenPeriod]:
+        rows = await (await raw(self._connection)).fetch(_CONTAINING, self._tenant_id, subscription_ids, at)
+        return {
+            row["subscription_id"]: OpenPeriod(Period(row["period_start"], row["period_end"]), row["ordinal"])
+            for row in rows
+        }
 
     async def page(
         self, subscription_id: str, ending_after: datetime | None, after: PeriodKey | None, limit: int
@@ -186,13 +209,14 @@ def billing_period_from_row(row: sa.Row[tuple[object, ...]]) -> BillingPeriod:
     return BillingPeriod(row.subscription_id, row.customer_id, row.rate_card_id, period, row.version)
 
 
-def _row(tenant_id: str, subscription: Subscription, index: int, period: Period) -> Row:
+def _row(tenant_id: str, new: NewPeriod) -> Row:
+    subscription = new.subscription
     return {
         "tenant_id": tenant_id,
         "subscription_id": subscription.subscription_id,
-        "period_start": period.start,
-        "period_end": period.end,
-        "period_index": index,
+        "period_start": new.period.start,
+        "period_end": new.period.end,
+        "period_index": new.index,
         "customer_id": subscription.customer_id,
         "rate_card_id": subscription.rate_card_id,
         "ordinal": 1,

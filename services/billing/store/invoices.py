@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,6 +34,12 @@ _ISSUE = f"""
 UPDATE invoices i SET {", ".join(f"{name} = r.{name}" for name in _ISSUED_COLUMNS[1:])}
 FROM {recordset(invoices, _ISSUED_COLUMNS, "$2")}
 WHERE i.tenant_id = $1 AND i.invoice_id = r.invoice_id AND i.state = 'draft'
+"""
+_STATE_COLUMNS = ("invoice_id", "state", "paid_at", "payment_id", "voided_at", "void_reason")
+_SAVE_STATES = f"""
+UPDATE invoices i SET {", ".join(f"{name} = r.{name}" for name in _STATE_COLUMNS[1:])}
+FROM {recordset(invoices, _STATE_COLUMNS, "$2")}
+WHERE i.tenant_id = $1 AND i.invoice_id = r.invoice_id
 """
 # Copied inside the database: the reconciliation compares lines with what was there, not with what Python made of it.
 _FREEZE_CHARGES = """
@@ -102,18 +107,15 @@ class PostgresInvoices:
         if status != f"UPDATE {len(rows)}":
             raise RuntimeError(f"{len(rows)} drafts were to be issued, but: {status}")
 
-    async def save_state(self, invoice: Invoice) -> None:
-        this = (invoices.c.tenant_id == self._tenant_id, invoices.c.invoice_id == invoice.invoice_id)
-        change = sa.update(invoices).where(*this)
-        await self._connection.execute(
-            change.values(
-                state=invoice.state,
-                paid_at=invoice.paid_at,
-                payment_id=invoice.payment_id,
-                voided_at=invoice.voided_at,
-                void_reason=invoice.void_reason,
-            )
-        )
+    async def lock_all(self, invoice_ids: Sequence[str]) -> dict[str, Invoice]:
+        query = self._select().where(invoices.c.invoice_id.in_(invoice_ids))
+        rows = await self._connection.execute(query.order_by(invoices.c.invoice_id).with_for_update())
+        return {row.invoice_id: _invoice(row, []) for row in rows}
+
+    async def save_states(self, changed: Sequence[Invoice]) -> None:
+        rows = [{name: getattr(invoice, name) for name in _STATE_COLUMNS} for invoice in changed]
+        if rows:
+            await (await raw(self._connection)).execute(_SAVE_STATES, self._tenant_id, to_json(rows))
 
     async def _one(self, condition: sa.ColumnElement[bool], name: str, *, lock: bool = False) -> Invoice:
         query = self._select().where(condition)
@@ -163,7 +165,7 @@ def _line_row(tenant_id: str, invoice: Invoice, line: InvoiceLine) -> Row:
         "tenant_id": tenant_id,
         "invoice_id": invoice.invoice_id,
         "amount_minor": line.amount.minor_units,
-        "parts": [asdict(part) for part in line.parts],
+        "parts": [part._asdict() for part in line.parts],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from services.billing.store.charges import PostgresCharges
 from services.billing.usecases.reconciliation_ports import FrozenLine, InvoiceSum, Numbers
 
 _MISSING_SHOWN = 100
+_PREFETCH = 1_000
 _ALWAYS = Period(datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 
 _FROZEN_LINES = """
@@ -52,7 +54,8 @@ ORDER BY value LIMIT $3
 """
 _PERIODS = """
 SELECT subscription_id, period_start FROM billing_periods
-WHERE tenant_id = $1 AND period_start >= $2 AND period_start < $3 ORDER BY subscription_id, period_start
+WHERE tenant_id = $1 AND period_start >= $2 AND period_start < $3 AND (subscription_id, period_start) > ($4, $5)
+ORDER BY subscription_id, period_start LIMIT $6
 """
 
 
@@ -64,11 +67,13 @@ class PostgresReconciliation:
         self._tenant_id = tenant_id
         self._charges = charges
 
-    async def frozen_lines(self, within: Period | None) -> list[FrozenLine]:
-        return [FrozenLine(**dict(row)) for row in await self._fetch(_FROZEN_LINES, within)]
+    async def frozen_lines(self, within: Period | None) -> AsyncIterator[FrozenLine]:
+        async for row in self._rows(_FROZEN_LINES, within):
+            yield FrozenLine(**row)
 
-    async def invoice_sums(self, within: Period | None) -> list[InvoiceSum]:
-        return [InvoiceSum(**dict(row)) for row in await self._fetch(_INVOICE_SUMS, within)]
+    async def invoice_sums(self, within: Period | None) -> AsyncIterator[InvoiceSum]:
+        async for row in self._rows(_INVOICE_SUMS, within):
+            yield InvoiceSum(**row)
 
     async def numbers(self) -> Numbers:
         driver = await raw(self._connection)
@@ -79,13 +84,19 @@ class PostgresReconciliation:
             missing = [item["value"] for item in found]
         return Numbers(row["last_value"], row["count"], tuple(missing))
 
-    async def charges(self, within: Period | None) -> dict[PeriodKey, list[Charge]]:
-        rows = await self._fetch(_PERIODS, within)
+    async def charges(
+        self, within: Period | None, after: PeriodKey | None, limit: int
+    ) -> dict[PeriodKey, list[Charge]]:
+        chosen, start = within or _ALWAYS, after or PeriodKey("", _ALWAYS.start)
+        driver = await raw(self._connection)
+        rows = await driver.fetch(_PERIODS, self._tenant_id, chosen.start, chosen.end, *start, limit)
         keys = [PeriodKey(row["subscription_id"], row["period_start"]) for row in rows]
         found = await self._charges.of(keys)
         return {key: found.get(key, []) for key in keys}
 
-    async def _fetch(self, statement: str, within: Period | None) -> list[dict[str, Any]]:
+    async def _rows(self, statement: str, within: Period | None) -> AsyncIterator[dict[str, Any]]:
         chosen = within or _ALWAYS
         driver = await raw(self._connection)
-        return [dict(row) for row in await driver.fetch(statement, self._tenant_id, chosen.start, chosen.end)]
+        # A cursor: a tenant may have more invoices than fit into memory.
+        async for row in driver.cursor(statement, self._tenant_id, chosen.start, chosen.end, prefetch=_PREFETCH):
+            yield dict(row)

@@ -1,16 +1,19 @@
 """Subscriptions in PostgreSQL. Rows stay here."""
 
+# ruff: noqa: S608 - what is put into SQL are names of tables and columns, never values.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import raw
+from libs.periods import Period
 from services.billing.domain.subscription import (
     BillingAnchor,
     Subscription,
@@ -19,12 +22,23 @@ from services.billing.domain.subscription import (
 )
 from services.billing.store.rows import insert_rows, to_json
 from services.billing.store.tables import due_extensions, due_periods, subscriptions
+from services.billing.usecases.store_ports import OpenPeriod
 
 _COLUMNS = [column for column in subscriptions.c if column.name not in ("tenant_id", "next_period_index")]
 _NEXT_INDICES = """
 UPDATE subscriptions s SET next_period_index = r.next_period_index
 FROM jsonb_to_recordset($2::jsonb) AS r(subscription_id text, next_period_index bigint)
 WHERE s.tenant_id = $1 AND s.subscription_id = r.subscription_id
+"""
+_OPEN = f"""
+SELECT {", ".join(f"s.{column.name}" for column in _COLUMNS)}, p.period_start, p.period_end, p.ordinal
+FROM subscriptions s LEFT JOIN LATERAL (
+    SELECT b.period_start, b.period_end, b.ordinal FROM billing_periods b
+    WHERE b.tenant_id = $1 AND b.subscription_id = s.subscription_id AND b.period_start <= $3
+    ORDER BY b.period_start DESC LIMIT 1
+) p ON p.period_end > $3
+WHERE s.tenant_id = $1 AND s.customer_id = $2 AND (s.ended_at IS NULL OR s.ended_at > $3)
+ORDER BY s.subscription_id LIMIT $4
 """
 
 
@@ -67,6 +81,12 @@ class PostgresSubscriptions:
         rows = await self._connection.execute(query.order_by(subscriptions.c.subscription_id).limit(limit))
         return [_subscription(row) for row in rows]
 
+    async def open_of(
+        self, customer_id: str, now: datetime, limit: int
+    ) -> list[tuple[Subscription, OpenPeriod | None]]:
+        rows = await (await raw(self._connection)).fetch(_OPEN, self._tenant_id, customer_id, now, limit)
+        return [_open_subscription(dict(row)) for row in rows]
+
     async def extended(self, next_indices: Mapping[str, int], due_at: Mapping[str, datetime]) -> None:
         indices = [{"subscription_id": key, "next_period_index": index} for key, index in next_indices.items()]
         await (await raw(self._connection)).execute(_NEXT_INDICES, self._tenant_id, to_json(indices))
@@ -95,6 +115,12 @@ class PostgresSubscriptions:
 
     def _select(self) -> sa.Select[tuple[object, ...]]:
         return sa.select(*_COLUMNS).where(subscriptions.c.tenant_id == self._tenant_id)
+
+
+def _open_subscription(row: dict[str, Any]) -> tuple[Subscription, OpenPeriod | None]:
+    start, end, ordinal = (row.pop(name) for name in ("period_start", "period_end", "ordinal"))
+    subscription = Subscription(**{**row, "anchor": BillingAnchor(row["anchor"])})
+    return subscription, None if start is None else OpenPeriod(Period(start, end), ordinal)
 
 
 def _subscription(row: sa.Row[tuple[object, ...]]) -> Subscription:

@@ -147,7 +147,7 @@ charges = sa.Table(
     _text("rate_card_id"),
     _whole("rate_card_version"),
     _text("engine_version"),
-    sa.Column("parts", JSONB, nullable=False),
+    sa.Column("parts", sa.JSON, nullable=False),
     _whole("version"),
     _text("trace_parent"),
 )

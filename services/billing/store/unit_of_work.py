@@ -34,7 +34,9 @@ ON CONFLICT (tenant_id, item_key) DO UPDATE SET marked_at = least(kept.marked_at
 """
 _PROGRESS = """
 SELECT
-    (SELECT count(*) FROM due_periods WHERE tenant_id = $1 AND due_at <= $2) AS due_periods,
+    (SELECT count(*) FROM due_periods WHERE tenant_id = $1 AND closing_at IS NOT NULL)
+        + (SELECT count(*) FROM due_periods WHERE tenant_id = $1 AND closing_at IS NULL AND due_at <= $2)
+        AS due_periods,
     (SELECT count(*) FROM invoices WHERE tenant_id = $1 AND state = 'issued') AS unpaid_invoices,
     ARRAY(SELECT DISTINCT problem FROM billing_periods WHERE tenant_id = $1 AND problem <> '' LIMIT $3) AS problems
 """
@@ -71,9 +73,10 @@ class PostgresWork:
         self.invoices = PostgresInvoices(connection, tenant_id)
         self.reconciliation = PostgresReconciliation(connection, tenant_id, self.charges)
 
-    async def first_delivery(self, consumer: str, event_id: str, body: bytes) -> bool:
-        items = [InboxItem(self.tenant_id, event_id, body)]
-        return bool(await Inbox(self._connection, inbox, consumer).first_deliveries(items, self._real_now))
+    async def first_deliveries(self, consumer: str, facts: Sequence[tuple[str, bytes]]) -> set[str]:
+        items = [InboxItem(self.tenant_id, event_id, body) for event_id, body in facts]
+        first = await Inbox(self._connection, inbox, consumer).first_deliveries(items, self._real_now)
+        return {event_id for _, event_id in first}
 
     async def announce(self, facts: Sequence[InvoiceFact]) -> None:
         await self._facts.add(facts)

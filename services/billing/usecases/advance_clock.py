@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from libs.clock import Clock
-from services.billing.domain.clock import ClockNotConfirmed, TestClocksDisabled, check_forward
+from services.billing.domain.clock import ClockNotConfirmed, TestClocksDisabled, check_forward, check_test_time
 from services.billing.usecases.ports import Directory, EntryKind, UnitOfWork
 from services.billing.usecases.request import Request, require_valid
 
@@ -25,7 +25,8 @@ class AdvanceClock:
         self._test_clocks = test_clocks
 
     async def __call__(self, *, request: Request, tenant_id: str, to: datetime) -> datetime:
-        require_valid(request.request_id)
+        violation = check_test_time(to, "time")
+        require_valid(request.request_id, [violation] if violation else [])
         if not self._test_clocks:
             raise TestClocksDisabled("test clocks are switched off here")
         async with self._unit_of_work(tenant_id) as work:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from libs.clock import Clock
-from services.billing.domain.subscription import SubscriptionNotFound
+from libs.ids import check_resource_id
+from services.billing.domain.subscription import Subscription, SubscriptionNotFound
 from services.billing.usecases.extend_periods import extend
 from services.billing.usecases.get_subscriptions import SubscriptionView
-from services.billing.usecases.ports import UnitOfWork
+from services.billing.usecases.ports import UnitOfWork, Work
 from services.billing.usecases.request import Request, require_valid
 
 
@@ -21,17 +24,25 @@ class CancelSubscription:
         self._clock = clock
 
     async def __call__(self, *, request: Request, tenant_id: str, subscription_id: str) -> SubscriptionView:
-        require_valid(request.request_id)
+        violation = check_resource_id(subscription_id, "subscription_id")
+        require_valid(request.request_id, [violation] if violation else [])
         real_now = self._clock()
         async with self._unit_of_work(tenant_id) as work:
-            now = (await work.tenants.clock()).now(real_now)
+            # Until the end is stored, or a period could become due, and be invoiced, that begins after that end.
+            now = (await work.tenants.lock_clock()).now(real_now)
             if await request.claim(work, subscription_id, real_now) is None:
                 # The clock may have moved further than the worker has come.
                 await extend(work, [subscription_id], now)
                 locked = {item.subscription_id: item for item in await work.subscriptions.lock([subscription_id])}
                 if subscription_id not in locked:
                     raise SubscriptionNotFound(f"no subscription {subscription_id}", subscriptionId=subscription_id)
-                canceled = locked[subscription_id].canceled(now)
-                if canceled.ended_at is not None:
-                    await work.subscriptions.end(subscription_id, canceled.ended_at)
+                await _end(work, locked[subscription_id], now)
             return SubscriptionView(await work.subscriptions.get(subscription_id), now)
+
+
+async def _end(work: Work, subscription: Subscription, now: datetime) -> None:
+    key = subscription.subscription_id
+    stored = (await work.periods.containing([key], now)).get(key)
+    canceled = subscription.canceled(stored.period if stored else subscription.current_period(now))
+    if canceled.ended_at is not None:
+        await work.subscriptions.end(key, canceled.ended_at)

@@ -28,6 +28,7 @@ TENANTS_AT_ONCE = 4
 CLAIM = timedelta(seconds=30)
 RETRY = timedelta(seconds=2)
 SET_ASIDE = timedelta(minutes=1)
+REASON_LENGTH_MAX = 500
 
 _logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class ClosePeriods:
 
     Run by any number of workers at once and after any crash, it issues one invoice per period: a claim keeps workers
     apart as a convenience, and the lock of the period's row, its due row and a unique key decide. Returns how many
-    periods it touched; 0 when there is nothing to do.
+    periods it touched; 0 when there is nothing to do, or nothing to be done because rating is away.
     """
 
     def __init__(self, *, unit_of_work: UnitOfWork, queues: Queues, rating: Rating, clock: Clock) -> None:
@@ -62,33 +63,36 @@ class ClosePeriods:
         claimed = await self._queues.claim_closing(now, now + CLAIM, PERIODS_PER_CHUNK)
         at_once = asyncio.Semaphore(TENANTS_AT_ONCE)
 
-        async def close(tenant_id: str, keys: Sequence[PeriodKey]) -> None:
+        async def close(tenant_id: str, keys: Sequence[PeriodKey]) -> int:
             async with at_once:
-                await self._close_chunk(IssueChunk(self._unit_of_work, self._clock, tenant_id, now + CLAIM), keys)
+                issue = IssueChunk(self._unit_of_work, self._clock, tenant_id, now + CLAIM)
+                return await self._close_chunk(issue, keys)
 
         outcomes = await asyncio.gather(*(close(*chunk) for chunk in claimed.items()), return_exceptions=True)
+        touched = 0
         for outcome in outcomes:
-            if outcome is not None:
+            if isinstance(outcome, BaseException):
                 raise outcome
-        return sum(len(keys) for keys in claimed.values())
+            touched += outcome
+        return touched
 
-    async def _close_chunk(self, issue: IssueChunk, keys: Sequence[PeriodKey]) -> None:
+    async def _close_chunk(self, issue: IssueChunk, keys: Sequence[PeriodKey]) -> int:
+        """Returns for how many periods rating had an answer."""
         try:
             answers = await self._rating.confirm_charges(issue.tenant_id, keys)
         except ResourceExhausted as error:
             if len(keys) == 1:
                 await issue.set_aside({keys[0]: f"the charges do not fit into a message: {error}"}, SET_ASIDE)
-                return
+                return 1
             middle = len(keys) // 2
-            await self._close_chunk(issue, keys[:middle])
-            await self._close_chunk(issue, keys[middle:])
-            return
+            return await self._close_chunk(issue, keys[:middle]) + await self._close_chunk(issue, keys[middle:])
         except ServiceError as error:
             await issue.set_aside(dict.fromkeys(keys, f"rating cannot confirm the charges: {error}"), RETRY)
-            return
+            return 0
         if refused := {answer.key: answer.refusal for answer in answers if answer.refusal}:
             await issue.set_aside(refused, RETRY)
         await issue([answer for answer in answers if not answer.refusal])
+        return len(keys)
 
 
 class IssueChunk:
@@ -121,12 +125,14 @@ class IssueChunk:
             await self.set_aside(refused, SET_ASIDE)
 
     async def set_aside(self, reasons: dict[PeriodKey, str], retry_after: timedelta) -> None:
-        """Keep the reasons with the periods, and leave them alone for a while."""
+        """Keep the reasons with the periods, and leave them alone for a while; nothing if the claim is lost."""
         PERIODS_SET_ASIDE.add(len(reasons))
+        # They quote what came from elsewhere, and nothing may keep a reason from being stored.
+        reasons = {key: reason.replace("\0", "\ufffd")[:REASON_LENGTH_MAX] for key, reason in reasons.items()}
         for reason, count in Counter(reasons.values()).items():
             _logger.warning("%d periods of %s are not invoiced: %s", count, self.tenant_id, reason)
         async with self._unit_of_work(self.tenant_id) as work:
-            await work.periods.set_aside(reasons, self._clock() + retry_after)
+            await work.periods.set_aside(reasons, self._claimed_until, self._clock() + retry_after)
 
     async def _issue(self, confirmed: Sequence[Confirmed]) -> tuple[int, dict[PeriodKey, str]]:
         """One transaction: issue what can be issued; returns how many that are, and the reasons of the rest."""

@@ -73,13 +73,14 @@ def _subscription(
     order: SubscriptionOrder, subscription_id: str, customer: Customer, currency: str, now: datetime
 ) -> Subscription:
     today = now.astimezone(find_zone(customer.time_zone)).date()
-    check_start(order.starts_on or today, today)
+    starts_on = order.starts_on or today
+    check_start(starts_on, today, find_zone(customer.time_zone))
     return Subscription(
         subscription_id=subscription_id,
         customer_id=customer.customer_id,
         rate_card_id=order.rate_card_id,
         currency=currency,
-        starts_on=order.starts_on or today,
+        starts_on=starts_on,
         anchor=order.anchor,
         time_zone=customer.time_zone,
         created_at=now,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from libs.clock import Clock
-from services.billing.domain.clock import TestClocksDisabled
+from services.billing.domain.clock import TestClocksDisabled, check_test_time
 from services.billing.domain.tenant import Tenant
 from services.billing.usecases.ports import Directory, EntryKind, UnitOfWork
 from services.billing.usecases.request import Request, require_valid
@@ -33,7 +33,8 @@ class CreateTenant:
         self._test_clocks = test_clocks
 
     async def __call__(self, *, request: Request, tenant: Tenant, test_time: datetime | None) -> TenantView:
-        require_valid(request.request_id, tenant.violations())
+        violation = check_test_time(test_time, "tenant.test_clock_time") if test_time else None
+        require_valid(request.request_id, [*tenant.violations(), *([violation] if violation else [])])
         if test_time is not None and not self._test_clocks:
             raise TestClocksDisabled("test clocks are switched off here")
         async with self._unit_of_work(tenant.tenant_id) as work:

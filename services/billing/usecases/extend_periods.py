@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 from libs.clock import Clock
-from services.billing.domain.subscription import Subscription
 from services.billing.usecases.ports import Queues, UnitOfWork, Work
+from services.billing.usecases.store_ports import NewPeriod
 
 SUBSCRIPTIONS_PER_TRANSACTION = 200
+PERIODS_AT_ONCE = 24
+"""Of a subscription, so that a test clock that moved by decades does not make a transaction of a million periods."""
 
 
 class ExtendPeriods:
@@ -25,27 +28,30 @@ class ExtendPeriods:
         for tenant_id, subscription_ids in due.items():
             async with self._unit_of_work(tenant_id) as work:
                 now = (await work.tenants.clock()).now(self._clock())
-                await extend(work, subscription_ids, now)
+                # What is still missing then is due again at once.
+                await extend(work, subscription_ids, now, at_most=PERIODS_AT_ONCE)
         return sum(len(subscription_ids) for subscription_ids in due.values())
 
 
-async def extend(work: Work, subscription_ids: Sequence[str], now: datetime) -> None:
-    """Make the missing periods of subscriptions of the transaction's tenant, whose time is `now`."""
+async def extend(work: Work, subscription_ids: Sequence[str], now: datetime, *, at_most: int | None = None) -> None:
+    """Make the missing periods of subscriptions of the transaction's tenant, whose time is `now`.
+
+    `at_most` bounds how many of each subscription, for callers that come again.
+    """
     grace = timedelta(seconds=(await work.tenants.get()).invoice_grace_s)
+    locked = await work.subscriptions.lock(subscription_ids)
+    last = await work.periods.last({item.subscription_id: index for item, index in locked.items()})
+    new: list[NewPeriod] = []
     next_indices: dict[str, int] = {}
     due_at: dict[str, datetime] = {}
-    for subscription, next_index in (await work.subscriptions.lock(subscription_ids)).items():
-        periods = list(subscription.periods_up_to(now, next_index))
-        await work.periods.add(subscription, periods, grace)
-        next_indices[subscription.subscription_id] = next_index + len(periods)
-        if needed_at := _next_needed_at(subscription, next_index + len(periods)):
-            due_at[subscription.subscription_id] = needed_at
+    for subscription, next_index in locked.items():
+        key = subscription.subscription_id
+        periods = list(islice(subscription.periods_up_to(now, next_index, last.get(key)), at_most))
+        new += [NewPeriod(subscription, index, period) for index, period in periods]
+        next_indices[key] = next_index + len(periods)
+        newest = periods[-1][1] if periods else last[key]
+        # The one after the newest has to be there when that begins.
+        if subscription.ended_at is None or newest.end < subscription.ended_at:
+            due_at[key] = newest.start
+    await work.periods.add(new, grace)
     await work.subscriptions.extended(next_indices, due_at)
-
-
-def _next_needed_at(subscription: Subscription, next_index: int) -> datetime | None:
-    """When the period `next_index` has to be there: at the start of the one before it; None after the end."""
-    last, following = (subscription.cycle.period_at_index(index) for index in (next_index - 1, next_index))
-    if subscription.ended_at is not None and following.start >= subscription.ended_at:
-        return None
-    return last.start

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.events import InvoiceFact
+from services.billing.domain.tenant import Tenant
 from services.billing.domain.watermark import ReceivedWatermark, Watermark
 from services.billing.usecases.reconciliation_ports import Reconciliation
 from services.billing.usecases.store_ports import (
@@ -72,10 +73,10 @@ class Work(Protocol):
     @property
     def reconciliation(self) -> Reconciliation: ...
 
-    async def first_delivery(self, consumer: str, event_id: str, body: bytes) -> bool:
-        """Whether a fact has not been handled by this consumer before; see libs.messaging.inbox.
+    async def first_deliveries(self, consumer: str, facts: Sequence[tuple[str, bytes]]) -> set[str]:
+        """Which facts (id and body) have not been handled by this consumer before; see libs.messaging.inbox.
 
-        :raises InboxConflict: if it came with another body before
+        :raises InboxConflict: if one came with another body before
         """
 
     async def announce(self, facts: Sequence[InvoiceFact]) -> None:
@@ -100,6 +101,11 @@ class UnitOfWork(Protocol):
         """One transaction of several tenants, for workers."""
 
 
+class ReceivedCharges(Protocol):
+    async def keep(self, charges: Mapping[str, Sequence[Charge]]) -> None:
+        """Keep the highest version of each charge, by tenant, in one transaction."""
+
+
 class Watermarks(Protocol):
     async def receive(self, watermarks: Sequence[ReceivedWatermark]) -> None:
         """Keep watermarks until the consumer has passed them; one that is known changes nothing."""
@@ -112,6 +118,9 @@ class Queues(Protocol):
     """What workers see across tenants: ids and due times only."""
 
     async def tenant_ids(self, after: str, limit: int) -> list[str]: ...
+
+    async def tenants(self, tenant_ids: Sequence[str]) -> list[tuple[Tenant, datetime | None]]:
+        """The tenants of these ids by id, in a transaction that sees them, with the time on their test clocks."""
 
     async def due_extensions(self, now: datetime, limit: int) -> dict[str, list[str]]:
         """Subscriptions by tenant that need further billing periods."""

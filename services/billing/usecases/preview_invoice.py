@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from libs.clock import Clock
-from libs.periods import Period
+from libs.errors import FailedPrecondition
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.invoice import Invoice, InvoiceState, LineRefused, lines_from_charges
 from services.billing.domain.subscription import Subscription
 from services.billing.usecases.ports import UnitOfWork, Work
+from services.billing.usecases.store_ports import OpenPeriod
 
 SUBSCRIPTIONS_MAX = 1_000
+
+
+class TooManySubscriptions(FailedPrecondition):
+    """The spend of a customer does not fit into one answer."""
+
+    reason = "TOO_MANY_SUBSCRIPTIONS"
 
 
 class PreviewInvoice:
@@ -31,9 +38,9 @@ class PreviewInvoice:
         async with self._unit_of_work(tenant_id) as work:
             subscription = await work.subscriptions.get(subscription_id)
             now = (await work.tenants.clock()).now(self._clock())
-            period = subscription.current_period(now) if at is None else subscription.period_at(at)
-            ordinal = await work.periods.ordinal(PeriodKey(subscription_id, period.start))
-            draft = _draft(subscription, period, ordinal)
+            computed = subscription.current_period(now) if at is None else subscription.period_at(at)
+            stored = (await work.periods.containing([subscription_id], at or now)).get(subscription_id)
+            draft = _draft(subscription, stored or OpenPeriod(computed, 1))
             return _with_lines(draft, await current_charges(work, [draft]))
 
 
@@ -46,7 +53,12 @@ class CurrentSpend:
 
 
 class GetCurrentSpend:
-    """One entry per subscription of a customer with an open billing period. :raises CustomerNotFound: if unknown"""
+    """One entry per subscription of a customer with an open billing period.
+
+    :raises CustomerNotFound: if unknown
+    :raises TooManySubscriptions: rather than to tell less than is spent
+    :raises LineRefused: if charges cannot be invoiced
+    """
 
     def __init__(self, *, unit_of_work: UnitOfWork, clock: Clock) -> None:
         self._unit_of_work = unit_of_work
@@ -54,13 +66,17 @@ class GetCurrentSpend:
 
     async def __call__(self, *, tenant_id: str, customer_id: str) -> CurrentSpend:
         async with self._unit_of_work(tenant_id) as work:
-            await work.customers.get(customer_id)
             now = (await work.tenants.clock()).now(self._clock())
             # Before the charges: it must not promise more than they contain.
             watermark = await work.watermark()
-            subscriptions = await work.subscriptions.page(customer_id, "", SUBSCRIPTIONS_MAX)
-            current = [(item, item.current_period(now)) for item in subscriptions]
-            drafts = [_draft(item, period, 1) for item, period in current if period.contains(now)]
+            found = await work.subscriptions.open_of(customer_id, now, SUBSCRIPTIONS_MAX + 1)
+            if not found:
+                await work.customers.get(customer_id)
+            if len(found) > SUBSCRIPTIONS_MAX:
+                raise TooManySubscriptions(f"customer {customer_id} has more than {SUBSCRIPTIONS_MAX} subscriptions")
+            # Computed where a clock has moved further than the worker.
+            current = [(item, stored or OpenPeriod(item.current_period(now), 1)) for item, stored in found]
+            drafts = [_draft(item, shown) for item, shown in current if shown.period.contains(now)]
             charges = await current_charges(work, drafts)
             return CurrentSpend(tuple(_with_lines(draft, charges) for draft in drafts), watermark.rated_through)
 
@@ -92,12 +108,12 @@ def _with_lines(draft: Invoice, charges: dict[PeriodKey, list[Charge]]) -> Invoi
     return draft.with_lines(lines_from_charges(current, draft.currency))
 
 
-def _draft(subscription: Subscription, period: Period, ordinal: int) -> Invoice:
+def _draft(subscription: Subscription, current: OpenPeriod) -> Invoice:
     return Invoice(
         invoice_id="",
         customer_id=subscription.customer_id,
         subscription_id=subscription.subscription_id,
-        period=period,
-        ordinal=ordinal,
+        period=current.period,
+        ordinal=current.ordinal,
         currency=subscription.currency,
     )

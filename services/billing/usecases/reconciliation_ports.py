@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
@@ -47,11 +48,13 @@ class Numbers:
 class Reconciliation(Protocol):
     """What one tenant's rows say; `within` selects billing periods that start in it, None all."""
 
-    async def frozen_lines(self, within: Period | None) -> list[FrozenLine]: ...
+    def frozen_lines(self, within: Period | None) -> AsyncIterator[FrozenLine]: ...
 
-    async def invoice_sums(self, within: Period | None) -> list[InvoiceSum]: ...
+    def invoice_sums(self, within: Period | None) -> AsyncIterator[InvoiceSum]: ...
 
     async def numbers(self) -> Numbers: ...
 
-    async def charges(self, within: Period | None) -> dict[PeriodKey, list[Charge]]:
-        """The charges of every billing period, also of those that have none."""
+    async def charges(
+        self, within: Period | None, after: PeriodKey | None, limit: int
+    ) -> dict[PeriodKey, list[Charge]]:
+        """The charges of `limit` billing periods after a key, also of those that have none."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from libs.errors import InvalidInput, Violation
 from services.billing.usecases.ports import Work
+
+_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,6 @@ def _request_id_violations(request_id: str) -> Iterable[Violation]:
     if not request_id:
         yield Violation("request_id", "REQUIRED", "must be a UUID chosen by the caller")
         return
-    try:
-        uuid.UUID(request_id)
-    except ValueError:
+    # The key of a row: uuid.UUID() would also take a megabyte of hyphens.
+    if not _UUID.fullmatch(request_id):
         yield Violation("request_id", "INVALID_UUID", "must be a UUID")

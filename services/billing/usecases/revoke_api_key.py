@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from libs.clock import Clock
+from libs.ids import check_text
 from services.billing.domain.tenant import ApiKey
 from services.billing.usecases.ports import Directory, EntryKind, UnitOfWork
 from services.billing.usecases.request import Request, require_valid
@@ -20,7 +21,8 @@ class RevokeApiKey:
         self._clock = clock
 
     async def __call__(self, *, request: Request, tenant_id: str, key_id: str) -> ApiKey:
-        require_valid(request.request_id)
+        violation = check_text(key_id, "key_id", 64)
+        require_valid(request.request_id, [violation] if violation else [])
         now = self._clock()
         async with self._unit_of_work(tenant_id) as work:
             if await request.claim(work, key_id, now) is None:

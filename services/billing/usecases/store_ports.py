@@ -28,6 +28,23 @@ class ClosingPeriod:
     draft: Invoice
 
 
+@dataclass(frozen=True, slots=True)
+class NewPeriod:
+    """The billing period number `index` (from 0) of a subscription."""
+
+    subscription: Subscription
+    index: int
+    period: Period
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPeriod:
+    """A stored billing period, and the ordinal of its next or last invoice."""
+
+    period: Period
+    ordinal: int
+
+
 class Requests(Protocol):
     async def claim(
         self, method: str, request_id: str, fingerprint: bytes, result_id: str, now: datetime
@@ -93,6 +110,11 @@ class Subscriptions(Protocol):
 
     async def page(self, customer_id: str, after: str, limit: int) -> list[Subscription]: ...
 
+    async def open_of(
+        self, customer_id: str, now: datetime, limit: int
+    ) -> list[tuple[Subscription, OpenPeriod | None]]:
+        """A customer's subscriptions that have not ended, each with its stored period that contains `now`."""
+
     async def extended(self, next_indices: Mapping[str, int], due_at: Mapping[str, datetime]) -> None:
         """Store the next index per subscription, and when (tenant's clock) it is needed; without a time: never."""
 
@@ -101,8 +123,14 @@ class Subscriptions(Protocol):
 
 
 class BillingPeriods(Protocol):
-    async def add(self, subscription: Subscription, periods: Sequence[tuple[int, Period]], grace: timedelta) -> None:
-        """Store periods of a subscription with their index, due `grace` after their end, and publish their state."""
+    async def add(self, periods: Sequence[NewPeriod], grace: timedelta) -> None:
+        """Store periods, due `grace` after their end, and publish their state."""
+
+    async def last(self, next_indices: Mapping[str, int]) -> dict[str, Period]:
+        """The last stored period by subscription, given the index after it; none where nothing is stored."""
+
+    async def containing(self, subscription_ids: Sequence[str], at: datetime) -> dict[str, OpenPeriod]:
+        """The stored periods that contain an instant, by subscription."""
 
     async def start_closing(self, keys: Sequence[PeriodKey], closing_at: datetime) -> int:
         """Put drafts on the periods that are seen due for the first time; returns how many there were."""
@@ -119,11 +147,8 @@ class BillingPeriods(Protocol):
     async def reopen(self, key: PeriodKey, try_at: datetime) -> None:
         """The period is due again, for an invoice with the next ordinal."""
 
-    async def set_aside(self, reasons: Mapping[PeriodKey, str], try_at: datetime) -> None:
-        """Keep why periods cannot be invoiced, and try them again at a (real) time."""
-
-    async def ordinal(self, key: PeriodKey) -> int:
-        """The ordinal of the period's next or last invoice; 1 if the period is not stored."""
+    async def set_aside(self, reasons: Mapping[PeriodKey, str], claimed_until: datetime, try_at: datetime) -> None:
+        """Keep why periods cannot be invoiced, and try them again at a (real) time; nothing if the claim is lost."""
 
     async def page(
         self, subscription_id: str, ending_after: datetime | None, after: PeriodKey | None, limit: int
@@ -131,8 +156,8 @@ class BillingPeriods(Protocol):
 
 
 class Charges(Protocol):
-    async def apply(self, charges: Sequence[Charge]) -> int:
-        """Keep the highest version of each under the locks of their periods; returns how many were news."""
+    async def apply(self, charges: Sequence[Charge]) -> None:
+        """Keep the highest version of each; none of them changes any more until the transaction ends."""
 
     async def of(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, list[Charge]]:
         """The current charges of each period, in the order of the card."""
@@ -156,5 +181,8 @@ class Invoices(Protocol):
     async def issue(self, invoices: Mapping[int, Invoice]) -> None:
         """Store issued invoices by the value of their number."""
 
-    async def save_state(self, invoice: Invoice) -> None:
-        """Store state, instants and reason of an invoice that is locked."""
+    async def lock_all(self, invoice_ids: Sequence[str]) -> dict[str, Invoice]:
+        """Those of the invoices that exist, locked, without their lines."""
+
+    async def save_states(self, invoices: Sequence[Invoice]) -> None:
+        """Store states, instants and reasons of invoices that are locked."""

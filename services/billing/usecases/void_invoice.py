@@ -49,7 +49,7 @@ class VoidInvoice:
             if await request.claim(work, invoice.invoice_id, real_now) is not None:
                 return invoice
             invoice = invoice.void(reason=reason, now=(await work.tenants.clock()).now(real_now))
-            await work.invoices.save_state(invoice)
+            await work.invoices.save_states([invoice])
             await work.announce([InvoiceVoided(invoice)])
             if reissue:
                 await work.periods.reopen(key, real_now)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
+from operator import attrgetter
 
-from libs.money import DecimalRejected, RoundingMode, parse_decimal
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from libs.money import RoundingMode, parse_decimal
 from services.billing.domain.charge import Charge, ChargePart, PeriodKey
 from steelyard.rating.v1 import charge_pb2, rate_card_pb2
 
@@ -18,7 +22,7 @@ _MODES = {
     rate_card_pb2.ROUNDING_MODE_DOWN: RoundingMode.DOWN,
     rate_card_pb2.ROUNDING_MODE_UP: RoundingMode.UP,
 }
-_PART_FIELDS = ("kind", "from_quantity", "up_to_quantity", "quantity", "unit_amount", "flat_amount", "amount")
+_part_values = attrgetter(*ChargePart._fields)
 
 
 class ChargeUnreadable(Exception):
@@ -27,36 +31,41 @@ class ChargeUnreadable(Exception):
 
 def charge_from_pb(message: charge_pb2.Charge) -> Charge:
     """:raises ChargeUnreadable: if a number, the period or the rounding mode makes no sense"""
-    if not message.HasField("period") or message.rounding_mode not in _MODES or not message.version:
+    if not message.HasField("period") or message.rounding_mode not in _MODES or message.version < 1:
         raise ChargeUnreadable(f"charge {message.price_id} of {message.subscription_id} is incomplete")
+    start = message.period.start
     try:
-        quantity, amount = _exact(message.quantity), _exact(message.amount)
-    except DecimalRejected as error:
+        return Charge(
+            PeriodKey(message.subscription_id, _instant(start.seconds, start.nanos)),
+            message.customer_id,
+            message.price_id,
+            message.display_name,
+            message.meter_id,
+            message.position,
+            message.currency,
+            _exact(message.quantity),
+            _exact(message.amount),
+            _MODES[message.rounding_mode],
+            message.rate_card_id,
+            message.rate_card_version,
+            message.engine_version,
+            tuple([ChargePart._make(_part_values(part)) for part in message.parts]),
+            message.version,
+            message.trace_parent,
+        )
+    except (ValueError, OverflowError) as error:
         raise ChargeUnreadable(f"charge {message.price_id} of {message.subscription_id}: {error}") from error
-    return Charge(
-        key=PeriodKey(message.subscription_id, message.period.start.ToDatetime(tzinfo=UTC)),
-        customer_id=message.customer_id,
-        price_id=message.price_id,
-        display_name=message.display_name,
-        meter_id=message.meter_id,
-        position=message.position,
-        currency=message.currency,
-        quantity=quantity,
-        amount=amount,
-        rounding_mode=_MODES[message.rounding_mode],
-        rate_card_id=message.rate_card_id,
-        rate_card_version=message.rate_card_version,
-        engine_version=message.engine_version,
-        parts=tuple(ChargePart(*(getattr(part, field) for field in _PART_FIELDS)) for part in message.parts),
-        version=message.version,
-        trace_parent=message.trace_parent,
-    )
 
 
 def part_to_pb(part: ChargePart) -> charge_pb2.ChargePart:
     """A breakdown's step, as rating wrote it."""
-    return charge_pb2.ChargePart(**{field: getattr(part, field) for field in _PART_FIELDS})
+    return charge_pb2.ChargePart(**part._asdict())
 
 
 def _exact(text: str) -> Decimal:
     return parse_decimal(text, max_integer_digits=_DIGITS_MAX, max_scale=_SCALE_MAX)
+
+
+@lru_cache(maxsize=10_000)  # The charges of a subscription, and of many subscriptions, share their period.
+def _instant(seconds: int, nanos: int) -> datetime:
+    return Timestamp(seconds=seconds, nanos=nanos).ToDatetime(tzinfo=UTC)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import date, timedelta
+from itertools import pairwise
 
 import pytest
 
+from libs.database import raw
+from libs.embedded.databases import ServiceDatabase
+from libs.embedded.postgres import EmbeddedPostgres
 from services.billing.domain.invoice import InvoiceState
 from services.billing.domain.subscription import BillingAnchor
+from services.billing.store import queues
 from services.billing.usecases.close_periods import CLAIM, IssueChunk
+from services.billing.usecases.extend_periods import PERIODS_AT_ONCE, ExtendPeriods
 from services.billing.usecases.ports import Confirmed
 from tests.component.billing.world import World, a_key
 from tests.unit.billing.fakes import FakeRating, a_charge, utc
@@ -200,6 +206,44 @@ class TestCatchingUp:
 
         assert [invoice.period.start for invoice in await world.invoices("acme")] == [JANUARY, utc(2026, 2, 1)]
 
+    async def test_a_clock_that_moves_by_decades_is_followed_in_many_transactions(self, world: World) -> None:
+        await a_subscribed_tenant(world)
+        await world.advance("acme", utc(2050, 1, 1))
+        extend = ExtendPeriods(unit_of_work=world.worker, queues=world.queues, clock=world.real)
+
+        await extend()
+        async with world.api("acme") as work:
+            assert len(await work.periods.page("", None, None, 1_000)) == 2 + PERIODS_AT_ONCE
+
+        while await extend():
+            pass
+        async with world.api("acme") as work:
+            periods = [item.period for item in await work.periods.page("", None, None, 1_000)]
+        assert len(periods) == 24 * 12 + 2
+        assert all(before.end == after.start for before, after in pairwise(periods))
+
+    async def test_a_period_begins_where_the_stored_one_ended(
+        self, world: World, billing_database: ServiceDatabase, postgres: EmbeddedPostgres
+    ) -> None:
+        """As if the zone had had other rules when the last period was made."""
+        await a_subscribed_tenant(world)
+        spoil = "UPDATE billing_periods SET period_end = '2026-03-01T02:00Z' WHERE period_start = '2026-02-01'"
+        await asyncio.to_thread(postgres.run_sql, spoil, billing_database.name)
+
+        await world.advance("acme", utc(2026, 3, 1, 1))
+        await world.work()
+        async with world.api("acme") as work:
+            periods = [item.period for item in await work.periods.page("", None, None, 10)]
+            [charged] = (await work.periods.containing(["sub-01"], utc(2026, 3, 1, 1))).values()
+        assert all(before.end == after.start for before, after in pairwise(periods))
+        assert charged.period.start == utc(2026, 2, 1)
+
+        view = await world.cancel("acme")
+        assert view.subscription.ended_at == utc(2026, 3, 1, 2)
+        await world.advance("acme", utc(2026, 9, 1))
+        await world.bill()
+        assert [invoice.period.start.month for invoice in await world.invoices("acme")] == [1, 2]
+
 
 class TestTwoClosersAtOnce:
     async def test_issue_one_invoice_each_with_numbers_without_gaps(self, world: World) -> None:
@@ -283,6 +327,22 @@ class TestAFailingPeriod:
         assert invoice.invoice_number == "INV-000001"
         assert (await world.progress("acme")).progress.problems == ()
 
+    async def test_leaves_no_reason_behind_once_another_worker_has_issued_the_invoice(self, world: World) -> None:
+        await a_subscribed_tenant(world)
+        await world.advance("acme", utc(2026, 2, 1))
+        await world.work()
+        await world.pass_watermark()
+        stale = world.real() + CLAIM
+        await world.queues.claim_closing(world.real(), stale, 100)
+        slow = IssueChunk(world.worker, world.real, "acme", stale)
+        world.real.at += CLAIM
+        await world.work()
+
+        await slow.set_aside({a_key(JANUARY): "rating did not answer"}, timedelta(seconds=2))
+
+        assert [invoice.state for invoice in await world.invoices("acme")] == [InvoiceState.ISSUED]
+        assert (await world.progress("acme")).progress.problems == ()
+
 
 class TestACrash:
     async def test_between_claim_and_issue_only_delays(self, world: World) -> None:
@@ -319,6 +379,22 @@ class TestACrash:
 
         numbers = sorted(invoice.invoice_number for invoice in await world.invoices("acme"))
         assert numbers == ["INV-000001", "INV-000002", "INV-000003"]
+
+
+class TestTheQueue:
+    async def test_of_a_new_database_is_read_by_its_index(self, world: World) -> None:
+        """Without statistics the planner would read, and sort, all periods of all tenants ten times a second."""
+        await a_subscribed_tenant(world, subscriptions=100)
+        async with world.worker_database.queue_transaction() as connection:
+            driver = await raw(connection)
+            await driver.execute(queues._BY_INDEX)
+            for statement, *arguments in (
+                (queues._CLAIM_CLOSING, world.real(), world.real(), 200),
+                (queues._OVERDUE, world.real()),
+            ):
+                plan = "\n".join(row[0] for row in await driver.fetch(f"EXPLAIN {statement}", *arguments))
+                assert "due_periods_closing" in plan
+                assert "Seq Scan on due_" not in plan
 
 
 class TestRealTime:

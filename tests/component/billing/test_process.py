@@ -19,8 +19,9 @@ from nats.aio.client import Client
 from libs.embedded.databases import ServiceDatabase
 from libs.embedded.machine import free_port
 from libs.embedded.nats_server import EmbeddedNats
+from libs.errors import InvalidInput
 from libs.messaging import BILLING, PAYMENTS, RATING, connect, ensure_streams
-from libs.rpc import as_tenant, channel, internal_channel
+from libs.rpc import as_tenant, channel, internal_channel, typed_errors
 from services.billing.messaging.rating_stream import CHARGES_SUBJECT, WATERMARK_SUBJECT
 from steelyard.billing.v1 import (
     billing_period_pb2,
@@ -297,3 +298,49 @@ async def _code(call: Awaitable[object]) -> grpc.StatusCode:
     except grpc.aio.AioRpcError as error:
         return error.code()
     return grpc.StatusCode.OK
+
+
+async def test_every_question_names_the_field_that_makes_no_sense(running: Running) -> None:
+    _, key = await running.tenant_key("acme")
+    opened = running.channel(key)
+    customers = customer_service_pb2_grpc.CustomerServiceStub(opened)
+    subscriptions = subscription_service_pb2_grpc.SubscriptionServiceStub(opened)
+    invoices = invoice_service_pb2_grpc.InvoiceServiceStub(opened)
+    tenants = tenant_service_pb2_grpc.TenantServiceStub(running.channel(OPERATOR_KEY))
+    for bad in ("\0", "x" * 10_000, " "):
+        asked: list[Awaitable[object]] = [
+            customers.GetCustomer(customer_service_pb2.GetCustomerRequest(customer_id=bad)),
+            subscriptions.GetSubscription(subscription_service_pb2.GetSubscriptionRequest(subscription_id=bad)),
+            subscriptions.ListSubscriptions(subscription_service_pb2.ListSubscriptionsRequest(customer_id=bad)),
+            subscriptions.CancelSubscription(
+                subscription_service_pb2.CancelSubscriptionRequest(request_id=new(), subscription_id=bad)
+            ),
+            invoices.GetInvoice(invoice_service_pb2.GetInvoiceRequest(invoice=bad)),
+            invoices.ListInvoices(invoice_service_pb2.ListInvoicesRequest(customer_id=bad)),
+            invoices.PreviewInvoice(invoice_service_pb2.PreviewInvoiceRequest(subscription_id=bad)),
+            invoices.GetCurrentSpend(invoice_service_pb2.GetCurrentSpendRequest(customer_id=bad)),
+            tenants.RevokeApiKey(
+                tenant_service_pb2.RevokeApiKeyRequest(request_id=new(), tenant_id="acme", key_id=bad)
+            ),
+        ]
+        found = [await _refused_fields(call) for call in asked]
+        assert found == [
+            ["customer_id"],
+            ["subscription_id"],
+            ["customer_id"],
+            ["subscription_id"],
+            ["invoice"],
+            ["customer_id"],
+            ["subscription_id"],
+            ["customer_id"],
+            ["key_id"],
+        ]
+
+
+async def _refused_fields(call: Awaitable[object]) -> list[str]:
+    try:
+        with typed_errors():
+            await call
+    except InvalidInput as error:
+        return [violation.field for violation in error.violations]
+    return []

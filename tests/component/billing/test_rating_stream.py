@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pytest
 from nats.aio.client import Client
 
+from libs.database import raw
 from libs.embedded.nats_server import EmbeddedNats
-from libs.messaging import RATING, Delivery, ParkedMessages, PullConsumer, connect, ensure_streams
+from libs.messaging import RATING, Delivery, ParkedMessages, PullConsumer, UnreadableMessage, connect, ensure_streams
 from services.billing.domain.charge import Charge
 from services.billing.domain.watermark import ReceivedWatermark
 from services.billing.messaging.rating_stream import (
@@ -21,6 +22,7 @@ from services.billing.messaging.rating_stream import (
     RatingStreamConsumer,
     WatermarkCounter,
 )
+from services.billing.store.charges import PostgresReceivedCharges, apply_charges
 from services.billing.store.tables import parked
 from services.billing.usecases.apply_charges import ApplyCharges
 from services.billing.wire.common import time_to_pb
@@ -47,8 +49,9 @@ class Stream:
     def __init__(self, world: World, nats: Client) -> None:
         self.world = world
         self.js = nats.jetstream()
-        apply_charges = ApplyCharges(unit_of_work=world.worker, watermarks=world.watermarks)
-        self._handle = RatingStreamConsumer(apply_charges=apply_charges)
+        charges = PostgresReceivedCharges(world.worker_database)
+        apply_charges = ApplyCharges(charges=charges, watermarks=world.watermarks)
+        self.handle = RatingStreamConsumer(apply_charges=apply_charges)
         self.counter = WatermarkCounter(self.js, world.watermarks)
         self.blocked = asyncio.Event()
         self.blocked.set()
@@ -73,7 +76,7 @@ class Stream:
 
     async def _handle_when_free(self, deliveries: Sequence[Delivery]) -> None:
         await self.blocked.wait()
-        await self._handle(deliveries)
+        await self.handle(deliveries)
 
     @asynccontextmanager
     async def consuming(self) -> AsyncIterator[None]:
@@ -90,12 +93,16 @@ class Stream:
             park=parking.park,
         )
         task = asyncio.create_task(consumer.run(stopping))
+        await eventually(self._consumer_exists)
         try:
             yield
         finally:
             stopping.set()
             self.blocked.set()
             await task
+
+    async def _consumer_exists(self) -> bool:
+        return [info.name for info in await self.js.consumers_info(SUBSCRIPTION.stream)] == [SUBSCRIPTION.durable]
 
     async def stored(self, tenant_id: str = "acme") -> list[Charge]:
         async with self.world.api(tenant_id) as work:
@@ -131,6 +138,13 @@ class TestCharges:
 
             await eventually(arrived)
         assert [charge.amount for charge in await stream.stored()] == [9]
+
+    @pytest.mark.parametrize("tenant_id", ["", "a,b"])
+    async def test_one_of_no_tenant_is_unreadable(self, stream: Stream, tenant_id: str) -> None:
+        changed = charge_pb2.ChargesChanged(tenant_id=tenant_id)
+        message = Delivery(CHARGES_SUBJECT, changed.SerializeToString(), {}, "x", RATING.name, 1, 1, JANUARY)
+        with pytest.raises(UnreadableMessage, match="is no tenant"):
+            await stream.handle([message])
 
     async def test_an_unreadable_message_is_parked_and_the_rest_goes_on(self, stream: Stream) -> None:
         await stream.js.publish(CHARGES_SUBJECT, b"\xff\xff\xff", headers={"Nats-Msg-Id": "acme:charge:x"})
@@ -205,26 +219,76 @@ class TestWatermarks:
 
 
 class TestChargesMeetIssuing:
-    async def test_a_charge_waits_for_the_invoice_that_freezes_its_period(self, stream: Stream) -> None:
+    async def test_a_charge_waits_for_the_invoice_that_freezes_it(self, stream: Stream) -> None:
+        """Also if what is frozen was known before: freezing locks charges that it leaves as they are."""
+        world = stream.world
+        known = a_charge(KEY, version=1)
+        await world.apply("acme", [known])
+        async with world.worker("acme") as work:
+            await work.charges.apply([known])
+            late = asyncio.create_task(world.apply("acme", [a_charge(KEY, amount="77", version=99)]))
+            await asyncio.sleep(0.3)
+            assert not late.done()
+            assert (await work.charges.of([KEY]))[KEY] == [known]
+        await late
+
+        assert await stream.versions() == [99]
+
+    async def test_one_that_comes_before_the_freeze_is_on_the_invoice(self, stream: Stream) -> None:
         world = stream.world
         await world.advance("acme", utc(2026, 2, 1))
         await world.work()
         await world.pass_watermark()
-        applied = asyncio.Event()
+        await world.apply("acme", [a_charge(KEY, amount="77", version=99)])
 
-        async def apply_late() -> None:
-            await world.apply("acme", [a_charge(KEY, amount="77", version=99)])
-            applied.set()
-
-        async with world.worker("acme") as work:
-            await work.periods.lock(KEY)
-            late = asyncio.create_task(apply_late())
-            await asyncio.sleep(0.2)
-            assert not applied.is_set()
-        await late
-        world.real.at += timedelta(seconds=1)
         await world.work()
 
-        # It came before the freeze after all, and is newer than what rating confirmed.
         [invoice] = await world.invoices("acme")
         assert invoice.total.minor_units == 7_700
+
+    async def test_charges_and_invoices_at_once_agree_and_do_not_deadlock(self, stream: Stream) -> None:
+        world = stream.world
+        for number in range(2, 12):
+            await world.subscribe("acme", f"sub-{number:02d}")
+        keys = [a_key(JANUARY, f"sub-{number:02d}") for number in range(1, 12)]
+        for key in keys:
+            world.rating.by_period[key] = tuple(a_charge(key, price_id=price) for price in ("a", "b", "c"))
+        await world.advance("acme", utc(2026, 2, 1))
+        await world.work()
+        await world.pass_watermark()
+
+        async def change(versions: range) -> None:
+            for version in versions:
+                changed = [a_charge(key, price_id=price, version=version) for key in keys for price in ("c", "a", "b")]
+                await world.apply("acme", changed if version % 2 else changed[::-1])
+
+        await asyncio.gather(change(range(2, 40)), change(range(3, 41)), world.closer()(), world.closer()())
+
+        async with world.worker("acme") as work:
+            lines = [line async for line in work.reconciliation.frozen_lines(None)]
+        assert len(lines) == 33
+        assert all(line.version == line.frozen_version for line in lines)
+
+
+class TestTheHotStatement:
+    async def test_replaces_charges_without_touching_an_index(self, stream: Stream) -> None:
+        keys = [a_key(JANUARY, f"sub-{number:03d}") for number in range(200)]
+        database = stream.world.worker_database
+        await PostgresReceivedCharges(database).keep({"acme": [a_charge(key) for key in keys]})
+        async with database.transaction("acme") as connection:
+            await apply_charges(connection, {"acme": [a_charge(key, amount="7", version=2) for key in keys]})
+            counts = "SELECT pg_stat_get_xact_tuples_updated(t), pg_stat_get_xact_tuples_hot_updated(t)"
+            row = await (await raw(connection)).fetchrow(f"{counts} FROM (SELECT 'charges'::regclass::oid AS t)")
+        assert tuple(row) == (200, 200)
+
+    async def test_keeps_every_value_of_every_tenant(self, stream: Stream) -> None:
+        odd = a_charge(
+            KEY, price_id="é|,\"{}'\\", amount="-1234567890123456789012345678901234567890.10", trace_parent=""
+        )._replace(display_name="", meter_id="", parts=())
+        usual = a_charge(KEY, quantity="0.000000000000000000000000000001", version=2**62)
+        charges = PostgresReceivedCharges(stream.world.worker_database)
+
+        await charges.keep({"globex": [odd], "acme": [a_charge(KEY), usual, a_charge(KEY, version=3)]})
+
+        assert await stream.stored("acme") == [usual]
+        assert await stream.stored("globex") == [odd]

@@ -11,6 +11,7 @@ from libs.database import Database, raw
 from libs.embedded.databases import ServiceDatabase
 from libs.embedded.postgres import EmbeddedPostgres
 from libs.periods import Period
+from services.billing.usecases import reconcile
 from services.billing.usecases.reconcile import Reconcile
 from tests.component.billing.world import World, a_key
 from tests.unit.billing.fakes import a_charge, utc
@@ -60,6 +61,14 @@ async def test_a_change_is_found(
     await two_invoices(world)
     await asyncio.to_thread(postgres.run_sql, statement, billing_database.name)
     assert await failing(world) == [check]
+
+
+async def test_periods_are_compared_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "_PERIODS_AT_ONCE", 1)
+    await two_invoices(world)
+    assert await failing(world) == []
+    world.rating.change(a_charge(a_key(FEBRUARY)), version=9)
+    assert await failing(world) == ["charges = rating's charges"]
 
 
 async def test_only_the_periods_that_were_asked_for_are_looked_at(

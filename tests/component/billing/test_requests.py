@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 import uuid
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -18,14 +19,15 @@ from services.billing.domain.customer import CustomerExists, CustomerNotFound
 from services.billing.domain.subscription import BillingAnchor, SubscriptionExists, SubscriptionNotFound
 from services.billing.domain.tenant import ApiKeyNotFound, Tenant, TenantExists, TenantNotFound
 from services.billing.store.tables import metadata
+from services.billing.usecases import preview_invoice
 from services.billing.usecases.create_api_key import CreateApiKey, NewSecret
 from services.billing.usecases.create_tenant import CreateTenant
 from services.billing.usecases.get_customers import ListCustomers
 from services.billing.usecases.get_tenants import GetTenant, ListTenants
 from services.billing.usecases.list_api_keys import ListApiKeys
 from services.billing.usecases.revoke_api_key import RevokeApiKey
-from tests.component.billing.world import EPOCH, World, a_request
-from tests.unit.billing.fakes import utc
+from tests.component.billing.world import EPOCH, World, a_key, a_request
+from tests.unit.billing.fakes import a_charge, utc
 
 JANUARY = utc(2026, 1, 1)
 
@@ -52,11 +54,13 @@ class TestTenants:
     async def test_the_operator_sees_all_by_id(self, world: World) -> None:
         for tenant_id in ("globex", "acme", "initech"):
             await world.add_tenant(tenant_id)
-        list_tenants = ListTenants(queues=world.queues, get_tenant=GetTenant(unit_of_work=world.api))
+        list_tenants = ListTenants(queues=world.queues)
 
         found = await list_tenants(after="acme", limit=10)
 
         assert [view.tenant.tenant_id for view in found] == ["globex", "initech"]
+        assert found[0] == await GetTenant(unit_of_work=world.api)(tenant_id="globex")
+        assert await list_tenants(after="initech", limit=10) == []
 
     async def test_a_wrong_request_names_everything_that_is_wrong(self, world: World) -> None:
         create = CreateTenant(unit_of_work=world.api, directory=world.directory, clock=world.real, test_clocks=True)
@@ -132,6 +136,16 @@ class TestClocks:
         view = await GetTenant(unit_of_work=world.api)(tenant_id="acme")
         assert view.test_time == utc(2026, 1, 5)
 
+    @pytest.mark.parametrize("to", [utc(2100, 1, 1), utc(9999, 12, 31)])
+    async def test_stop_before_a_year_that_no_calendar_or_worker_could_follow(self, world: World, to: datetime) -> None:
+        await world.add_tenant("acme", JANUARY)
+        with pytest.raises(InvalidInput) as caught:
+            await world.advance("acme", to)
+        assert [item.field for item in caught.value.violations] == ["time"]
+        with pytest.raises(InvalidInput) as caught:
+            await world.add_tenant("globex", to)
+        assert [item.field for item in caught.value.violations] == ["tenant.test_clock_time"]
+
 
 class TestSubscriptions:
     async def test_have_their_periods_up_to_the_one_after_the_current(self, world: World) -> None:
@@ -197,6 +211,64 @@ class TestSubscriptions:
         assert [invoice.period.start.month for invoice in await world.invoices("acme")] == [1, 2, 3]
         with pytest.raises(SubscriptionNotFound):
             await world.cancel("acme", "unknown")
+
+    async def test_one_that_is_canceled_while_the_clock_moves_ends_before_or_after_that(self, world: World) -> None:
+        """Not in between: a period that begins after the end must not have become due meanwhile."""
+        await world.add_tenant("acme", JANUARY)
+        await world.add_customer("acme")
+        await world.subscribe("acme")
+
+        async with world.api("acme") as work:
+            await work.subscriptions.lock(["sub-01"])  # Canceling has read the clock by then.
+            canceling = asyncio.create_task(world.cancel("acme"))
+            await asyncio.sleep(0.2)
+            advancing = asyncio.create_task(world.advance("acme", utc(2026, 3, 10)))
+            await asyncio.sleep(0.2)
+            assert not canceling.done()
+            assert not advancing.done()
+        view = await canceling
+        await advancing
+        await world.bill()
+
+        assert view.subscription.ended_at == utc(2026, 2, 1)
+        assert [invoice.period.start.month for invoice in await world.invoices("acme")] == [1]
+
+
+class TestSpend:
+    async def test_is_of_the_open_period_of_each_subscription(self, world: World) -> None:
+        await world.add_tenant("acme", JANUARY)
+        await world.add_customer("acme")
+        for number in range(3):
+            await world.subscribe("acme", f"sub-{number}")
+        await world.cancel("acme", "sub-0")
+        february = a_key(utc(2026, 2, 1), "sub-1")
+        await world.apply("acme", [a_charge(february, amount="3"), a_charge(a_key(JANUARY, "sub-1"), amount="50")])
+        await world.advance("acme", utc(2026, 2, 10))
+
+        spend = await self._spend(world)
+
+        assert [(item.subscription_id, item.total.minor_units) for item in spend.invoices] == [
+            ("sub-1", 300),
+            ("sub-2", 0),
+        ]
+        assert {item.period.start for item in spend.invoices} == {utc(2026, 2, 1)}
+
+    async def test_is_refused_rather_than_told_in_part(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        await world.add_tenant("acme", JANUARY)
+        await world.add_customer("acme")
+        for number in range(3):
+            await world.subscribe("acme", f"sub-{number}")
+        monkeypatch.setattr(preview_invoice, "SUBSCRIPTIONS_MAX", 2)
+
+        with pytest.raises(preview_invoice.TooManySubscriptions):
+            await self._spend(world)
+        await world.cancel("acme", "sub-0")
+        await world.advance("acme", utc(2026, 2, 10))
+        assert len((await self._spend(world)).invoices) == 2
+
+    async def _spend(self, world: World) -> preview_invoice.CurrentSpend:
+        get = preview_invoice.GetCurrentSpend(unit_of_work=world.api, clock=world.real)
+        return await get(tenant_id="acme", customer_id="cust-01")
 
 
 class TestIsolation:

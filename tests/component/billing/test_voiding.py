@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from libs.errors import RequestIdReused, Unavailable
@@ -187,6 +189,40 @@ class TestRecordingPayments:
 
         with pytest.raises(InboxConflict):
             await consume([a_payment(invoice, more_minor=5)])
+
+    async def test_marks_many_at_once_and_parks_a_contradiction_in_one_batch(self, world: World) -> None:
+        invoice = await an_issued_invoice(world)
+        await world.advance("acme", utc(2026, 6, 1))
+        await world.bill()
+        invoices = await world.invoices("acme")
+        assert len(invoices) == 5
+        payments = [a_payment(item, payment_id=f"pay_{number}") for number, item in enumerate(invoices)]
+        consume = PaymentStreamConsumer(unit_of_work=world.worker)
+
+        with pytest.raises(InboxConflict):
+            await consume([*payments, a_payment(invoice, payment_id="pay_0", more_minor=5)])
+        assert {item.state for item in await world.invoices("acme")} == {InvoiceState.ISSUED}
+        await consume([*payments, *payments[::-1]])
+
+        paid = await world.invoices("acme")
+        assert [(item.state, item.payment_id) for item in paid] == [
+            (InvoiceState.PAID, f"pay_{number}") for number in range(5)
+        ]
+        assert [item.lines for item in paid] == [item.lines for item in invoices]
+
+    @pytest.mark.parametrize("field", ["payment_id", "invoice_id", "capture_time", "amount", "tenant_id"])
+    async def test_a_fact_without_a_field_is_unreadable(self, world: World, field: str) -> None:
+        invoice = await an_issued_invoice(world)
+        complete = a_payment(invoice)
+        fact = events_pb2.PaymentSucceeded.FromString(complete.data)
+        fact.ClearField(field)  # type: ignore[arg-type]
+        with pytest.raises(UnreadableMessage):
+            await PaymentStreamConsumer(unit_of_work=world.worker)([replace(complete, data=fact.SerializeToString())])
+
+    async def test_a_fact_of_another_tenant_than_its_id_says_is_unreadable(self, world: World) -> None:
+        complete = a_payment(await an_issued_invoice(world))
+        with pytest.raises(UnreadableMessage, match="does not begin with the tenant"):
+            await PaymentStreamConsumer(unit_of_work=world.worker)([replace(complete, msg_id="globex:payment:1")])
 
     async def test_survives_an_inbox_that_has_forgotten(self, world: World) -> None:
         invoice = await an_issued_invoice(world)

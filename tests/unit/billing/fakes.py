@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -99,7 +98,7 @@ class FakeRating:
         return list(self.by_period[key]) if key in self.by_period else None
 
     def change(self, charge: Charge, **changes: object) -> None:
-        self.by_period[charge.key] = (replace(charge, **changes),)  # type: ignore[arg-type]
+        self.by_period[charge.key] = (charge._replace(**changes),)  # type: ignore[arg-type]
 
 
 class FakePayments:

@@ -27,6 +27,7 @@ class TestTenant:
             ({"invoice_grace_s": -1}, "tenant.invoice_grace_s"),
             ({"event_past_limit_s": 366 * 86_400 + 1}, "tenant.event_past_limit_s"),
             ({"invoice_prefix": "-X"}, "tenant.invoice_prefix"),
+            ({"invoice_prefix": "X-"}, "tenant.invoice_prefix"),
             ({"invoice_prefix": "X" * 17}, "tenant.invoice_prefix"),
         ],
     )

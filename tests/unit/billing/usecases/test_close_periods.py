@@ -45,11 +45,10 @@ class FakeWork:
     async def lock_closing(self, keys: Sequence[PeriodKey], claimed_until: datetime) -> list[ClosingPeriod]:
         return [ClosingPeriod(key, Invoice("inv", "cust-01", key.subscription_id, JANUARY, 1, "EUR")) for key in keys]
 
-    async def apply(self, charges: Sequence[Charge]) -> int:
+    async def apply(self, charges: Sequence[Charge]) -> None:
         if self.poisoned & {charge.key for charge in charges}:
             raise RowsRefused("invalid byte sequence")
         self._applied |= {charge.key: [charge] for charge in charges}
-        return len(charges)
 
     async def of(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, list[Charge]]:
         return {key: self._applied[key] for key in keys}
@@ -76,7 +75,8 @@ class FakeWork:
     async def announce(self, facts: Sequence[InvoiceFact]) -> None:
         self.facts += facts
 
-    async def set_aside(self, reasons: Mapping[PeriodKey, str], try_at: datetime) -> None:
+    async def set_aside(self, reasons: Mapping[PeriodKey, str], claimed_until: datetime, try_at: datetime) -> None:
+        assert claimed_until == NOW + CLAIM
         self.set_aside_reasons.update(reasons)
         self.retry_at = try_at
 
@@ -150,6 +150,20 @@ class TestClosePeriods:
         assert work.set_aside_reasons.keys() == set(KEYS)
         assert work.transactions == []
         assert work.retry_at == NOW + timedelta(seconds=2)
+
+    async def test_rests_while_rating_is_away(self) -> None:
+        work, rating = FakeWork(), FakeRating()
+        assert await self._close(work, rating)() == len(KEYS)
+        rating.is_away = True
+        assert await self._close(work, rating)() == 0
+
+    async def test_keeps_a_reason_that_no_database_would_store(self) -> None:
+        work, rating = FakeWork(), FakeRating()
+        rating.refusals = {KEYS[0]: "charge \x00 is " + "very " * 1_000 + "odd"}
+        await self._close(work, rating)()
+        [reason] = work.set_aside_reasons.values()
+        assert reason.startswith("charge \ufffd is very")
+        assert len(reason) == 500
 
     async def test_asks_for_less_when_the_answer_is_too_large(self) -> None:
         work, rating = FakeWork(), FakeRating()

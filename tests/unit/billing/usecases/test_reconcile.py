@@ -41,17 +41,21 @@ class FakeRows:
     def reconciliation(self) -> FakeRows:
         return self
 
-    async def frozen_lines(self, within: Period | None) -> list[FrozenLine]:
-        return self.lines
+    async def frozen_lines(self, within: Period | None) -> AsyncIterator[FrozenLine]:
+        for line in self.lines:
+            yield line
 
-    async def invoice_sums(self, within: Period | None) -> list[InvoiceSum]:
-        return self.sums
+    async def invoice_sums(self, within: Period | None) -> AsyncIterator[InvoiceSum]:
+        for item in self.sums:
+            yield item
 
     async def numbers(self) -> Numbers:
         return self.given
 
-    async def charges(self, within: Period | None) -> dict[PeriodKey, list[Charge]]:
-        return {KEY: self.ours}
+    async def charges(
+        self, within: Period | None, after: PeriodKey | None, limit: int
+    ) -> dict[PeriodKey, list[Charge]]:
+        return {} if after else {KEY: self.ours}
 
     @asynccontextmanager
     async def __call__(self, tenant_id: str) -> AsyncIterator[FakeRows]:

@@ -17,7 +17,9 @@ class TestRequest:
         method, *meaning = other
         assert Request.of(method, "1", *meaning).fingerprint != Request.of("M", "1", "a").fingerprint
 
-    @pytest.mark.parametrize(("request_id", "reason"), [("", "REQUIRED"), ("17", "INVALID_UUID")])
+    @pytest.mark.parametrize(
+        ("request_id", "reason"), [("", "REQUIRED"), ("17", "INVALID_UUID"), ("-" * 5_000 + "0" * 32, "INVALID_UUID")]
+    )
     def test_needs_a_uuid(self, request_id: str, reason: str) -> None:
         other = Violation("x", "WRONG", "is wrong")
         with pytest.raises(InvalidInput) as caught:

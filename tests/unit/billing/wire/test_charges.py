@@ -41,7 +41,17 @@ class TestCharge:
         assert charge_from_pb(a_message(rounding_mode=0)).rounding_mode is RoundingMode.HALF_EVEN
 
     @pytest.mark.parametrize(
-        "changes", [{"amount": "NaN"}, {"quantity": ""}, {"version": 0}, {"period": None}, {"rounding_mode": 99}]
+        "changes",
+        [
+            {"amount": "NaN"},
+            {"quantity": ""},
+            {"version": 0},
+            {"version": -1},
+            {"period": None},
+            {"period": period_pb2.Period(start=Timestamp(seconds=2**60))},
+            {"period": period_pb2.Period(start=Timestamp(nanos=-1))},
+            {"rounding_mode": 99},
+        ],
     )
     def test_that_makes_no_sense_is_refused(self, changes: dict[str, object]) -> None:
         with pytest.raises(ChargeUnreadable):
