@@ -8,6 +8,7 @@ from libs.outbox.fact_relay import FactRelay
 from libs.outbox.facts import Fact, FactOutbox, FactTables, fact_tables
 from libs.outbox.leases import lease_table
 from libs.outbox.marks import Mark, StateOutbox, mark_table, marking, pending_floor
+from libs.outbox.pace import Pace
 from libs.outbox.packing import StateValue
 from libs.outbox.publisher import Publisher
 from libs.outbox.state_relay import StateFeed, StateRelay
@@ -20,6 +21,7 @@ __all__ = [
     "FactRelay",
     "FactTables",
     "Mark",
+    "Pace",
     "Publisher",
     "StateFeed",
     "StateOutbox",

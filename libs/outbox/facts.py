@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,13 +20,15 @@ class Fact:
     """One message about something that happened.
 
     `event_id` is deterministic and begins with the tenant (`acme:invoice-issued:inv_1`): it becomes the `Nats-Msg-Id`
-    and the key of the consumer's inbox. `payload` is the encoded protobuf message.
+    and the key of the consumer's inbox. `payload` is the encoded protobuf message. `trace_headers` say which trace it
+    continues; None is the current one.
     """
 
     event_id: str
     tenant_id: str
     subject: str
     payload: bytes
+    trace_headers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,9 @@ def fact_tables(metadata: sa.MetaData) -> FactTables:
 _ADD = """
 WITH added AS (
     INSERT INTO {facts} (tenant_id, event_id, subject, payload, trace_headers, created_at)
-    SELECT tenant_id, event_id, subject, payload, $5::jsonb, $6
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) AS fact (tenant_id, event_id, subject, payload)
+    SELECT tenant_id, event_id, subject, payload, trace_headers::jsonb, $6
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[])
+        AS fact (tenant_id, event_id, subject, payload, trace_headers)
     ORDER BY tenant_id, event_id
     ON CONFLICT DO NOTHING
     RETURNING tenant_id, event_id
@@ -86,18 +89,19 @@ class FactOutbox:
         self._add = _ADD.format(facts=tables.facts.name, queue=tables.queue.name)
 
     async def add(self, facts: Sequence[Fact], now: datetime) -> None:
-        """Add facts with the current trace context; one whose `event_id` is known already changes nothing.
+        """Add facts, each in its trace; one whose `event_id` is known already changes nothing.
 
         `now` is real time, never a tenant's test time: the relay goes by it.
         """
         if not facts:
             return
+        current = trace_headers()
         await (await raw(self._connection)).execute(
             self._add,
             [fact.tenant_id for fact in facts],
             [fact.event_id for fact in facts],
             [fact.subject for fact in facts],
             [fact.payload for fact in facts],
-            json.dumps(trace_headers()),
+            [json.dumps(current if fact.trace_headers is None else dict(fact.trace_headers)) for fact in facts],
             now,
         )

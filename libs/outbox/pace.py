@@ -18,17 +18,18 @@ _LONGEST_REST_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long to rest after a step that found work: as long as it took, within bounds.
+    """How long to rest after a step that found work: so many times as long as it took, within bounds.
 
     Work that can be done together piles up meanwhile, so that under load a step costs less per item.
     """
 
     shortest_s: float
     longest_s: float
+    factor: float = 1.0
 
     def rest_s(self, took_s: float) -> float:
         """Return the rest after a step of a duration."""
-        return min(max(took_s, self.shortest_s), self.longest_s)
+        return min(max(took_s * self.factor, self.shortest_s), self.longest_s)
 
 
 NO_REST = Pace(0.0, 0.0)

@@ -21,8 +21,8 @@ from libs.outbox.publisher import Publisher, acknowledged, trace_headers
 
 _logger = logging.getLogger(__name__)
 
-PACE = Pace(shortest_s=0.1, longest_s=0.5)
-"""Changes of an item within a rest leave in one message; under load rests are as long as the passes between them."""
+PACE = Pace(shortest_s=0.1, longest_s=0.1)
+"""Changes of an item within a rest leave in one message."""
 
 _MARKS_AT_ONCE = 10_000
 _REMEMBERED = 50_000
@@ -61,11 +61,14 @@ class StateRelay:
     keep the higher versions.
     """
 
-    def __init__(self, database: Database, publisher: Publisher, feed: StateFeed, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, publisher: Publisher, feed: StateFeed, clock: Clock, pace: Pace = PACE
+    ) -> None:
         self._database = database
         self._publisher = publisher
         self._feed = feed
         self._clock = clock
+        self._pace = pace
         self._holder = new_id("relay")
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT)
         self.wake = asyncio.Event()
@@ -75,7 +78,7 @@ class StateRelay:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Relay until `stopping` is set, then leave the work to another relay."""
-        await repeat(f"{self._feed.entity} relay", self._step, wake=self.wake, stopping=stopping, pace=PACE)
+        await repeat(f"{self._feed.entity} relay", self._step, wake=self.wake, stopping=stopping, pace=self._pace)
         await self._release()
 
     async def relay_once(self) -> int:

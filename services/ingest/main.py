@@ -27,7 +27,7 @@ from libs.messaging import (
     connect,
     ensure_streams,
 )
-from libs.outbox import StateRelay, WatermarkFeed, WatermarkForwarder
+from libs.outbox import Pace, StateRelay, WatermarkFeed, WatermarkForwarder
 from libs.process import stop_on_signals, supervise
 from libs.rpc import Audience, Authenticator, GrpcServer
 from libs.telemetry import setup
@@ -67,6 +67,9 @@ Parts = dict[str, Coroutine[object, object, None]]
 _STREAMS = (USAGE_RAW, INGEST, DIRECTORY)
 _CHUNK_MESSAGES = 64
 _LANES_DRAIN_S = 5.0
+
+# Everything behind pays for every publication of a window: this is where changes are gathered under load.
+_WINDOW_PACE = Pace(shortest_s=0.1, longest_s=0.5, factor=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,8 @@ async def _accept(process: Process) -> Parts:
 def _record(process: Process, worker: Database) -> Parts:
     js, stopping = process.nats.jetstream(), process.stopping
     publisher = JetStreamPublisher(js)
-    relay = StateRelay(worker, WindowPublisher(publisher), window_feed(tables.window_marks, read_windows), system_clock)
+    windows = window_feed(tables.window_marks, read_windows)
+    relay = StateRelay(worker, WindowPublisher(publisher), windows, system_clock, _WINDOW_PACE)
     feed = WatermarkFeed(WATERMARK_NAME, tables.watermarks, tables.window_marks, WATERMARK_SUBJECT)
     forwarder = WatermarkForwarder(worker, publisher, feed, system_clock)
     margin = timedelta(seconds=process.config.purge_margin_s)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from opentelemetry import trace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.outbox import Fact, FactOutbox
-from libs.telemetry import context_from, tracer
+from libs.telemetry import context_from, inject_headers, tracer
 from services.billing.domain.events import InvoiceFact, InvoiceIssued
 from services.billing.store.tables import fact_outbox
 
@@ -30,17 +31,14 @@ class PostgresFacts:
 
     async def add(self, facts: Sequence[InvoiceFact]) -> None:
         """A fact with traces behind it continues the first and links the others; the rest keep the current trace."""
-        plain: list[InvoiceFact] = []
-        for fact in facts:
-            if isinstance(fact, InvoiceIssued) and fact.trace_parents:
-                await self._add_in_trace(fact)
-            else:
-                plain.append(fact)
-        await self._outbox.add([self._encode(self._tenant_id, fact) for fact in plain], self._real_now)
+        await self._outbox.add([self._traced(fact) for fact in facts], self._real_now)
 
-    async def _add_in_trace(self, fact: InvoiceIssued) -> None:
+    def _traced(self, fact: InvoiceFact) -> Fact:
+        encoded = self._encode(self._tenant_id, fact)
+        if not isinstance(fact, InvoiceIssued) or not fact.trace_parents:
+            return encoded
         first, *others = (context_from({"traceparent": parent}) for parent in fact.trace_parents)
         links = [trace.Link(trace.get_current_span(context).get_span_context()) for context in others]
         attributes = {"steelyard.tenant_id": self._tenant_id, "steelyard.invoice_id": fact.invoice.invoice_id}
         with _tracer.start_as_current_span("issue invoice", context=first, links=links, attributes=attributes):
-            await self._outbox.add([self._encode(self._tenant_id, fact)], self._real_now)
+            return replace(encoded, trace_headers=inject_headers())

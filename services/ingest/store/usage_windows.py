@@ -37,9 +37,12 @@ GROUP BY scope.position, meter_id ORDER BY scope.position, meter_id
 
 
 async def read_windows(connection: AsyncConnection, tenant_id: str, keys: Sequence[str]) -> list[UsageWindow]:
-    """Return the windows of a tenant by their keys as hexadecimal digits; unknown ones are left out."""
+    """Return the windows of a tenant by their keys as hexadecimal digits; unknown ones are left out.
+
+    Those of a customer come together, so that as a rule they leave in one message and are rated once.
+    """
     rows = await (await raw(connection)).fetch(_BY_KEY, tenant_id, [bytes.fromhex(key) for key in keys])
-    return [_window(row) for row in rows]
+    return sorted((_window(row) for row in rows), key=lambda window: window.customer_id)
 
 
 class PostgresWindowStore:
