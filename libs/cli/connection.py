@@ -13,25 +13,34 @@ from typing import TypeVar
 
 import typer
 
-from libs.cli.output import fail
-from libs.embedded.stack import running_endpoints
-from steelyard import Client, Endpoints, Options, SteelyardError
+from libs.cli.home import running
+from libs.cli.output import fail, note
+from libs.embedded.state import Endpoints as StackEndpoints
+from steelyard import Client, Endpoints, Options, SteelyardError, Unavailable
 
 T = TypeVar("T")
 
 
 def endpoints() -> Endpoints:
-    """Return the targets of the environment, completed from the running stack."""
-    named, running = Endpoints.from_env(), running_endpoints()
-    if running is None:
+    """Return the targets of the environment, completed from the running stack.
+
+    :raises Unavailable: if there is neither
+    """
+    named = Endpoints.from_env()
+    if _targets(named).issuperset(Endpoints.__slots__):
         return named
-    return Endpoints(
-        ingest=named.ingest or running.ingest,
-        query=named.query or running.ingest_query,
-        rating=named.rating or running.rating,
-        billing=named.billing or running.billing,
-        payments=named.payments or running.payments,
-    )
+    stack = running()
+    if stack is None:
+        if not _targets(named):
+            raise not_running()
+        return named
+    found = _endpoints_of(stack)
+    return Endpoints(*(getattr(named, name) or getattr(found, name) for name in Endpoints.__slots__))
+
+
+def not_running() -> Unavailable:
+    """The error of a command that finds nobody to talk to."""
+    return Unavailable("nothing is running here: `steelyard up` starts it; STEELYARD_*_TARGET name services elsewhere")
 
 
 def operator_key() -> str:
@@ -39,11 +48,13 @@ def operator_key() -> str:
 
     :raises typer.BadParameter: if there is neither
     """
-    running = running_endpoints()
-    key = os.environ.get("STEELYARD_OPERATOR_KEY") or (running.operator_key if running else "")
+    key = os.environ.get("STEELYARD_OPERATOR_KEY", "")
+    if not key:
+        stack = running()
+        key = stack.operator_key if stack else ""
     if not key:
         raise typer.BadParameter("set STEELYARD_OPERATOR_KEY, or run `steelyard up` first")
-    return key
+    return _checked(key, "STEELYARD_OPERATOR_KEY")
 
 
 def api_key() -> str:
@@ -54,7 +65,7 @@ def api_key() -> str:
     key = os.environ.get("STEELYARD_API_KEY", "")
     if not key:
         raise typer.BadParameter("set STEELYARD_API_KEY (`steelyard tenants create` prints one)")
-    return key
+    return _checked(key, "STEELYARD_API_KEY")
 
 
 def request_id() -> str:
@@ -72,6 +83,27 @@ def as_operator(work: Callable[[Client], Awaitable[T]]) -> T:
     return _run(work, operator_key())
 
 
+def _endpoints_of(stack: StackEndpoints) -> Endpoints:
+    return Endpoints(
+        ingest=stack.ingest,
+        query=stack.ingest_query,
+        rating=stack.rating,
+        billing=stack.billing,
+        payments=stack.payments,
+    )
+
+
+def _targets(named: Endpoints) -> set[str]:
+    return {name for name in Endpoints.__slots__ if getattr(named, name)}
+
+
+def _checked(key: str, variable: str) -> str:
+    # A key travels in a header, which holds nothing else; a line end from a file is the usual guest.
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise typer.BadParameter(f"{variable} holds blanks, control characters or letters that no key has")
+    return key
+
+
 def _run(work: Callable[[Client], Awaitable[T]], secret: str) -> T:
     async def connected() -> T:
         options = Options(call_timeout_s=30)
@@ -81,4 +113,13 @@ def _run(work: Callable[[Client], Awaitable[T]], secret: str) -> T:
     try:
         return asyncio.run(connected())
     except SteelyardError as error:
+        if isinstance(error, Unavailable):
+            _note_old_targets()
         fail(error)
+
+
+def _note_old_targets() -> None:
+    """Say so if this shell still has the ports of an earlier `steelyard up`."""
+    stack = running() if _targets(Endpoints.from_env()) else None
+    if stack is not None and endpoints() != _endpoints_of(stack):
+        note('STEELYARD_*_TARGET name other ports than the stack that runs: eval "$(steelyard env)"')

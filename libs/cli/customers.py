@@ -8,7 +8,7 @@ import typer
 
 from libs.cli.connection import as_tenant, request_id
 from libs.cli.invoices import LINE_COLUMNS
-from libs.cli.output import CONSOLE, Format, Output, as_dict, instant, money, print_json, show
+from libs.cli.output import Format, Output, as_dict, instant, money, print_json, say, show
 from steelyard import Client
 from steelyard.billing.v1 import customer_service_pb2, invoice_service_pb2
 
@@ -75,4 +75,6 @@ def spend(customer_id: str, output: Output = Format.TABLE) -> None:
     for entry in response.subscriptions:
         period = f"{instant(entry.period.start)} to {instant(entry.period.end)}"
         show(entry.lines, LINE_COLUMNS, output, title=f"{entry.subscription_id}, {period}")
-        CONSOLE.print(f"total {money(entry.total)} {entry.total.currency}; as of {instant(entry.watermark_time)}")
+        say(f"total {money(entry.total)} {entry.total.currency}; as of {instant(entry.watermark_time)}")
+    if not response.subscriptions:
+        say(f"{customer_id} has no open billing period")

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from libs.cli.connection import as_tenant
 from libs.cli.event_file import EventFileError, read_events
+from libs.cli.event_sending import print_report, send_file
 from libs.cli.output import (
-    CONSOLE,
-    ERRORS,
     EXIT_NO,
+    EXIT_USAGE,
     Columns,
     Format,
     Output,
@@ -21,17 +20,17 @@ from libs.cli.output import (
     fail,
     instant,
     name_of,
+    note,
     print_json,
+    say,
     show,
     table,
 )
-from steelyard import Ack, Client, DeliveryFailed, DeliveryReport, UsageEvent
+from steelyard import Ack, Client, DeliveryReport, Verdict
 from steelyard.ingest.v1 import ingest_service_pb2
 from steelyard.ingest.v1 import usage_service_pb2 as pb
 
 app = typer.Typer(help="Usage events: send them, see what became of them.", no_args_is_help=True)
-
-_CHUNK = 5_000
 
 EVENT_COLUMNS: Columns = {
     "TIME": lambda item: instant(item.event.event_time),
@@ -59,60 +58,37 @@ def send(
     wait: Annotated[bool, typer.Option(help="wait until recorded, so that duplicates are known")] = True,
     output: Output = Format.TABLE,
 ) -> None:
-    """Send the events of FILE. Sending it again is safe; exit code 1 if events were rejected or are in conflict."""
+    """Send the events of FILE. Sending it again is safe; exit code 1 if events were rejected or are in conflict.
 
-    async def work(client: Client) -> DeliveryReport:
-        return await _send_file(client, file, event_type, Ack.RECORDED if wait else Ack.QUEUED)
-
+    A line of .jsonl is {"event_id": "e1", "event_type": "llm.request", "customer_id": "cust-1",
+    "event_time": "2026-01-31T23:59:59Z", "properties": {"input_tokens": 812}}, with "source" if you have several.
+    A .csv has the same names as columns; each further column is a property.
+    """
+    total = DeliveryReport()
+    ack = Ack.RECORDED if wait else Ack.QUEUED
     try:
-        report = as_tenant(work)
-    except EventFileError as error:
-        fail(error)
-    counts = {verdict.name.lower(): count for verdict, count in report.counts.items()}
-    problems = [
-        {"event_id": p.event_id, "fate": p.verdict.name.lower(), "field": p.field, "reason": p.reason}
-        | {"description": p.description}
-        for p in report.problems
-    ]
-    if output is Format.JSON:
-        print_json({"counts": counts, "problems": problems})
-    else:
-        CONSOLE.print(", ".join(f"{count} {name}" for name, count in counts.items()) or "no events", highlight=False)
-        if problems:
-            table(("ID", "FATE", "FIELD", "REASON", "DESCRIPTION"), (problem.values() for problem in problems[:50]))
-    if problems:
+        as_tenant(lambda client: send_file(client, read_events(file, event_type), ack, total))
+    except BaseException as error:
+        if total.total:
+            note(f"{total.total:,} events before that were answered; the whole file may be sent again")
+        if isinstance(error, EventFileError | OSError):
+            fail(error, EXIT_USAGE)
+        raise
+    print_report(total, output)
+    if total.counts[Verdict.REJECTED] or total.counts[Verdict.CONFLICT]:
         raise typer.Exit(EXIT_NO)
 
 
-async def _send_file(client: Client, file: Path, event_type: str, ack: Ack) -> DeliveryReport:
-    total = DeliveryReport()
-    columns = (TextColumn("sending"), BarColumn(), TextColumn("{task.completed:,} events"), TimeElapsedColumn())
-    with Progress(*columns, console=ERRORS, disable=not ERRORS.is_terminal) as progress:
-        task = progress.add_task("send", total=None)
-        chunk: list[UsageEvent] = []
-
-        async def send_chunk() -> None:
-            try:
-                report = await client.send(chunk, ack=ack)
-            except DeliveryFailed as error:
-                fail(error)
-            total.counts.update(report.counts)
-            total.problems.extend(report.problems)
-            progress.advance(task, len(chunk))
-            chunk.clear()
-
-        for event in read_events(file, event_type):
-            chunk.append(event)
-            if len(chunk) >= _CHUNK:
-                await send_chunk()
-        if chunk:
-            await send_chunk()
-    return total
-
-
 @app.command("show")
-def show_event(source: str, event_id: str, output: Output = Format.TABLE) -> None:
-    """Show what became of an event: its fate, what it measured, conflicts and rejections under its id."""
+def show_event(
+    source: Annotated[str, typer.Argument(help="the event's; `cli` if a file that was sent here named none")],
+    event_id: str,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show what became of an event: its fate, what it measured, conflicts and rejections under its id.
+
+    Exit code 1 if it is unknown.
+    """
     key = pb.EventKey(source=source, event_id=event_id)
 
     async def work(client: Client) -> tuple[pb.EventStatus, pb.StoredEvent | None]:
@@ -124,16 +100,18 @@ def show_event(source: str, event_id: str, output: Output = Format.TABLE) -> Non
         return status, event.event
 
     status, event = as_tenant(work)
+    known = status.verdict != ingest_service_pb2.EVENT_VERDICT_UNSPECIFIED
     if output is Format.JSON:
         print_json({"status": as_dict(status), "event": as_dict(event) if event else None})
-        return
-    fate = name_of(ingest_service_pb2.EventVerdict, status.verdict, "EVENT_VERDICT")
-    CONSOLE.print(f"{source} {event_id}: {'unknown' if fate == 'unspecified' else fate}, ", end="", highlight=False)
-    CONSOLE.print(f"sent again {status.duplicates} times", highlight=False)
-    if event:
-        show([event], EVENT_COLUMNS, output)
-    if status.exceptions:
-        show(status.exceptions, EXCEPTION_COLUMNS, output)
+    else:
+        fate = name_of(ingest_service_pb2.EventVerdict, status.verdict, "EVENT_VERDICT") if known else "unknown"
+        say(f"{source} {event_id}: {fate}, sent again {status.duplicates} times")
+        if event:
+            show([event], EVENT_COLUMNS, output)
+        if status.exceptions:
+            show(status.exceptions, EXCEPTION_COLUMNS, output)
+    if not known:
+        raise typer.Exit(EXIT_NO)
 
 
 @app.command("list")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated
 
 import typer
 
 from libs.cli.connection import as_tenant, request_id
 from libs.cli.output import (
-    CONSOLE,
     Columns,
     Format,
     Output,
@@ -18,6 +18,7 @@ from libs.cli.output import (
     name_of,
     print_json,
     quantity,
+    say,
     show,
     table,
 )
@@ -60,6 +61,15 @@ USAGE_COLUMNS: Columns = {
 }
 
 
+class State(Enum):
+    """What `--state` takes."""
+
+    DRAFT = "draft"
+    ISSUED = "issued"
+    PAID = "paid"
+    VOID = "void"
+
+
 def part_label(part: charge_pb2.ChargePart) -> str:
     """Describe a part of a breakdown, for example "tier (100000, 1000000]"."""
     if not part.from_quantity and not part.up_to_quantity:
@@ -71,10 +81,10 @@ def print_invoice(invoice: invoice_pb2.Invoice) -> None:
     """Print an invoice with its lines and how each came about."""
     heading = invoice.invoice_number or "preview"
     state = name_of(invoice_pb2.InvoiceState, invoice.state, "INVOICE_STATE")
-    CONSOLE.print(f"[bold]{heading}[/] for {invoice.customer_id}, {state}", highlight=False)
-    CONSOLE.print(f"period {instant(invoice.period.start)} to {instant(invoice.period.end)}", highlight=False)
+    say(f"{heading} for {invoice.customer_id}, {state}", style="bold")
+    say(f"period {instant(invoice.period.start)} to {instant(invoice.period.end)}")
     show(invoice.lines, LINE_COLUMNS, Format.TABLE)
-    CONSOLE.print(f"[bold]total {money(invoice.total)} {invoice.currency}[/]", highlight=False)
+    say(f"total {money(invoice.total)} {invoice.currency}", style="bold")
     show_parts([(line.price_id, part) for line in invoice.lines for part in line.parts])
 
 
@@ -86,17 +96,14 @@ def show_parts(parts: list[tuple[str, charge_pb2.ChargePart]]) -> None:
 @app.command("list")
 def list_invoices(
     customer: Annotated[str, typer.Option(help="only of this customer")] = "",
-    state: Annotated[str, typer.Option(help="only draft, issued, paid or void")] = "",
+    state: Annotated[State | None, typer.Option(help="only in this state")] = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List invoices, newest first."""
-    wanted = invoice_pb2.InvoiceState.keys()
-    name = f"INVOICE_STATE_{state.upper()}" if state else "INVOICE_STATE_UNSPECIFIED"
-    if name not in wanted:
-        raise typer.BadParameter(f"--state: {state!r} is not draft, issued, paid or void")
+    wanted = invoice_pb2.InvoiceState.Value(f"INVOICE_STATE_{state.name if state else 'UNSPECIFIED'}")
 
     async def work(client: Client) -> list[invoice_pb2.Invoice]:
-        return await all_invoices(client, customer_id=customer, state=invoice_pb2.InvoiceState.Value(name))
+        return await all_invoices(client, customer_id=customer, state=wanted)
 
     show(as_tenant(work), COLUMNS, output)
 
@@ -157,26 +164,34 @@ def explain(
     line: Annotated[str, typer.Argument(help="the line's price id")],
     output: Output = Format.TABLE,
 ) -> None:
-    """Show the usage behind one line of an invoice, day by day, and how it was priced."""
+    """Show the usage behind one line of an invoice, day by day, and how it was priced.
 
-    async def work(client: Client) -> charge_service_pb2.ExplainChargeResponse:
+    It is the usage of the period as it is now: what came after the invoice was issued is in it, and is pointed out.
+    """
+
+    async def work(client: Client) -> tuple[invoice_pb2.Invoice, charge_service_pb2.ExplainChargeResponse]:
         found = await _get(client, invoice)
         key = charge_service_pb2.BillingPeriodKey(
             subscription_id=found.subscription_id, period_start=found.period.start
         )
-        return await client.services.charges.ExplainCharge(
+        return found, await client.services.charges.ExplainCharge(
             charge_service_pb2.ExplainChargeRequest(key=key, price_id=line)
         )
 
-    response = as_tenant(work)
+    found, response = as_tenant(work)
+    invoiced = next((item for item in found.lines if item.price_id == line), None)
     if output is Format.JSON:
-        print_json(as_dict(response))
+        print_json(as_dict(response) | {"invoiced": as_dict(invoiced) if invoiced else None})
         return
     charge = response.charge
-    CONSOLE.print(
+    if invoiced and (invoiced.quantity, invoiced.exact_amount) != (charge.quantity, charge.amount):
+        say(
+            f"{found.invoice_number} has {quantity(invoiced.quantity)} for {money(invoiced.amount)} {found.currency}; "
+            "the usage has changed since it was issued:"
+        )
+    say(
         f"{charge.price_id}: {quantity(charge.quantity)} of {charge.meter_id or 'nothing metered'} is "
-        f"{quantity(charge.amount)} {charge.currency}, by {charge.rate_card_id} version {charge.rate_card_version}",
-        highlight=False,
+        f"{quantity(charge.amount)} {charge.currency}, by {charge.rate_card_id} version {charge.rate_card_version}"
     )
     show_parts([(charge.price_id, part) for part in charge.parts])
     show(response.usage, USAGE_COLUMNS, output, title="usage")

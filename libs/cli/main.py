@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from libs.cli import customers, events, invoices, meters, payments, ratecards, subscriptions, tenants
 from libs.cli.demo.command import demo
@@ -10,8 +13,23 @@ from libs.cli.reconcile import reconcile
 from libs.cli.stack import down, env, up
 from libs.cli.usage import usage
 
+
+class _Commands(TyperGroup):
+    """All commands; what holds for each of them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run one. Messages hold text only: an argument of other bytes ends as wrong usage, not as a traceback."""
+        try:
+            return super().invoke(ctx)
+        except UnicodeEncodeError as error:
+            if error.encoding != "utf-8":
+                raise
+            raise typer.BadParameter(f"{error.object!r} is not UTF-8 text") from error
+
+
 app = typer.Typer(
     name="steelyard",
+    cls=_Commands,
     help="Usage-based billing: from usage events to paid, reconciled invoices.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""How commands print: tables for people, JSON for programs, errors on stderr."""
+"""How commands print: tables for people, JSON for programs, errors and notes on stderr."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from libs.money import MINOR_DIGITS, plain
 from steelyard.common.v1 import money_pb2
-from steelyard.errors import InvalidRequest, NotAllowed, SteelyardError, Unavailable
+from steelyard.errors import DeliveryFailed, InvalidRequest, NotAllowed, SteelyardError, Unavailable
 
 # Into a file or a pipe, tables are as wide as they need to be instead of being folded to an assumed 80 columns.
-_PLAIN_WIDTH = 160
+_PLAIN_WIDTH = 10_000
 CONSOLE = Console(width=None if Console().is_terminal else _PLAIN_WIDTH)
 ERRORS = Console(stderr=True)
 
-# Exit codes: 0 done, 1 the answer is "no" (rejected events, differences), 2 wrong usage (Typer's own), and:
+# Exit codes: 0 done, 1 the answer is "no" (rejected events, differences), 2 wrong usage (Typer's own too), and:
 EXIT_NO = 1
+EXIT_USAGE = 2
 EXIT_UNAVAILABLE = 3
 EXIT_REFUSED = 4
 EXIT_FAILED = 5
@@ -53,13 +55,33 @@ def show(messages: Sequence[Message], columns: Columns, output: Format, *, title
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]], *, title: str = "") -> None:
     """Print a table; columns that end with `#` are numbers and stand to the right."""
     if title:
-        CONSOLE.print(title, style="italic", highlight=False)  # A title of the table would be folded to its width.
+        say(title, style="italic")  # A title of the table would be folded to its width.
     grid = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
         grid.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(str(cell) for cell in row))
+        grid.add_row(*(Text(printable(str(cell))) for cell in row))
     CONSOLE.print(grid)
+
+
+def say(text: str, *, style: str = "") -> None:
+    """Print a line on stdout, as it is."""
+    CONSOLE.print(Text(printable(text)), style=style, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a line that is not part of the answer: on stderr, as it is."""
+    ERRORS.print(Text(printable(text)), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    r"""Write out what a terminal would obey instead of show: U+001B becomes \x1b.
+
+    Ids and names come from customers; they must not be able to move the cursor, nor to break a row of a table.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def print_json(value: object) -> None:
@@ -68,8 +90,11 @@ def print_json(value: object) -> None:
 
 
 def as_dict(message: Message) -> dict[str, Any]:
-    """Return the message in proto JSON form with the protos' own field names."""
-    return MessageToDict(message, preserving_proto_field_name=True)
+    """Return the message in proto JSON form with the protos' own field names.
+
+    A zero, a false or an empty list is there too: a program should not have to know which keys are left out when.
+    """
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def money(value: money_pb2.Money) -> str:
@@ -93,13 +118,27 @@ def name_of(enum: Any, value: int, prefix: str) -> str:
     return str(enum.Name(value)).removeprefix(f"{prefix}_").lower().replace("_", " ")
 
 
-def fail(error: Exception) -> NoReturn:
-    """Print an error and leave with its exit code."""
-    ERRORS.print(f"[bold red]error:[/] {error}", highlight=False)
+def fail(error: Exception, code: int | None = None) -> NoReturn:
+    """Print an error on stderr and leave with `code`, or else with the exit code of its kind."""
+    text = "\n".join(printable(line) for line in describe(error).splitlines())
+    ERRORS.print(Text.assemble(("error:", "bold red"), " ", text), soft_wrap=True)
+    raise typer.Exit(_exit_code(error) if code is None else code)
+
+
+def describe(error: Exception) -> str:
+    """Return an error's message with its reason, and those fields at fault that the message does not name itself."""
+    if not isinstance(error, SteelyardError):
+        return str(error)
+    message = str(error.args[0])
+    fields = [f"{v.field}: {v.description}" for v in error.violations if v.description not in message]
+    return "; ".join([f"{message} [{error.reason}]" if error.reason else message, *fields])
+
+
+def _exit_code(error: Exception) -> int:
     match error:
-        case Unavailable():
-            raise typer.Exit(EXIT_UNAVAILABLE)
+        case Unavailable() | DeliveryFailed():  # The SDK gives up delivering only what nobody answers.
+            return EXIT_UNAVAILABLE
         case InvalidRequest() | NotAllowed():
-            raise typer.Exit(EXIT_REFUSED)
-        case SteelyardError() | _:
-            raise typer.Exit(EXIT_FAILED)
+            return EXIT_REFUSED
+        case _:
+            return EXIT_FAILED

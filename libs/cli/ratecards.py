@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.json_format import Parse, ParseError
 
 from libs.cli.connection import as_tenant, request_id
 from libs.cli.invoices import show_parts
-from libs.cli.output import Columns, Format, Output, as_dict, instant, print_json, quantity, show
-from libs.cli.parsing import pairs
+from libs.cli.output import EXIT_USAGE, Columns, Format, Output, as_dict, fail, instant, print_json, quantity, show
+from libs.cli.parsing import MAX_INT32, pairs
 from steelyard import Client
 from steelyard.rating.v1 import charge_service_pb2, rate_card_pb2, rate_card_service_pb2
 
@@ -34,12 +33,15 @@ CHARGE_COLUMNS: Columns = {
 
 
 @app.command("create")
-def create(file: Path, output: Output = Format.TABLE) -> None:
+def create(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON; amounts and quantities are text")],
+    output: Output = Format.TABLE,
+) -> None:
     """Store the rate card of FILE (JSON, field names as in the RateCard proto): a new card, or its next version."""
     try:
-        card = ParseDict(json.loads(file.read_text()), rate_card_pb2.RateCard())
-    except (OSError, ValueError, ParseError) as error:
-        raise typer.BadParameter(f"{file}: {error}") from error
+        card = Parse(file.read_text(encoding="utf-8-sig"), rate_card_pb2.RateCard())
+    except (OSError, ValueError, ParseError, RecursionError) as error:
+        fail(ValueError(f"{file}: {error}"), EXIT_USAGE)
 
     async def work(client: Client) -> rate_card_service_pb2.CreateRateCardResponse:
         return await client.services.rate_cards.CreateRateCard(
@@ -69,22 +71,30 @@ def list_cards(output: Output = Format.TABLE) -> None:
 
 
 @app.command("show")
-def show_card(rate_card: str, version: Annotated[int, typer.Option(help="default: the newest")] = 0) -> None:
-    """Print a rate card as JSON, in the form that `create` takes."""
+def show_card(
+    rate_card: str,
+    version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="0 means the newest")] = 0,
+    output: Output = Format.JSON,
+) -> None:
+    """Print a rate card, by default as JSON in the form that `create` takes."""
 
     async def work(client: Client) -> rate_card_service_pb2.GetRateCardResponse:
         return await client.services.rate_cards.GetRateCard(
             rate_card_service_pb2.GetRateCardRequest(rate_card_id=rate_card, version=version)
         )
 
-    print_json(as_dict(as_tenant(work).rate_card))
+    card = as_tenant(work).rate_card
+    if output is Format.JSON:
+        print_json(as_dict(card))
+    else:
+        show([card], COLUMNS, output)
 
 
 @app.command("preview")
 def preview(
     rate_card: str,
     quantities: Annotated[list[str], typer.Option("--quantity", "-q", help="meter=quantity")],
-    version: Annotated[int, typer.Option(help="default: the newest")] = 0,
+    version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="0 means the newest")] = 0,
     output: Output = Format.TABLE,
 ) -> None:
     """Show what quantities would cost, tier by tier."""

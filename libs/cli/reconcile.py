@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from libs.cli.connection import as_tenant
-from libs.cli.output import CONSOLE, EXIT_NO, Format, Output, as_dict, print_json, table
+from libs.cli.output import ERRORS, EXIT_NO, Format, Output, as_dict, print_json, say, table
 from libs.cli.parsing import timestamp
 from steelyard import Client
 from steelyard.billing.v1 import reconciliation_service_pb2 as billing_pb2
@@ -70,11 +70,13 @@ def reconcile(
     period = None
     if start is not None:
         period = period_pb2.Period(start=timestamp(start, "--start"), end=timestamp(end, "--end"))
-    checks = as_tenant(lambda client: all_checks(client, period))
+    with ERRORS.status("comparing"):
+        checks = as_tenant(lambda client: all_checks(client, period))
+    agrees = all_ok(checks)
     if output is Format.JSON:
         print_json({service: [as_dict(check) for check in items] for service, items in checks.items()})
     else:
         print_checks(checks)
-        CONSOLE.print("everything agrees" if all_ok(checks) else "[bold red]something differs[/]")
-    if not all_ok(checks):
+        say("everything agrees" if agrees else "something differs", style="" if agrees else "bold red")
+    if not agrees:
         raise typer.Exit(EXIT_NO)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from libs.cli.connection import endpoints as resolve
-from libs.cli.output import CONSOLE, ERRORS, EXIT_FAILED, Format, Output, fail, print_json, table
+from libs.cli.connection import not_running
+from libs.cli.home import home, running
+from libs.cli.output import ERRORS, Format, Output, fail, note, print_json, say, table
 from libs.embedded.errors import EmbeddedError
-from libs.embedded.stack import DEFAULT_ROOT, Stack, running_endpoints, stop_running
-from steelyard import Endpoints
+from libs.embedded.stack import Stack, stop_running
+from libs.embedded.state import Endpoints
 
 _START_TIMEOUT_S = 120
-_LOG = DEFAULT_ROOT / "up.log"
+_STOP_TIMEOUT_S = 60
 
 
 def up(
@@ -27,69 +30,101 @@ def up(
 ) -> None:
     """Start PostgreSQL, NATS and the four services, keep them running, and print where they answer.
 
-    Test clocks are allowed, reflection is on, and data stays in `.steelyard`.
+    Test clocks are allowed, reflection is on, and data stays in `.steelyard` of this project, or in STEELYARD_HOME.
     """
-    if foreground:
-        _hold(output)
-        return
-    if running_endpoints() is None:
-        _start_in_background()
-    _print_endpoints(output)
+    try:
+        if foreground:
+            _hold(output)
+        else:
+            _print_settings(running() or _start_in_background(), output)
+    except (EmbeddedError, OSError) as error:
+        fail(error)
 
 
-def down() -> None:
+def down(output: Output = Format.TABLE) -> None:
     """Stop what `steelyard up` started. The data stays."""
     try:
-        stopped = stop_running()
-    except EmbeddedError as error:
+        stopped = home().exists() and stop_running(home())
+    except (EmbeddedError, OSError) as error:
         fail(error)
-    CONSOLE.print("stopped" if stopped else "nothing was running")
+    if output is Format.JSON:
+        print_json({"stopped": stopped})
+    else:
+        say("stopped" if stopped else "nothing was running")
 
 
-def env() -> None:
+def env(output: Output = Format.TABLE) -> None:
     """Print the settings of what `steelyard up` started for a shell: eval "$(steelyard env)"."""
-    if running_endpoints() is None:
-        fail(EmbeddedError("nothing is running: `steelyard up` starts it"))
-    for name, value in _settings().items():
+    where = running()
+    if where is None:
+        fail(not_running())
+    if output is Format.JSON:
+        print_json(_settings(where))
+        return
+    for name, value in _settings(where).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
 
 
 def _hold(output: Format) -> None:
+    home().mkdir(parents=True, exist_ok=True)
     settings = {"STEELYARD_TEST_CLOCKS": "1", "STEELYARD_REFLECTION": "1"}
     try:
-        with Stack(settings=settings, report=lambda text: ERRORS.print(text, highlight=False)):
-            _print_endpoints(output)
+        with Stack(home(), settings=settings, report=note) as stack:
+            _print_settings(stack.endpoints(), output)
             threading.Event().wait()
     except KeyboardInterrupt:
-        CONSOLE.print("stopped")
-    except EmbeddedError as error:
-        fail(error)
+        note("stopped")
 
 
-def _start_in_background() -> None:
-    DEFAULT_ROOT.mkdir(parents=True, exist_ok=True)
+def _start_in_background() -> Endpoints:
+    home().mkdir(parents=True, exist_ok=True)
+    log = home() / "up.log"
     command = [sys.executable, "-m", "libs.cli", "up", "--foreground"]
-    with _LOG.open("wb") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    with log.open("wb") as file:
+        # Its stdout tells the operator's key, which belongs in no log.
+        child = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+    try:
+        with ERRORS.status("starting"):
+            return _wait_until_running(child, log)
+    except BaseException:
+        # Whoever pressed Ctrl-C, or was told that it did not start, must not find it running later.
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_STOP_TIMEOUT_S)
+        raise
+
+
+def _wait_until_running(child: subprocess.Popen[bytes], log: Path) -> Endpoints:
     deadline = time.monotonic() + _START_TIMEOUT_S
-    with ERRORS.status("starting"):
-        while running_endpoints() is None:
-            if child.poll() is not None or time.monotonic() > deadline:
-                ERRORS.print(_LOG.read_text()[-3000:], highlight=False)
-                raise typer.Exit(EXIT_FAILED)
-            time.sleep(0.1)
+    while (where := running()) is None:
+        if child.poll() is not None or time.monotonic() > deadline:
+            raise EmbeddedError(f"it did not start; the end of {log}:\n{log.read_text(errors='replace')[-3000:]}")
+        time.sleep(0.1)
+    return where
 
 
-def _print_endpoints(output: Format) -> None:
+def _print_settings(where: Endpoints, output: Format) -> None:
     if output is Format.JSON:
-        print_json(_settings())
-    else:
-        table(("SETTING", "VALUE"), _settings().items())
-        CONSOLE.print("`steelyard` commands in this folder find them by themselves, other programs need them:")
-        CONSOLE.print('eval "$(steelyard env)". `steelyard down` stops everything.', highlight=False)
+        print_json(_settings(where))
+        return
+    table(("SETTING", "VALUE"), _settings(where).items())
+    say("`steelyard` commands find them by themselves, other programs need them:")
+    say('eval "$(steelyard env)". `steelyard down` stops everything.')
 
 
-def _settings() -> dict[str, str]:
-    targets, running = resolve(), running_endpoints()
-    values = {f"STEELYARD_{name.upper()}_TARGET": str(getattr(targets, name)) for name in Endpoints.__slots__}
-    return values | ({"STEELYARD_OPERATOR_KEY": running.operator_key, "NATS_URL": running.nats_url} if running else {})
+def _settings(where: Endpoints) -> dict[str, str]:
+    """What the SDK and the commands read.
+
+    It is what runs, whatever the environment says: an earlier `env` left the ports of an earlier start there. NATS_URL
+    is not among it: `up` would take that for a server to use instead of its own.
+    """
+    return {
+        "STEELYARD_INGEST_TARGET": where.ingest,
+        "STEELYARD_QUERY_TARGET": where.ingest_query,
+        "STEELYARD_RATING_TARGET": where.rating,
+        "STEELYARD_BILLING_TARGET": where.billing,
+        "STEELYARD_PAYMENTS_TARGET": where.payments,
+        "STEELYARD_OPERATOR_KEY": where.operator_key,
+    }

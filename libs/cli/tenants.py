@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from libs.cli.connection import as_operator, request_id
-from libs.cli.output import CONSOLE, Format, Output, as_dict, instant, print_json, show
-from libs.cli.parsing import timestamp
+from libs.cli.output import ERRORS, Format, Output, as_dict, instant, note, print_json, say, show
+from libs.cli.parsing import MAX_INT32, timestamp
 from steelyard import Client
 from steelyard.billing.v1 import tenant_pb2, tenant_service_pb2
 
@@ -33,7 +33,9 @@ def create(
     tenant_id: str,
     name: Annotated[str, typer.Option(help="name for people")] = "",
     test_clock: Annotated[str | None, typer.Option(help="live on a test clock that starts at this instant")] = None,
-    grace_s: Annotated[int | None, typer.Option(help="seconds after a period's end before it is invoiced")] = None,
+    grace_s: Annotated[
+        int | None, typer.Option(min=0, max=MAX_INT32, help="seconds after a period's end before it is invoiced")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="reject events of unknown customers")] = False,
     output: Output = Format.TABLE,
 ) -> None:
@@ -105,7 +107,11 @@ def revoke_key(tenant_id: str, key_id: str, output: Output = Format.TABLE) -> No
 
 
 @app.command("advance-clock")
-def advance_clock(tenant_id: str, time: str, output: Output = Format.TABLE) -> None:
+def advance_clock(
+    tenant_id: str,
+    time: Annotated[str, typer.Argument(help="RFC 3339, or a date in UTC")],
+    output: Output = Format.TABLE,
+) -> None:
     """Move a tenant's test clock forward to TIME."""
     to = timestamp(time, "TIME")
 
@@ -114,11 +120,12 @@ def advance_clock(tenant_id: str, time: str, output: Output = Format.TABLE) -> N
             tenant_service_pb2.AdvanceClockRequest(request_id=request_id(), tenant_id=tenant_id, time=to)
         )
 
-    response = as_operator(work)
+    with ERRORS.status("waiting until every service has seen the new time"):
+        response = as_operator(work)
     if output is Format.JSON:
         print_json(as_dict(response))
     else:
-        CONSOLE.print(f"{tenant_id} is at {instant(response.time)}")
+        say(f"{tenant_id} is at {instant(response.time)}")
 
 
 async def _create_key(client: Client, tenant_id: str, name: str) -> tenant_service_pb2.CreateApiKeyResponse:
@@ -131,5 +138,5 @@ def _print_key(response: tenant_service_pb2.CreateApiKeyResponse, output: Format
     if output is Format.JSON:
         print_json(as_dict(response))
         return
-    CONSOLE.print(f"API key {response.api_key.key_id}, shown this once:")
-    typer.echo(f"export STEELYARD_API_KEY={response.secret}")
+    note(f"API key {response.api_key.key_id}, shown this once:")
+    typer.echo(f"export STEELYARD_API_KEY={response.secret}")  # Alone on stdout: a shell may eval it.

@@ -9,7 +9,7 @@ import typer
 
 from libs.cli.connection import as_tenant
 from libs.cli.output import Columns, Format, Output, instant, quantity, show
-from libs.cli.parsing import pairs, timestamp
+from libs.cli.parsing import pairs, timestamp, zone_named
 from steelyard import Client
 from steelyard.ingest.v1 import meter_pb2
 from steelyard.ingest.v1 import usage_service_pb2 as pb
@@ -37,10 +37,10 @@ class Window(Enum):
 
 def usage(
     meter: str,
-    start: Annotated[str, typer.Option(help="first instant (RFC 3339, or a date in UTC)")],
+    start: Annotated[str, typer.Option(help="first instant (RFC 3339, or a date in the zone)")],
     end: Annotated[str, typer.Option(help="first instant after")],
     window: Annotated[Window, typer.Option(help="length of the rows")] = Window.TOTAL,
-    zone: Annotated[str, typer.Option(help="IANA zone of hours, days, weeks and months")] = "",
+    zone: Annotated[str, typer.Option(help="IANA zone of dates, hours, days, weeks and months; default: UTC")] = "",
     customer: Annotated[str, typer.Option(help="only this customer")] = "",
     group_by: Annotated[list[str] | None, typer.Option(help="a dimension, or `customer`")] = None,
     filters: Annotated[list[str] | None, typer.Option("--filter", help="dimension=value")] = None,
@@ -48,12 +48,13 @@ def usage(
 ) -> None:
     """Show the quantity of METER over a time, split as asked."""
     groups = group_by or []
+    where = zone_named(zone, "--zone")
     size = "UNSPECIFIED" if window is Window.TOTAL else window.name
     request = pb.QueryUsageRequest(
         meter_id=meter,
         customer_id=customer,
-        start_time=timestamp(start, "--start"),
-        end_time=timestamp(end, "--end"),
+        start_time=timestamp(start, "--start", where),
+        end_time=timestamp(end, "--end", where),
         window_size=pb.WindowSize.Value(f"WINDOW_SIZE_{size}"),
         time_zone=zone,
         group_by=[group for group in groups if group != "customer"],

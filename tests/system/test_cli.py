@@ -1,0 +1,524 @@
+"""The command line as a user runs it: processes against one real stack, from `up` to `down`.
+
+A month of a customer in Berlin is sent from files; every figure the commands print is computed here by other means.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from libs.embedded.machine import free_port
+from libs.embedded.state import StackState
+
+PROJECT = Path(__file__).resolve().parents[2]
+COMMAND = (sys.executable, "-m", "libs.cli")
+BERLIN = ZoneInfo("Europe/Berlin")
+CARD = {
+    "rate_card_id": "standard",
+    "currency": "USD",
+    "prices": [
+        {"price_id": "fee", "flat": {"amount": "19.99"}},
+        {"price_id": "calls", "meter_id": "calls", "per_unit": {"unit_amount": "0.005"}},
+        {
+            "price_id": "tokens",
+            "meter_id": "tokens",
+            "graduated": {"tiers": [{"up_to": "10000", "unit_amount": "0"}, {"unit_amount": "0.00123"}]},
+        },
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A shell with settings of its own, in a folder of its own."""
+
+    folder: Path
+    settings: dict[str, str]
+
+    def having(self, **settings: str) -> CommandLine:
+        """The same shell after some `export`."""
+        return CommandLine(self.folder, {**self.settings, **settings})
+
+    def environment(self) -> dict[str, str]:
+        foreign = re.compile(r"STEELYARD_|NATS_URL$|\w+_DATABASE_URL$|OTEL_|FORCE_COLOR$")
+        return {name: value for name, value in os.environ.items() if not foreign.match(name)} | self.settings
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> Done:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=180)
+        assert "Traceback" not in out + err, err
+        return Done(process.returncode, out, err)
+
+    def table(self, *arguments: str, code: int = 0) -> str:
+        done = self.run(*arguments)
+        assert done.code == code, done
+        return done.out
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        done = self.run(*arguments, "--output", "json")
+        assert done.code == code, done
+        return json.loads(done.out)
+
+    def both(self, *arguments: str, code: int = 0) -> tuple[str, Any]:
+        """Run a command that changes nothing in both formats, at once; return the table and the document."""
+        with ThreadPoolExecutor(2) as pool:
+            text = pool.submit(self.table, *arguments, code=code)
+            document = pool.submit(self.json, *arguments, code=code)
+            return text.result(), document.result()
+
+
+@dataclass
+class Month:
+    """What was sent, as somebody else would write it down."""
+
+    quantities: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Tokens by local day of Berlin."""
+    calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, at: datetime, tokens: int) -> None:
+        day = at.astimezone(BERLIN).date().isoformat()
+        self.quantities[day] += tokens
+        self.calls[day] += 1
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.quantities.values())
+
+    @property
+    def lines(self) -> dict[str, tuple[str, str]]:
+        """Quantity and amount of each line of the invoice."""
+        calls = sum(self.calls.values())
+        exact = {
+            "fee": (1, Decimal("19.99")),
+            "calls": (calls, calls * Decimal("0.005")),
+            "tokens": (self.tokens, max(self.tokens - 10_000, 0) * Decimal("0.00123")),
+        }
+        return {name: (str(quantity), str(cents(amount))) for name, (quantity, amount) in exact.items()}
+
+    @property
+    def total(self) -> str:
+        return str(sum(Decimal(amount) for _, amount in self.lines.values()))
+
+
+def cents(amount: Decimal) -> Decimal:
+    return amount.quantize(Decimal("0.01"), ROUND_HALF_EVEN)
+
+
+def minor_units(amount: str) -> str:
+    return str(int(Decimal(amount) * 100))
+
+
+def eventually(look: Callable[[], Any]) -> Any:
+    """Look until there is something to see; what is behind a message takes a moment."""
+    give_up_at = time.monotonic() + 60
+    while not (seen := look()):
+        assert time.monotonic() < give_up_at, "it did not come"
+        time.sleep(0.2)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def shell(server_root: Path) -> Iterator[CommandLine]:
+    """A shell where `steelyard up` was run; at the end `steelyard down`, and nothing is left."""
+    home = server_root / "cli"
+    folder = server_root / "cli-folder"
+    folder.mkdir()
+    shell = CommandLine(folder, {"STEELYARD_HOME": str(home)})
+    assert shell.run("env").code == 3
+    up = shell.run("up", "--output", "json")
+    processes = StackState(home).recorded()
+    try:
+        assert up.code == 0, up
+        settings = json.loads(up.out)
+        assert settings == shell.json("env")
+        # NATS_URL in the environment would make the next `up` look for a server there instead of starting its own.
+        assert all(name.startswith("STEELYARD_") for name in settings)
+        assert settings["STEELYARD_OPERATOR_KEY"] not in (home / "up.log").read_text()
+        yield shell
+    finally:
+        down = shell.run("down")
+        left = [record.name for record in processes if record.find()]
+    assert (down.code, down.out, left) == (0, "stopped\n", [])
+    assert shell.json("down") == {"stopped": False}
+    assert shell.run("env").code == 3
+
+
+@pytest.fixture(scope="module")
+def acme(shell: CommandLine, readme: subprocess.Popen[str]) -> CommandLine:
+    """The shell of a tenant on a test clock, with meters, a rate card and a customer that pays.
+
+    README's own tenant goes its way at the same time, on the same stack.
+    """
+    key = shell.json("tenants", "create", "acme", "--name", "Acme [/b]", "--test-clock", "2026-01-20")["secret"]
+    acme = shell.having(STEELYARD_API_KEY=key)
+    (acme.folder / "card.json").write_text(json.dumps(CARD))
+    assert "sum(input + output)" in acme.table(
+        "meters", "create", "tokens", "--event-type", "llm", "--sum", "input + output", "--group-by", "region"
+    )
+    assert acme.json("meters", "create", "calls", "--event-type", "llm")[0]["meter_id"] == "calls"
+    assert "graduated" in acme.table("ratecards", "create", "card.json")
+    assert "Europe/Berlin" in acme.table(
+        "customers", "create", "cust-1", "--zone", "Europe/Berlin", "--name", "[red] :x:"
+    )
+    [subscription] = acme.json(
+        "subscriptions", "create", "cust-1", "standard", "--start", "2026-01-01", "--id", "sub-1"
+    )
+    assert subscription["current_period"] == {"start": "2025-12-31T23:00:00Z", "end": "2026-01-31T23:00:00Z"}
+    assert "cust-1" in acme.table("payments", "set-method", "cust-1", "tok_ok")
+    return acme
+
+
+FIRST, LAST = datetime(2025, 12, 31, 23, tzinfo=UTC), datetime(2026, 1, 20, tzinfo=UTC)
+
+
+def rows_of(kind: str, count: int, month: Month, seed: int) -> list[dict[str, Any]]:
+    """Make events with ids `<kind>-0`, ... somewhere in the open part of January, and write them down."""
+    rng = random.Random(seed)
+    rows = []
+    for number in range(count):
+        at = FIRST + timedelta(seconds=rng.randrange(int((LAST - FIRST).total_seconds())))
+        tokens = rng.randrange(2_000), rng.randrange(500)
+        month.add(at, sum(tokens))
+        rows.append({"event_id": f"{kind}-{number}", "customer_id": "cust-1", "event_type": "llm", "at": at})
+        rows[-1] |= {"input": tokens[0], "output": tokens[1], "region": rng.choice(["eu", "us"])}
+    return rows
+
+
+def csv_of(rows: list[dict[str, Any]]) -> str:
+    lines = ["event_id,event_type,customer_id,event_time,input,output,region"]
+    for row in rows:
+        at = row["at"].astimezone(BERLIN).isoformat()
+        cells = (row["event_id"], row["event_type"], row["customer_id"], at, row["input"], row["output"], row["region"])
+        lines.append(",".join(str(cell) for cell in cells))
+    return "\r\n".join(lines)
+
+
+def jsonl_of(rows: list[dict[str, Any]]) -> str:
+    lines = []
+    for row in rows:
+        fields = {name: row[name] for name in ("event_id", "event_type", "customer_id")} | {"source": "gateway"}
+        properties = {name: row[name] for name in ("input", "output", "region")}
+        lines.append(json.dumps(fields | {"event_time": row["at"].isoformat(), "properties": properties}))
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def readme(shell: CommandLine) -> Iterator[subprocess.Popen[str]]:
+    """A shell that follows README's "Use it" to the letter, while other tests go on."""
+    text = (PROJECT / "README.md").read_text().partition("\n## Use it\n")[2].partition("\n## ")[0]
+    setup, look, results = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    [program] = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    folder = shell.folder / "readme"
+    command = folder / ".venv" / "bin" / "steelyard"
+    command.parent.mkdir(parents=True)
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    command.chmod(0o755)
+    (folder / "program.py").write_text(program)
+    paid = ".venv/bin/steelyard invoices list --state paid | grep -q INV-000001"
+    script = [
+        # A shell that remembers an earlier stack, which must not matter.
+        "export STEELYARD_INGEST_TARGET=127.0.0.1:1 STEELYARD_BILLING_TARGET=127.0.0.1:1",
+        'eval "$(.venv/bin/steelyard env)"',
+        setup.replace(" acme ", " readme "),
+        f"{shlex.quote(sys.executable)} program.py",
+        look.replace(" acme ", " readme "),
+        f"for n in $(seq 100); do if {paid}; then break; fi; sleep 0.2; done",
+        results,
+    ]
+    with subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(script)],
+        cwd=folder,
+        env=shell.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        yield process
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def sending_to_nobody(acme: CommandLine) -> Iterator[subprocess.Popen[str]]:
+    """A command that waits for an answer; it takes ten seconds to say so, while other tests go on."""
+    (acme.folder / "never.jsonl").write_text(jsonl_of(rows_of("never", 1, Month(), seed=4)))
+    nobody = acme.having(STEELYARD_INGEST_TARGET=f"127.0.0.1:{free_port()}")
+    with nobody.start("events", "send", "never.jsonl") as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def month(acme: CommandLine) -> Month:
+    """January's usage, sent from a CSV and a JSONL file with bad rows and repetitions, and each file once more."""
+    month = Month()
+    rows = rows_of("csv", 300, month, seed=1)
+    edge = {**rows[0], "input": 70, "output": 7}
+    midnight = datetime(2026, 1, 6, tzinfo=BERLIN)
+    for event_id, at in [("edge-1", midnight - timedelta(microseconds=1)), ("edge-2", midnight)]:
+        rows.append({**edge, "event_id": event_id, "at": at})
+        month.add(at, 77)
+    bad = [
+        {**edge, "event_id": "bad-1", "input": "many"},
+        {**edge, "event_id": "bad-2", "at": datetime(2025, 1, 1, tzinfo=UTC)},
+        {**edge, "event_id": "csv-1", "input": 9_999_999},
+    ]
+    (acme.folder / "usage.csv").write_text("\ufeff" + csv_of([*rows, *rows[:20], *bad]))
+    others = rows_of("jsonl", 200, month, seed=2)
+    (acme.folder / "usage.jsonl").write_text(jsonl_of([*others, *others[:5]]) + "\n")
+
+    sent = acme.json("events", "send", "usage.csv", code=1)
+    assert sent["counts"] == {"queued": 0, "recorded": 302, "duplicate": 20, "conflict": 1, "rejected": 2}
+    assert {(p["event_id"], p["fate"], p["field"], p["reason"]) for p in sent["problems"]} == {
+        ("bad-1", "rejected", "properties.input", "NOT_A_NUMBER"),
+        ("bad-2", "rejected", "event_time", "TOO_OLD"),
+        ("csv-1", "conflict", "event_id", "OTHER_CONTENT"),
+    }
+    assert acme.table("events", "send", "usage.jsonl") == "200 recorded, 5 duplicate\n"
+    again = acme.table("events", "send", "usage.csv", code=1)
+    assert again.startswith("322 duplicate, ") and "OTHER_CONTENT" in again  # noqa: PT018 - two halves of one answer
+    assert acme.json("events", "send", "usage.jsonl")["counts"]["duplicate"] == 205
+    return month
+
+
+class TestOpenMonth:
+    def test_events_are_counted_once_and_each_has_its_fate(
+        self, acme: CommandLine, sending_to_nobody: subprocess.Popen[str], month: Month
+    ) -> None:
+        text, counts = acme.both("events", "counts")
+        assert (counts["recorded"], counts["duplicate"], counts["conflict"]) == (502, 552, 2)
+        assert counts["sent"] == 1_060
+        assert re.search(r"recorded +502\n", text)
+        text, shown = acme.both("events", "show", "cli", "csv-1")
+        assert shown["status"]["verdict"] == "EVENT_VERDICT_RECORDED"
+        assert shown["event"]["event"]["customer_id"] == "cust-1"
+        assert text.startswith("cli csv-1: recorded, sent again 3 times\n")
+        text, shown = acme.both("events", "show", "gateway", "csv-1", code=1)
+        assert (shown["event"], text) == (None, "gateway csv-1: unknown, sent again 0 times\n")
+        text, exceptions = acme.both("events", "exceptions", "--limit", "10")
+        assert sorted(item["key"]["event_id"] for item in exceptions) == sorted(["bad-1", "bad-2", "csv-1"] * 2)
+        assert text.count("TOO_OLD") == 2
+        text, newest = acme.both("events", "list", "--limit", "3", "--customer", "cust-1")
+        assert len(newest) == len(text.splitlines()) - 1 == 3
+
+    def test_usage_by_day_in_a_zone(self, acme: CommandLine, month: Month) -> None:
+        days = ("--start", "2026-01-01", "--end", "2026-02-01", "--window", "day", "--zone", "Europe/Berlin")
+        text, rows = acme.both("usage", "tokens", *days)
+        found = {
+            datetime.fromisoformat(row["start_time"]).astimezone(BERLIN).date().isoformat(): int(row["value"])
+            for row in rows
+        }
+        assert found == month.quantities
+        assert [int(line.split()[-2]) for line in text.splitlines()[1:]] == [found[day] for day in sorted(found)]
+        regions = acme.json("usage", "tokens", *days[:4], "--zone", "Europe/Berlin", "--group-by", "region")
+        assert sum(int(row["value"]) for row in regions) == month.tokens
+        assert {row["dimensions"]["region"] for row in regions} == {"eu", "us"}
+
+    def test_spend_and_preview_to_the_cent(self, acme: CommandLine, month: Month) -> None:
+        def rated() -> Any:
+            [entry] = acme.json("customers", "spend", "cust-1")["subscriptions"]
+            return entry if {"tokens": str(month.tokens)}.items() <= quantities_of(entry).items() else None
+
+        spend = eventually(rated)
+        assert lines_of(spend) == month.lines
+        assert f"total {month.total} USD" in acme.table("customers", "spend", "cust-1")
+        text, preview = acme.both("invoices", "preview", "sub-1")
+        assert lines_of(preview) == month.lines
+        assert preview["state"] == "INVOICE_STATE_DRAFT"
+        assert f"total {month.total} USD" in text
+        text, charges = acme.both("ratecards", "preview", "standard", "-q", f"tokens={month.tokens}", "-q", "calls=502")
+        assert cents(Decimal(charges[2]["amount"])) == Decimal(month.lines["tokens"][1])
+        assert "tier (10000, open]" in text
+
+    def test_what_was_made_is_listed(self, acme: CommandLine, month: Month) -> None:
+        text, customers = acme.both("customers", "list")
+        assert customers[0]["display_name"] == "[red] :x:"
+        assert "[red] :x:" in text
+        assert "Acme [/b]" in acme.table("tenants", "list")
+        assert [item["meter_id"] for item in acme.json("meters", "list")] == ["calls", "tokens"]
+        assert acme.json("ratecards", "show", "standard") == acme.json("ratecards", "list")[0]
+        text, subscriptions = acme.both("subscriptions", "show", "sub-1")
+        assert subscriptions == acme.json("subscriptions", "list")
+        assert "2025-12-31T23:00:00Z to 2026-01-31T23:00:00Z" in text
+
+    def test_ctrl_c_while_nobody_answers(self, month: Month, sending_to_nobody: subprocess.Popen[str]) -> None:
+        assert sending_to_nobody.stderr is not None
+        assert sending_to_nobody.stderr.readline() == "no answer yet, still trying\n"
+        sending_to_nobody.send_signal(signal.SIGINT)
+        out, err = sending_to_nobody.communicate(timeout=60)
+        assert (sending_to_nobody.returncode, out) == (130, "")
+        assert "Traceback" not in err
+
+
+@pytest.fixture(scope="module")
+def paid(acme: CommandLine, month: Month) -> dict[str, Any]:
+    """January's invoice, once its payment has come."""
+    text = acme.table("tenants", "advance-clock", "acme", "2026-02-03")
+    assert text == "acme is at 2026-02-03T00:00:00Z\n"
+    [invoice] = eventually(lambda: acme.json("invoices", "list", "--state", "paid"))
+    return dict(invoice)
+
+
+class TestClosedMonth:
+    def test_the_invoice_to_the_cent_by_id_and_by_number(
+        self, acme: CommandLine, month: Month, paid: dict[str, Any]
+    ) -> None:
+        assert (paid["invoice_number"], paid["total"]) == (
+            "INV-000001",
+            {"currency": "USD", "minor_units": minor_units(month.total)},
+        )
+        text, shown = acme.both("invoices", "show", "INV-000001")
+        assert shown == acme.json("invoices", "show", paid["invoice_id"])
+        assert lines_of(shown) == month.lines
+        assert text.startswith("INV-000001 for cust-1, paid\n")
+        for name, (quantity, amount) in month.lines.items():
+            assert re.search(rf"^{name} .* {quantity} .* {re.escape(amount)}$", text, re.MULTILINE), text
+        assert f"\ntotal {month.total} USD\n" in text
+        assert f"{month.total} USD" in acme.table("invoices", "list", "--customer", "cust-1")
+
+    def test_a_line_is_explained_by_id_and_by_number(
+        self, acme: CommandLine, month: Month, paid: dict[str, Any]
+    ) -> None:
+        text, explained = acme.both("invoices", "explain", "INV-000001", "tokens")
+        assert explained == acme.json("invoices", "explain", paid["invoice_id"], "tokens")
+        assert explained["invoiced"]["quantity"] == explained["charge"]["quantity"] == str(month.tokens)
+        assert sum(int(day["quantity"]) for day in explained["usage"]) == month.tokens
+        assert sum(int(day["event_count"]) for day in explained["usage"]) == 502
+        assert text.startswith(f"tokens: {month.tokens} of tokens is {explained['charge']['amount']} USD, by standard")
+
+    def test_the_payment_and_the_ledger(self, acme: CommandLine, month: Month, paid: dict[str, Any]) -> None:
+        text, [payment] = acme.both("payments", "list", "--customer", "cust-1")
+        assert payment["amount"]["minor_units"] == minor_units(month.total)
+        assert (payment["state"], payment["invoice_number"]) == ("PAYMENT_STATE_SUCCEEDED", "INV-000001")
+        assert re.search(rf"{re.escape(month.total)} USD +succeeded", text)
+        text, shown = acme.both("payments", "show", payment["payment_id"])
+        assert (shown, len(shown["attempts"])) == (payment, 1)
+        assert shown["attempts"][0]["gateway_charge_id"] in text
+        text, ledger = acme.both("payments", "ledger")
+        assert (ledger["balanced"], ledger["transaction_count"]) == (True, "2")
+        assert f"-{month.total} USD" in text
+
+    def test_everything_agrees(self, acme: CommandLine, month: Month, paid: dict[str, Any]) -> None:
+        text, checks = acme.both("reconcile")
+        assert checks.keys() == {"ingest", "rating", "billing", "payments"}
+        assert all(check["ok"] for items in checks.values() for check in items)
+        assert text.endswith("everything agrees\n")
+
+    def test_usage_after_the_invoice_is_pointed_out(
+        self, acme: CommandLine, month: Month, paid: dict[str, Any]
+    ) -> None:
+        late = Month()
+        (acme.folder / "late.jsonl").write_text(jsonl_of(rows_of("late", 1, late, seed=3)))
+        assert acme.table("events", "send", "late.jsonl", "--no-wait") == "1 queued\n"
+        changed = str(month.tokens + late.tokens)
+
+        def explained() -> str:
+            text = acme.table("invoices", "explain", "INV-000001", "tokens")
+            return text if f"tokens: {changed} of tokens" in text else ""
+
+        quantity, amount = month.lines["tokens"]
+        assert eventually(explained).startswith(f"INV-000001 has {quantity} for {amount} USD; the usage has changed")
+
+
+def lines_of(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Quantity and amount in major units of each line, to compare with Month.lines."""
+    return {
+        line["price_id"]: (line["quantity"], str(Decimal(line["amount"]["minor_units"]).scaleb(-2)))
+        for line in document["lines"]
+    }
+
+
+def quantities_of(document: dict[str, Any]) -> dict[str, str]:
+    return {line["price_id"]: line["quantity"] for line in document["lines"]}
+
+
+class TestExitCodes:
+    def test_no_service_is_reachable(self, acme: CommandLine) -> None:
+        nobody = f"127.0.0.1:{free_port()}"
+        done = acme.having(STEELYARD_BILLING_TARGET=nobody).run("customers", "list")
+        assert (done.code, done.out) == (3, "")
+        assert nobody in done.err
+        # The usual cause: this shell still has the ports of an earlier stack.
+        assert 'eval "$(steelyard env)"' in done.err
+
+    def test_refused(self, acme: CommandLine) -> None:
+        for command, said in [
+            (("customers", "spend", "nobody"), "CUSTOMER_NOT_FOUND"),
+            (("subscriptions", "create", "nobody", "standard"), "CUSTOMER_NOT_FOUND"),
+            (("customers", "create", "\x1b[31m"), "customer_id"),
+        ]:
+            done = acme.run(*command, "--output", "json")
+            assert (done.code, done.out, said in done.err) == (4, "", True), done
+
+    def test_a_key_that_is_wrong_or_revoked(self, acme: CommandLine) -> None:
+        done = acme.having(STEELYARD_API_KEY="sy_wrong").run("customers", "list")
+        assert (done.code, "API_KEY_INVALID" in done.err) == (4, True)
+        exported = acme.run("tenants", "create-key", "acme", "--name", "second")
+        name, _, secret = exported.out.removeprefix("export ").strip().partition("=")
+        assert (name, "shown this once" in exported.err) == ("STEELYARD_API_KEY", True)
+        second = acme.having(STEELYARD_API_KEY=secret)
+        eventually(lambda: second.run("customers", "list").code == 0)
+        [key] = [key for key in acme.json("tenants", "keys", "acme") if key["display_name"] == "second"]
+        assert key["key_id"] in acme.table("tenants", "revoke-key", "acme", key["key_id"])
+        eventually(lambda: second.run("customers", "list").code == 4)
+
+    def test_wrong_usage_names_the_line(self, acme: CommandLine) -> None:
+        (acme.folder / "half.csv").write_text("event_id,customer_id,event_time\ne1,c,2026-01-02T00:00:00Z\ne2,c\n")
+        done = acme.run("events", "send", "half.csv", "--type", "llm")
+        assert (done.code, done.out, done.err) == (2, "", "error: half.csv:3: 2 cells, but the header has 3\n")
+
+    def test_failed_otherwise(self, acme: CommandLine) -> None:
+        (acme.folder / "file").touch()
+        done = acme.having(STEELYARD_HOME=str(acme.folder / "file")).run("up")
+        assert (done.code, done.out) == (5, "")
+
+
+class TestReadme:
+    def test_use_it_works_as_it_is_written(self, readme: subprocess.Popen[str]) -> None:
+        out, err = readme.communicate(timeout=180)
+        assert readme.returncode == 0, out + err
+        assert re.search(r"INV-000001 +cust-1 .* 20\.00 USD +paid", out), out
+        assert "of tokens is 0 USD, by pay-as-you-go version 1" in out
+        assert re.search(r" all +1052 +1\n", out), out
+        assert out.endswith("everything agrees\n")
