@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from libs.cli.connection import as_operator, as_tenant, request_id
-from libs.cli.output import CONSOLE, Columns, Format, Output, as_dict, instant, money, name_of, print_json, show
+from libs.cli.output import Columns, Format, Output, as_dict, instant, money, name_of, print_json, say, show
 from steelyard import Client
 from steelyard.payments.v1 import ledger_service_pb2, payment_pb2, payment_service_pb2
 
@@ -165,4 +165,4 @@ def ledger(output: Output = Format.TABLE) -> None:
         return
     show(response.balances, BALANCE_COLUMNS, output)
     verdict = "balanced" if response.balanced else "NOT BALANCED"
-    CONSOLE.print(f"{response.transaction_count} transactions, {verdict}", highlight=False)
+    say(f"{response.transaction_count} transactions, {verdict}")

@@ -17,16 +17,16 @@ from rich.progress import Progress as ProgressBar
 from libs.cli.demo.report import as_json, print_outcome
 from libs.cli.demo.scenario import DemoError, Outcome, Scenario
 from libs.cli.demo.workload import Workload, from_trace, generated
+from libs.cli.home import home
 from libs.cli.output import CONSOLE, ERRORS, EXIT_NO, fail
 from libs.cli.reconcile import all_ok
 from libs.embedded.errors import EmbeddedError
 from libs.embedded.machine import data_root
-from libs.embedded.stack import DEFAULT_ROOT, Stack
+from libs.embedded.stack import Stack
 from libs.embedded.state import Endpoints as StackEndpoints
 from libs.telemetry import setup
 from steelyard import Endpoints, SteelyardError
 
-_ROOT = DEFAULT_ROOT / "demo"
 _TENANT = "demo"
 
 
@@ -60,12 +60,12 @@ def demo(
 def _run(workload: Workload, *, seed: int, keep: bool, json_file: Path | None) -> Outcome:
     telemetry = setup("steelyard-demo", "demo")
     began_s = time.monotonic()
-    root = data_root(_ROOT)
+    root = data_root(home() / "demo")
     if root.exists():
         shutil.rmtree(root)
     settings = {"STEELYARD_TEST_CLOCKS": "1", "STEELYARD_REFLECTION": "1"}
     try:
-        with Stack(_ROOT, settings=settings, report=_say) as stack:
+        with Stack(home() / "demo", settings=settings, report=_say) as stack:
             started_s = time.monotonic() - began_s
             outcome = _play(workload, stack.endpoints(), seed)
             outcome.stages_s = {"start servers and services": started_s, **outcome.stages_s}
