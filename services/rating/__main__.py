@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 
@@ -28,6 +29,10 @@ def main() -> int:
         else:
             from services.rating.main import serve
 
+            # Windows and charges come by the thousand, as tuples without a cycle: the collector would walk them all,
+            # again and again, to find nothing.
+            gc.freeze()
+            gc.set_threshold(200_000, 20, 50)
             uvloop.run(serve(Config.from_env(os.environ, arguments.role)))
     except ConfigError as error:
         print(f"rating: {error}", file=sys.stderr)

@@ -25,6 +25,7 @@ class Config:
     operator_key: str | None
     internal_key: str
     ingest_query_target: str
+    billing_target: str
     reflection: bool
     api_pool_size: int
     worker_pool_size: int
@@ -46,6 +47,7 @@ class Config:
             operator_key=environment.text("STEELYARD_OPERATOR_KEY", "") or None,
             internal_key=environment.text("STEELYARD_INTERNAL_KEY"),
             ingest_query_target=environment.text("INGEST_QUERY_TARGET"),
+            billing_target=environment.text("BILLING_TARGET"),
             reflection=environment.flag("STEELYARD_REFLECTION"),
             api_pool_size=environment.integer("RATING_API_POOL_SIZE", 10, minimum=1),
             worker_pool_size=environment.integer("RATING_WORKER_POOL_SIZE", 10, minimum=1),

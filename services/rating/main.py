@@ -6,12 +6,14 @@ import asyncio
 import socket
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 
 from nats.aio.client import Client
 
 from libs.clock import Clock, system_clock
 from libs.database import Database, check_head, is_outage
+from libs.directory import KnownKeys
 from libs.ids import uuid7
 from libs.messaging import (
     BILLING,
@@ -29,9 +31,10 @@ from libs.outbox import StateRelay, WatermarkFeed, WatermarkForwarder
 from libs.process import stop_on_signals, supervise
 from libs.rpc import Authenticator, GrpcServer, internal_channel
 from libs.telemetry import setup
+from services.rating.clients.billing import GrpcBillingPeriods
 from services.rating.clients.ingest import GrpcIngestMeters, GrpcIngestWindows
 from services.rating.config import Config
-from services.rating.messaging import billing_period_consumer, charge_feed, keys, usage_consumer
+from services.rating.messaging import billing_period_consumer, charge_feed, usage_consumer
 from services.rating.messaging.watermark_loop import WatermarkLoop
 from services.rating.metrics import RatingMetrics
 from services.rating.rpc.charge_service import ChargeServicer
@@ -39,16 +42,17 @@ from services.rating.rpc.methods import METHODS
 from services.rating.rpc.rate_card_service import RateCardServicer
 from services.rating.rpc.reconciliation_service import ReconciliationServicer
 from services.rating.store import tables
-from services.rating.store.charges import item_key, read_charges
+from services.rating.store.charges import read_charges
 from services.rating.store.unit_of_work import WATERMARK_NAME, PostgresUnitOfWork
 from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
 from services.rating.usecases.apply_usage import ApplyUsage
 from services.rating.usecases.confirm_charges import ConfirmCharges
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards
+from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
-from services.rating.usecases.ports import IngestMeters, IngestWindows
+from services.rating.usecases.ports import BillingPeriods, IngestMeters, IngestWindows
 from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.rater import Rater
@@ -58,8 +62,6 @@ from steelyard.rating.v1 import charge_service_pb2_grpc, rate_card_service_pb2_g
 
 SERVICE = "rating"
 _INGEST_TIMEOUT_S = 20.0
-_PUBLISH_AFTER_S = 0.105
-"""The outbox holds a change back for 100 ms; then the relay is woken instead of looking by itself."""
 
 
 class Wakes:
@@ -79,7 +81,7 @@ class Wakes:
         """Charges have to be published."""
         self._metrics.rated(rated)
         if self.relay is not None and rated.changed_count:
-            asyncio.get_running_loop().call_later(_PUBLISH_AFTER_S, self.relay.set)
+            self.relay.set()
 
 
 class Worker:
@@ -94,13 +96,13 @@ class Worker:
         self._metrics = metrics
         open_work = PostgresUnitOfWork(database, watermark_to_bytes)
         publisher = JetStreamPublisher(self._js)
-        charges = charge_feed.charge_feed(tables.charge_marks, read_charges, item_key)
+        charges = charge_feed.charge_feed(tables.charge_marks, read_charges)
         self._relay = StateRelay(database, publisher, charges, system_clock)
         watermarks = WatermarkFeed(
             WATERMARK_NAME, tables.outbox_watermarks, tables.charge_marks, charge_feed.WATERMARK_SUBJECT
         )
         self._forwarder = WatermarkForwarder(database, publisher, watermarks, system_clock)
-        self._rater = Rater(RateDuePeriods(open_work, system_clock, self._rated), system_clock)
+        self._rater = Rater(RateDuePeriods(open_work, system_clock, self._rated))
         self._watermark_loop = WatermarkLoop(self._js, ForwardWatermark(open_work), metrics.forwarded)
         wakes.rater, wakes.relay = self._rater.wake, self._relay.wake
         self._apply_usage = ApplyUsage(open_work, system_clock, wakes.marked)
@@ -151,22 +153,32 @@ class Worker:
         )
 
 
-def add_services(
-    server: GrpcServer, database: Database, windows: IngestWindows, meters: IngestMeters, wakes: Wakes
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """What is asked of the services beside this one."""
+
+    windows: IngestWindows
+    meters: IngestMeters
+    periods: BillingPeriods
+
+
+def add_services(server: GrpcServer, database: Database, peers: Peers, wakes: Wakes) -> None:
     """Serve rating's RPCs."""
     open_work = PostgresUnitOfWork(database, watermark_to_bytes)
-    fetch_usage = FetchUsage(windows, ApplyUsage(open_work, system_clock, wakes.marked))
+    fetch_usage = FetchUsage(peers.windows, ApplyUsage(open_work, system_clock, wakes.marked))
+    accept = AcceptBillingPeriods(open_work, fetch_usage, system_clock, wakes.marked)
+    fetch_periods = FetchBillingPeriods(peers.periods, accept)
     get_rate_cards = GetRateCards(open_work)
     rate_cards = RateCardServicer(
-        create_rate_card=CreateRateCard(open_work, meters, system_clock, wakes.marked), get_rate_cards=get_rate_cards
+        create_rate_card=CreateRateCard(open_work, peers.meters, system_clock, wakes.marked),
+        get_rate_cards=get_rate_cards,
     )
     charges = ChargeServicer(
         get_charges=GetCharges(open_work),
         preview_charge=PreviewCharge(get_rate_cards),
-        confirm_charges=ConfirmCharges(open_work, windows, fetch_usage, system_clock, wakes.rated),
+        confirm_charges=ConfirmCharges(open_work, peers.windows, fetch_usage, fetch_periods, system_clock, wakes.rated),
     )
-    reconciliation = ReconciliationServicer(reconcile=Reconcile(open_work, windows))
+    reconciliation = ReconciliationServicer(reconcile=Reconcile(open_work, peers.windows))
     server.add(rate_cards, rate_card_service_pb2_grpc.add_RateCardServiceServicer_to_server)
     server.add(charges, charge_service_pb2_grpc.add_ChargeServiceServicer_to_server)
     server.add(reconciliation, reconciliation_service_pb2_grpc.add_ReconciliationServiceServicer_to_server)
@@ -188,22 +200,20 @@ async def run(config: Config, instance: str, stopping: asyncio.Event, resources:
     messaging = await connect(config.nats_url, name=f"{SERVICE}-{instance}")
     resources.push_async_callback(messaging.close)
     await ensure_streams(messaging.jetstream(), [RATING, DIRECTORY], replicas=config.nats_replicas)
-    channel = internal_channel(config.ingest_query_target, config.internal_key, timeout_s=_INGEST_TIMEOUT_S)
-    resources.push_async_callback(channel.close)
-    windows, meters = GrpcIngestWindows(channel), GrpcIngestMeters(channel)
+    peers = _peers(config, resources)
     metrics = RatingMetrics(system_clock)
     wakes = Wakes(metrics)
 
-    directory_keys = keys.DirectoryKeys()
+    keys = KnownKeys()
     directory = DirectoryReader(
-        messaging.jetstream(), messaging, service=SERVICE, instance=instance, subjects=[keys.SUBJECT]
+        messaging.jetstream(), messaging, service=SERVICE, instance=instance, subjects=["directory.key.>"]
     )
-    directory.on_entry(keys.KIND, directory_keys.apply)
+    directory.on_entry("key", keys.apply)
     server = GrpcServer(
         config.grpc_listen,
         service=SERVICE,
         authenticator=Authenticator(
-            keys=directory_keys,
+            keys=keys,
             operator_key=config.operator_key,
             internal_key=config.internal_key,
             clock=system_clock,
@@ -215,12 +225,20 @@ async def run(config: Config, instance: str, stopping: asyncio.Event, resources:
     parts = {"directory": directory.run(stopping)}
     if config.works:
         database = _database(config.worker_database_url, "worker", config.worker_pool_size, resources)
-        parts |= Worker(database, messaging, windows, wakes, metrics).parts(stopping)
+        parts |= Worker(database, messaging, peers.windows, wakes, metrics).parts(stopping)
     if config.serves:
         database = _database(config.database_url, "api", config.api_pool_size, resources)
-        add_services(server, database, windows, meters, wakes)
+        add_services(server, database, peers, wakes)
     parts["server"] = _serve(server, directory, stopping)
     await supervise(parts, stopping)
+
+
+def _peers(config: Config, resources: AsyncExitStack) -> Peers:
+    ingest = internal_channel(config.ingest_query_target, config.internal_key, timeout_s=_INGEST_TIMEOUT_S)
+    billing = internal_channel(config.billing_target, config.internal_key)
+    for channel in (ingest, billing):
+        resources.push_async_callback(channel.close)
+    return Peers(GrpcIngestWindows(ingest), GrpcIngestMeters(ingest), GrpcBillingPeriods(billing))
 
 
 def _database(url: str, role: str, pool_size: int, resources: AsyncExitStack) -> Database:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from libs.periods import Period
 from services.rating.domain.usage import UsageScope
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PeriodKey:
+class PeriodKey(NamedTuple):
     """Names a billing period; its order is the order in which periods are locked."""
 
     tenant_id: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from libs.money import exact
 from services.rating.domain.prices import DEFAULT_OPTIONS, ZERO, Flat, PricingOptions
@@ -13,8 +13,7 @@ from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.rated_price import PartKind, RatedPart, RatedPrice
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """The priced usage of one price in one billing period: exact, not rounded.
 
     `position` is the index of the price in its card. `quantity` is the whole usage of the period, included and even

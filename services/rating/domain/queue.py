@@ -1,22 +1,30 @@
-"""Entries of the queue of billing periods that have to be rated."""
+"""The queue of billing periods that have to be rated, as a pass over it sees it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from services.rating.domain.billing_period import PeriodKey
 
 
-@dataclass(frozen=True, slots=True)
-class DuePeriod:
-    """A billing period taken from the queue for a while, and what stood there: `attempts` are failed ones.
+class Mark(NamedTuple):
+    """A mark of a billing period to be rated, set at `marked_at` (real time).
 
-    `due_at` is real time.
+    `urgent`: also if the period was set aside, because what kept it from being rated may be gone.
     """
 
+    number: int
     key: PeriodKey
-    last_mark: int
+    marked_at: datetime
+    urgent: bool
+
+
+class SetAside(NamedTuple):
+    """A billing period that could not be rated: how often it was tried, and from when on it is tried again."""
+
     attempts: int
     due_at: datetime
 
@@ -27,3 +35,27 @@ class RatingProblem:
 
     reason: str
     description: str
+
+
+@dataclass(slots=True)
+class DuePeriod:
+    """A billing period to be rated, with all marks of it that a pass has found; none if it only was set aside."""
+
+    key: PeriodKey
+    due_at: datetime
+    marks: list[int] = field(default_factory=list)
+    urgent: bool = False
+
+
+def due_periods(marks: Sequence[Mark], retries: Sequence[tuple[PeriodKey, datetime]]) -> list[DuePeriod]:
+    """Each billing period once, the longest due first; `retries` are due ones of those that were set aside."""
+    periods: dict[PeriodKey, DuePeriod] = {}
+    for key, due_at in retries:
+        periods[key] = DuePeriod(key, due_at)
+    for number, key, marked_at, urgent in marks:
+        period = periods.get(key)
+        if period is None:
+            period = periods[key] = DuePeriod(key, marked_at)
+        period.marks.append(number)
+        period.urgent |= urgent
+    return list(periods.values())

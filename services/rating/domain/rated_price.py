@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from services.rating.domain.prices import ZERO
 
@@ -18,8 +18,7 @@ class PartKind(StrEnum):
     """Usage that is free before the model is applied."""
 
 
-@dataclass(frozen=True, slots=True)
-class RatedPart:
+class RatedPart(NamedTuple):
     """One step of a breakdown: `amount` = `quantity` x `unit_amount` + `flat_amount`, exactly.
 
     `quantity` counts units, or packages for PACKAGE. `from_quantity` (exclusive) and `up_to_quantity` (inclusive,
@@ -35,8 +34,7 @@ class RatedPart:
     up_to_quantity: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RatedPrice:
+class RatedPrice(NamedTuple):
     """The exact amount, in major units, and its breakdown."""
 
     amount: Decimal

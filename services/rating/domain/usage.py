@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -29,7 +29,7 @@ class WindowRow(NamedTuple):
 
 
 class WindowBatch:
-    """Many windows of several tenants, of each only the highest version; ordered by key, as locks are taken."""
+    """Many windows of several tenants, of each only the highest version."""
 
     def __init__(self, rows: Iterable[WindowRow] = ()) -> None:
         self._rows: dict[tuple[str, str, int, str, str], WindowRow] = {}
@@ -48,12 +48,8 @@ class WindowBatch:
     def tenants(self) -> list[str]:
         return sorted({key[0] for key in self._rows})
 
-    def columns(self) -> list[Sequence[object]]:
-        """The fields of WindowRow as parallel columns, followed by the digest of the dimensions."""
-        if not self._rows:
-            return [[] for _ in range(len(WindowRow._fields) + 1)]
-        rows = [self._rows[key] for key in sorted(self._rows)]
-        return [*zip(*rows, strict=True), [dimensions_key(row.dimensions) for row in rows]]
+    def rows(self) -> Collection[WindowRow]:
+        return self._rows.values()
 
 
 def dimensions_key(dimensions: str) -> bytes:
@@ -71,8 +67,7 @@ class UsageScope:
     period: Period
 
 
-@dataclass(frozen=True, slots=True)
-class UsageDigest:
+class UsageDigest(NamedTuple):
     """What the windows of one scope and meter add up to; equal on both sides when nothing is missing."""
 
     window_count: int
@@ -81,8 +76,7 @@ class UsageDigest:
     highest_version: int
 
 
-@dataclass(frozen=True, slots=True)
-class MeterUsage:
+class MeterUsage(NamedTuple):
     """The usage of one meter in a billing period; `trace_parent` of the newest sampled change, or empty."""
 
     digest: UsageDigest

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
 from libs.ids import check_tenant_id
 from libs.messaging import Delivery, UnreadableMessage
-from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.billing_period import BillingPeriod
 from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
-from services.rating.wire.times import period_from_pb
+from services.rating.wire.billing_periods import billing_period_from_pb
 from steelyard.billing.v1 import billing_period_pb2
 
 DURABLE = "rating-billing_period-accept"
@@ -41,18 +41,8 @@ class BillingPeriodConsumer:
         await self._accept_billing_periods(periods)
 
 
-def _periods(data: bytes) -> Iterator[BillingPeriod]:
+def _periods(data: bytes) -> list[BillingPeriod]:
     changed = billing_period_pb2.BillingPeriodsChanged.FromString(data)
     if violation := check_tenant_id(changed.tenant_id):
         raise ValueError(violation.description)
-    for state in changed.billing_periods:
-        period = period_from_pb(state.period)
-        if not state.subscription_id or state.version <= 0:
-            raise ValueError(f"a billing period lacks subscription or version: {state}")
-        yield BillingPeriod(
-            PeriodKey(changed.tenant_id, state.subscription_id, period.start),
-            period.end,
-            state.customer_id,
-            state.rate_card_id,
-            state.version,
-        )
+    return [billing_period_from_pb(changed.tenant_id, state) for state in changed.billing_periods]

@@ -41,7 +41,7 @@ class UsageConsumer:
                     watermarks.append(_received(delivery))
                 else:
                     _add_windows(batch, delivery.data)
-            except (DecodeError, ValueError) as error:
+            except (DecodeError, ValueError, OverflowError) as error:
                 raise UnreadableMessage(f"{delivery.msg_id} on {delivery.subject}: {error}") from error
         await self._apply_usage(batch, watermarks)
 

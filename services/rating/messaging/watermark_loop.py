@@ -13,9 +13,9 @@ from nats.js import JetStreamContext
 from libs.database import is_outage
 from libs.errors import Unavailable
 from libs.messaging import INGEST, FloorBeyondStream, ack_floor
+from libs.messaging.failures import pause
 from services.rating.messaging.usage_consumer import DURABLE
 from services.rating.usecases.forward_watermark import ForwardWatermark
-from services.rating.usecases.rater import first_of
 
 _logger = logging.getLogger(__name__)
 
@@ -50,4 +50,4 @@ class WatermarkLoop:
                     raise
                 _logger.warning("watermarks wait for PostgreSQL", exc_info=True)
                 rest_s = _AFTER_FAILURE_S
-            await first_of(rest_s, stopping)
+            await pause(stopping, rest_s)

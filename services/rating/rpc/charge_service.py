@@ -34,6 +34,7 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         return pb.GetChargesResponse(charges=[charge_to_pb(charge) for charge in charges])
 
     async def PreviewCharge(self, request: pb.PreviewChargeRequest, context: Context) -> pb.PreviewChargeResponse:
+        rate_card_id = require.resource_id(request.rate_card_id, "rate_card_id")
         reader = RateCardReader()
         quantities = {
             meter_id: reader.number(text, f"quantities[{meter_id}]") for meter_id, text in request.quantities.items()
@@ -41,7 +42,7 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         if reader.violations:
             raise InvalidInput(reader.violations)
         card, charges = await self._preview_charge(
-            current_tenant(), request.rate_card_id, request.rate_card_version, quantities
+            current_tenant(), rate_card_id, request.rate_card_version, quantities
         )
         return pb.PreviewChargeResponse(charges=[previewed_charge_to_pb(card, charge) for charge in charges])
 

@@ -30,7 +30,8 @@ class RateCardServicer(pb_grpc.RateCardServiceServicer):
         return pb.CreateRateCardResponse(rate_card=rate_card_to_pb(stored))
 
     async def GetRateCard(self, request: pb.GetRateCardRequest, context: Context) -> pb.GetRateCardResponse:
-        stored = await self._get_rate_cards.get(current_tenant(), request.rate_card_id, request.version)
+        rate_card_id = require.resource_id(request.rate_card_id, "rate_card_id")
+        stored = await self._get_rate_cards.get(current_tenant(), rate_card_id, request.version)
         return pb.GetRateCardResponse(rate_card=rate_card_to_pb(stored))
 
     async def ListRateCards(self, request: pb.ListRateCardsRequest, context: Context) -> pb.ListRateCardsResponse:

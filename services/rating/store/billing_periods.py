@@ -58,13 +58,8 @@ CROSS JOIN LATERAL (
     SELECT {_NAMES} FROM billing_periods
     WHERE tenant_id = $1 AND subscription_id = k.subscription_id AND period_start <= k.instant
         AND k.instant < period_end
-    OFFSET 0
+    ORDER BY period_start DESC LIMIT 1
 ) p
-"""
-
-_OF_RATE_CARD = """
-SELECT tenant_id, subscription_id, period_start FROM billing_periods
-WHERE tenant_id = $1 AND rate_card_id = $2 AND ($3::timestamptz IS NULL OR period_start >= $3)
 """
 
 _STARTING_IN = f"""
@@ -124,10 +119,6 @@ class PostgresBillingPeriodStore:
         for ordinal, *row in await self._connection.fetch(_CONTAINING, tenant_id, subscriptions, moments):
             found[ordinal - 1] = _period(row)
         return found
-
-    async def of_rate_card(self, tenant_id: str, rate_card_id: str, since: datetime | None) -> list[PeriodKey]:
-        """Return the periods that a card prices and that start at or after `since` (None: all)."""
-        return [PeriodKey(*row) for row in await self._connection.fetch(_OF_RATE_CARD, tenant_id, rate_card_id, since)]
 
     async def starting_in(
         self, tenant_id: str, within: Period | None, after: PeriodKey | None, limit: int

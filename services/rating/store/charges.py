@@ -4,67 +4,61 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import raw
-from libs.money import RoundingMode
-from libs.outbox import StateOutbox
+from libs.outbox import StateOutbox, StateValue
 from services.rating.domain.billing_period import PeriodKey
-from services.rating.domain.period_charge import PeriodCharge
+from services.rating.domain.period_charge import ChangedCharge, PeriodCharge, in_card_order
 from services.rating.domain.queue import RatingProblem
-from services.rating.store.keys import KEYS, OF_KEY, key_columns
-
-_COLUMNS = """
-    tenant_id, subscription_id, period_start, period_end, customer_id, price_id, display_name, meter_id, position,
-    currency, quantity, amount, rounding_mode, rate_card_id, rate_card_version, engine_version, parts, withdrawn,
-    version, trace_parent
-"""
-_OF_CHARGE = """
-    c.tenant_id, c.subscription_id, c.period_start, c.period_end, c.customer_id, c.price_id, c.display_name, c.meter_id,
-    c.position, c.currency, c.quantity, c.amount, c.rounding_mode, c.rate_card_id, c.rate_card_version,
-    c.engine_version, c.parts, c.withdrawn, c.version, c.trace_parent
-"""
+from services.rating.store.columns import joined, joined_numbers
+from services.rating.store.keys import KEYS, NUMBERED_KEYS, OF_KEY, key_columns, numbered_key_columns
+from services.rating.wire.charges import charge_bytes, charge_content, charge_from_content
 
 _OF_PERIODS = f"""
-SELECT {_OF_CHARGE} FROM {KEYS} CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM charges WHERE {OF_KEY} OFFSET 0) c
+SELECT k.number, c.price_id, c.content, c.withdrawn, c.version, c.trace_parent FROM {NUMBERED_KEYS}
+CROSS JOIN LATERAL (
+    SELECT price_id, content, withdrawn, version, trace_parent FROM charges WHERE {OF_KEY} OFFSET 0
+) c
 """
 
-_BY_KEY = f"""
-SELECT {_OF_CHARGE}
-FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[])
-    AS k(tenant_id, subscription_id, period_start, price_id)
-CROSS JOIN LATERAL (SELECT {_COLUMNS} FROM charges WHERE {OF_KEY} AND price_id = k.price_id OFFSET 0) c
+_BY_KEY = """
+SELECT k.number, c.content, c.version, c.trace_parent
+FROM unnest(
+    string_to_array($2, E'\x1f'), string_to_array($3, E'\x1f')::timestamptz[], string_to_array($4, E'\x1f')
+) WITH ORDINALITY AS k(subscription_id, period_start, price_id, number)
+CROSS JOIN LATERAL (
+    SELECT content, version, trace_parent FROM charges
+    WHERE tenant_id = $1 AND subscription_id = k.subscription_id AND period_start = k.period_start
+        AND price_id = k.price_id
+    OFFSET 0
+) c
 """
 
-# The version is drawn while the row is locked (by this upsert, and the billing period's row by the caller), so that
-# the versions of one charge grow in the order of commits.
+# Drawn while the caller holds the rows of the billing periods, so that the versions of one charge grow in the order
+# of commits.
+_DRAW_VERSIONS = "SELECT nextval('state_version') FROM generate_series(1, $1)"
+
 _SAVE = """
-INSERT INTO charges AS c (tenant_id, subscription_id, period_start, price_id, period_end, customer_id, display_name,
-                          meter_id, position, currency, quantity, amount, rounding_mode, rate_card_id,
-                          rate_card_version, engine_version, parts, withdrawn, trace_parent, version)
-SELECT n.tenant_id, n.subscription_id, n.period_start, n.price_id, n.period_end, n.customer_id, n.display_name,
-       n.meter_id, n.position, n.currency, n.quantity::numeric, n.amount::numeric, n.rounding_mode, n.rate_card_id,
-       n.rate_card_version, n.engine_version, n.parts::jsonb, n.withdrawn, n.trace_parent, nextval('state_version')
-FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::text[], $7::text[],
-            $8::text[], $9::int[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::int[],
-            $16::text[], $17::text[], $18::boolean[], $19::text[])
-    AS n(tenant_id, subscription_id, period_start, price_id, period_end, customer_id, display_name, meter_id, position,
-         currency, quantity, amount, rounding_mode, rate_card_id, rate_card_version, engine_version, parts, withdrawn,
-         trace_parent)
+INSERT INTO charges AS c (tenant_id, subscription_id, period_start, price_id, meter_id, quantity, amount, withdrawn,
+                          version, trace_parent, content)
+SELECT tenant_id, subscription_id, period_start, price_id, coalesce(meter_id, ''), quantity, amount, withdrawn,
+       version, coalesce(trace_parent, ''), content
+FROM unnest(
+    string_to_array($1, E'\x1f'), string_to_array($2, E'\x1f'), string_to_array($3, E'\x1f')::timestamptz[],
+    string_to_array($4, E'\x1f'), string_to_array($5, E'\x1f'), string_to_array($6, E'\x1f')::numeric[],
+    string_to_array($7, E'\x1f')::numeric[], string_to_array($8, E'\x1f')::boolean[],
+    string_to_array($9, E'\x1f')::bigint[], string_to_array($10, E'\x1f'), $11::bytea[]
+) AS n(tenant_id, subscription_id, period_start, price_id, meter_id, quantity, amount, withdrawn, version,
+       trace_parent, content)
 ON CONFLICT (tenant_id, subscription_id, period_start, price_id) DO UPDATE
-    SET period_end = excluded.period_end, customer_id = excluded.customer_id, display_name = excluded.display_name,
-        meter_id = excluded.meter_id, position = excluded.position, currency = excluded.currency,
-        quantity = excluded.quantity, amount = excluded.amount, rounding_mode = excluded.rounding_mode,
-        rate_card_id = excluded.rate_card_id, rate_card_version = excluded.rate_card_version,
-        engine_version = excluded.engine_version, parts = excluded.parts, withdrawn = excluded.withdrawn,
-        trace_parent = excluded.trace_parent, version = nextval('state_version')
-RETURNING c.tenant_id, c.subscription_id, c.period_start, c.price_id, c.version
+    SET meter_id = excluded.meter_id, quantity = excluded.quantity, amount = excluded.amount,
+        withdrawn = excluded.withdrawn, version = excluded.version, trace_parent = excluded.trace_parent,
+        content = excluded.content
 """
 
 _CLEAR_PROBLEMS = f"""
@@ -87,30 +81,72 @@ FROM {KEYS} CROSS JOIN LATERAL (SELECT reason, description FROM rating_problems 
 
 
 class PostgresChargeStore:
-    """Charges of billing periods. Who writes holds the rows of the billing periods locked."""
+    """Charges of billing periods. Who writes holds the rows of the billing periods locked.
+
+    What a charge says is stored as it is published, so that neither comparing nor publishing has to decode it; the
+    columns beside it are for SQL.
+    """
 
     def __init__(self, connection: asyncpg.Connection, outbox: StateOutbox) -> None:
         self._connection = connection
         self._outbox = outbox
 
-    async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, PeriodCharge]]:
-        """Return the charges of billing periods by price, withdrawn ones too."""
-        found: defaultdict[PeriodKey, dict[str, PeriodCharge]] = defaultdict(dict)
-        for row in await self._connection.fetch(_OF_PERIODS, *key_columns(keys)):
-            charge = _charge(row)
-            found[charge.key][charge.price_id] = charge
-        return found
+    async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, list[PeriodCharge]]:
+        """Return the charges of billing periods in the order of the card, withdrawn ones at the end."""
+        found: dict[PeriodKey, list[PeriodCharge]] = {key: [] for key in keys}
+        for number, _, content, withdrawn, version, trace_parent in await self._stored(keys):
+            key = keys[number - 1]
+            found[key].append(
+                charge_from_content(
+                    key.tenant_id, content, withdrawn=withdrawn, version=version, trace_parent=trace_parent
+                )
+            )
+        return {key: in_card_order(charges) for key, charges in found.items()}
 
-    async def save(self, charges: Sequence[PeriodCharge], now: datetime) -> dict[tuple[PeriodKey, str], int]:
-        """Store charges to be published as they are now; return their new versions by (billing period, price)."""
-        if not charges:
-            return {}
-        ordered = sorted(charges, key=lambda charge: (charge.key, charge.price_id))
-        rows = await self._connection.fetch(_SAVE, *zip(*map(_values, ordered), strict=True))
-        versions = {(PeriodKey(*row[:3]), row["price_id"]): row["version"] for row in rows}
-        marks = [(key.tenant_id, _item_key(key, price), version) for (key, price), version in versions.items()]
+    async def changed(
+        self, fresh: Mapping[PeriodKey, Sequence[PeriodCharge]], withdraw: Callable[[PeriodCharge], PeriodCharge]
+    ) -> list[ChangedCharge]:
+        """Return what has to be stored: charges that say something new, and what `withdraw` makes of vanished ones."""
+        keys = list(fresh)
+        stored: list[dict[str, asyncpg.Record]] = [{} for _ in keys]
+        for row in await self._stored(keys):
+            stored[row[0] - 1][row[1]] = row
+        changed = []
+        for key, known in zip(keys, stored, strict=True):
+            for charge in fresh[key]:
+                row, content = known.pop(charge.price_id, None), charge_content(charge)
+                if row is None or row[2] != content or row[3]:
+                    changed.append(ChangedCharge(charge, content))
+            for row in known.values():
+                changed += _withdrawn(key, row, withdraw)
+        return changed
+
+    async def save(self, changed: Sequence[ChangedCharge], now: datetime) -> None:
+        """Store charges under new versions, to be published as they are now."""
+        if not changed:
+            return
+        changed = sorted(changed, key=lambda item: (item.charge.key, item.charge.price_id))  # As locks are taken.
+        charges = [item.charge for item in changed]
+        versions = [row[0] for row in await self._connection.fetch(_DRAW_VERSIONS, len(charges))]
+        await self._connection.execute(
+            _SAVE,
+            joined([charge.key.tenant_id for charge in charges]),
+            joined([charge.key.subscription_id for charge in charges]),
+            joined([charge.key.period_start.isoformat() for charge in charges]),
+            joined([charge.price_id for charge in charges]),
+            joined([charge.meter_id for charge in charges]),
+            joined([format(charge.quantity, "f") for charge in charges]),
+            joined([format(charge.amount, "f") for charge in charges]),
+            joined(["true" if charge.withdrawn else "false" for charge in charges]),
+            joined_numbers(versions),
+            joined([charge.trace_parent for charge in charges]),
+            [item.content for item in changed],
+        )
+        marks = [
+            (charge.key.tenant_id, _item_key(charge), version)
+            for charge, version in zip(charges, versions, strict=True)
+        ]
         await self._outbox.mark(marks, now)
-        return versions
 
     async def save_problems(
         self, keys: Sequence[PeriodKey], problems: Mapping[PeriodKey, RatingProblem], failed_at: datetime
@@ -128,71 +164,33 @@ class PostgresChargeStore:
         rows = await self._connection.fetch(_PROBLEMS, *key_columns(keys))
         return {PeriodKey(*row[:3]): RatingProblem(row["reason"], row["description"]) for row in rows}
 
+    async def _stored(self, keys: Sequence[PeriodKey]) -> list[asyncpg.Record]:
+        rows: list[asyncpg.Record] = await self._connection.fetch(_OF_PERIODS, *numbered_key_columns(keys))
+        return rows
 
-async def read_charges(connection: AsyncConnection, tenant_id: str, item_keys: Sequence[str]) -> list[PeriodCharge]:
+
+async def read_charges(connection: AsyncConnection, tenant_id: str, item_keys: Sequence[str]) -> list[StateValue]:
     """Return the current charges of a tenant for the keys in their outbox; those that do not exist are left out."""
-    keys = [_from_item_key(key) for key in item_keys]
-    columns = [list(column) for column in zip(*keys, strict=True)]
-    rows = await (await raw(connection)).fetch(_BY_KEY, [tenant_id] * len(keys), *columns)
-    return [_charge(row) for row in rows]
+    columns = zip(*(key.split("|") for key in item_keys), strict=True)
+    rows = await (await raw(connection)).fetch(_BY_KEY, tenant_id, *map(joined, columns))
+    return [
+        StateValue(item_keys[number - 1], version, charge_bytes(content, version, trace_parent))
+        for number, content, version, trace_parent in rows
+    ]
 
 
-def item_key(charge: PeriodCharge) -> str:
-    """Return the key of a charge in the outbox."""
-    return _item_key(charge.key, charge.price_id)
-
-
-def _item_key(key: PeriodKey, price_id: str) -> str:
-    return f"{key.subscription_id}|{key.period_start.isoformat()}|{price_id}"  # No id has a vertical bar.
-
-
-def _from_item_key(text: str) -> tuple[str, datetime, str]:
-    subscription_id, period_start, price_id = text.split("|")
-    return subscription_id, datetime.fromisoformat(period_start), price_id
-
-
-def _values(charge: PeriodCharge) -> tuple[object, ...]:
-    return (
-        charge.key.tenant_id,
-        charge.key.subscription_id,
-        charge.key.period_start,
-        charge.price_id,
-        charge.period_end,
-        charge.customer_id,
-        charge.display_name,
-        charge.meter_id,
-        charge.position,
-        charge.currency,
-        format(charge.quantity, "f"),
-        format(charge.amount, "f"),
-        charge.rounding_mode.value,
-        charge.rate_card_id,
-        charge.rate_card_version,
-        charge.engine_version,
-        json.dumps(charge.parts),
-        charge.withdrawn,
-        charge.trace_parent,
+def _withdrawn(
+    key: PeriodKey, row: asyncpg.Record, withdraw: Callable[[PeriodCharge], PeriodCharge]
+) -> list[ChangedCharge]:
+    """The withdrawn charge of a price, unless it is what is stored."""
+    _, _, content, withdrawn, version, trace_parent = row
+    stored = charge_from_content(
+        key.tenant_id, content, withdrawn=withdrawn, version=version, trace_parent=trace_parent
     )
+    gone = withdraw(stored)
+    return [] if gone == stored else [ChangedCharge(gone, charge_content(gone))]
 
 
-def _charge(row: asyncpg.Record) -> PeriodCharge:
-    return PeriodCharge(
-        key=PeriodKey(*row[:3]),
-        period_end=row["period_end"],
-        customer_id=row["customer_id"],
-        price_id=row["price_id"],
-        display_name=row["display_name"],
-        meter_id=row["meter_id"],
-        position=row["position"],
-        currency=row["currency"],
-        quantity=row["quantity"],
-        amount=row["amount"],
-        rounding_mode=RoundingMode(row["rounding_mode"]),
-        rate_card_id=row["rate_card_id"],
-        rate_card_version=row["rate_card_version"],
-        engine_version=row["engine_version"],
-        parts=tuple(row["parts"]),
-        withdrawn=row["withdrawn"],
-        version=row["version"],
-        trace_parent=row["trace_parent"],
-    )
+def _item_key(charge: PeriodCharge) -> str:
+    key = charge.key
+    return f"{key.subscription_id}|{key.period_start.isoformat()}|{charge.price_id}"  # No id has a vertical bar.

@@ -4,103 +4,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
 
 from services.rating.domain.billing_period import PeriodKey
-from services.rating.domain.queue import DuePeriod
+from services.rating.domain.queue import Mark, SetAside
 from services.rating.store.keys import KEYS, OF_KEY, key_columns
 
-# The number of a later mark is drawn under the row's lock, so that it is above every number drawn before for the row.
-# A period that failed before keeps its time: new usage does not heal an unknown card, and would make it busy work.
 _MARK = f"""
-INSERT INTO rating_due AS q (tenant_id, subscription_id, period_start, due_at, first_mark, last_mark, attempts)
-SELECT tenant_id, subscription_id, period_start, $4, mark, mark, 0
-FROM (
-    SELECT k.tenant_id, k.subscription_id, k.period_start, nextval('rating_mark') AS mark FROM {KEYS}
-) AS marked
-ORDER BY tenant_id, subscription_id, period_start
+INSERT INTO rating_marks (mark, tenant_id, subscription_id, period_start, marked_at, urgent)
+SELECT nextval('rating_mark'), tenant_id, subscription_id, period_start, $4, $5 FROM {KEYS}
+"""
+
+_MARK_PRICED_BY = """
+INSERT INTO rating_marks (mark, tenant_id, subscription_id, period_start, marked_at, urgent)
+SELECT nextval('rating_mark'), tenant_id, subscription_id, period_start, $4, true FROM billing_periods
+WHERE tenant_id = $1 AND rate_card_id = $2 AND ($3::timestamptz IS NULL OR period_start >= $3)
+"""
+
+_WAITING = """
+SELECT mark, tenant_id, subscription_id, period_start, marked_at, urgent FROM rating_marks ORDER BY mark LIMIT $1
+"""
+
+_RETRIES = """
+SELECT tenant_id, subscription_id, period_start, due_at FROM rating_retries
+WHERE due_at <= $1 ORDER BY due_at LIMIT $2
+"""
+
+_TAKE = """
+DELETE FROM rating_marks WHERE mark = ANY(ARRAY(
+    SELECT mark FROM rating_marks WHERE mark = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED
+)) RETURNING mark
+"""
+
+_SET_ASIDE = f"""
+SELECT k.tenant_id, k.subscription_id, k.period_start, r.attempts, r.due_at FROM {KEYS}
+CROSS JOIN LATERAL (SELECT attempts, due_at FROM rating_retries WHERE {OF_KEY} OFFSET 0) r
+"""
+
+_RETRY_LATER = """
+INSERT INTO rating_retries AS r (tenant_id, subscription_id, period_start, attempts, due_at)
+SELECT tenant_id, subscription_id, period_start, attempts, due_at
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::int[], $5::timestamptz[])
+    AS k(tenant_id, subscription_id, period_start, attempts, due_at)
 ON CONFLICT (tenant_id, subscription_id, period_start) DO UPDATE
-    SET last_mark = nextval('rating_mark'),
-        due_at = CASE WHEN q.attempts > 0 AND NOT $5 THEN q.due_at ELSE least(q.due_at, excluded.due_at) END,
-        first_mark = CASE WHEN q.attempts > 0 AND $5 THEN excluded.first_mark ELSE q.first_mark END,
-        attempts = CASE WHEN $5 THEN 0 ELSE q.attempts END
+    SET attempts = excluded.attempts, due_at = excluded.due_at
 """
 
-_DUE = """
-SELECT ctid::text, tenant_id, subscription_id, period_start, last_mark, attempts, due_at FROM rating_due
-WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+_FORGET = f"""
+DELETE FROM rating_retries WHERE ctid = ANY(ARRAY(
+    SELECT r.ctid FROM {KEYS} CROSS JOIN LATERAL (SELECT ctid FROM rating_retries WHERE {OF_KEY} FOR UPDATE) r
+))
 """
-_LEASE = "UPDATE rating_due SET due_at = $1 WHERE ctid = ANY($2::text[]::tid[])"
 
-_LOCK = f"""
-SELECT q.ctid, q.tenant_id, q.subscription_id, q.period_start, q.last_mark FROM {KEYS}
-CROSS JOIN LATERAL (
-    SELECT ctid::text, tenant_id, subscription_id, period_start, last_mark FROM rating_due WHERE {OF_KEY} FOR UPDATE
-) q
-"""
-_REMOVE = "DELETE FROM rating_due WHERE ctid = ANY($1::text[]::tid[])"
-
-# These two change rows that are locked, so there is always a conflict and nothing is inserted.
-_CHANGE = """
-INSERT INTO rating_due AS q (tenant_id, subscription_id, period_start, due_at, first_mark, last_mark, attempts)
-SELECT k.tenant_id, k.subscription_id, k.period_start, k.due_at, k.first_mark, 0, 0
-FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::bigint[])
-    AS k(tenant_id, subscription_id, period_start, due_at, first_mark)
-ON CONFLICT (tenant_id, subscription_id, period_start) DO UPDATE
-"""
-_KEEP = f"{_CHANGE} SET first_mark = excluded.first_mark, attempts = 0, due_at = least(q.due_at, excluded.due_at)"
-_SET_ASIDE = f"{_CHANGE} SET attempts = q.attempts + 1, due_at = excluded.due_at"
-
-_OLDEST_MARK = "SELECT min(first_mark) FROM rating_due WHERE attempts = 0"
+_OLDEST_MARK = "SELECT min(mark) FROM rating_marks"
 
 
 class PostgresRatingQueue:
-    """Marks of billing periods to be rated. It has no row-level security and works in any transaction."""
+    """Marks of billing periods to be rated. It has no row-level security and works in any transaction.
+
+    Marks are only ever added and deleted, each by its number: who marks never waits for who rates. They go in the
+    transaction that stores the charges, so that a mark is lost neither to a crash nor to a change meanwhile, which has
+    a mark of its own.
+    """
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
-    async def mark(self, keys: Sequence[PeriodKey], due_at: datetime, *, retry_failed: bool = False) -> None:
-        """Mark periods to be rated at `due_at`; failed ones keep their time, unless the cause may be gone."""
+    async def mark(self, keys: Collection[PeriodKey], now: datetime, *, urgent: bool = False) -> None:
+        """Mark periods to be rated; those that were set aside too only if it is urgent."""
         if keys:
-            await self._connection.execute(_MARK, *key_columns(keys), due_at, retry_failed)
+            await self._connection.execute(_MARK, *key_columns(keys), now, urgent)
 
-    async def claim(self, now: datetime, until: datetime, limit: int) -> list[DuePeriod]:
-        """Take up to `limit` periods due at `now`, the longest due first; they are due again at `until`.
+    async def mark_priced_by(self, tenant_id: str, rate_card_id: str, since: datetime | None, now: datetime) -> None:
+        """Mark the periods that a card prices and that start at or after `since` (None: all), urgently."""
+        await self._connection.execute(_MARK_PRICED_BY, tenant_id, rate_card_id, since, now)
 
-        If who claimed them dies, they come again. Periods that others are claiming are skipped.
-        """
-        rows = await self._connection.fetch(_DUE, now, limit)
-        if rows:
-            await self._connection.execute(_LEASE, until, [row["ctid"] for row in rows])
-        return [DuePeriod(PeriodKey(*row[1:4]), row["last_mark"], row["attempts"], row["due_at"]) for row in rows]
+    async def waiting(self, limit: int) -> list[Mark]:
+        """Return the oldest marks, also those that somebody is working on."""
+        rows = await self._connection.fetch(_WAITING, limit)
+        return [Mark(row[0], PeriodKey(row[1], row[2], row[3]), row[4], row[5]) for row in rows]
 
-    async def finish(self, rated: Sequence[DuePeriod], now: datetime) -> None:
-        """Remove rated periods, except those that were marked again since they were claimed: those are due now.
+    async def retries(self, now: datetime, limit: int) -> list[tuple[PeriodKey, datetime]]:
+        """Return periods that were set aside and are due again, with that time; the longest due first."""
+        rows = await self._connection.fetch(_RETRIES, now, limit)
+        return [(PeriodKey(row[0], row[1], row[2]), row[3]) for row in rows]
 
-        A mark that was set meanwhile has a number above the claimed one; which one is not known, so the lowest
-        possible is kept as the first.
-        """
-        claimed_marks = {period.key: period.last_mark for period in rated}
-        rows = await self._connection.fetch(_LOCK, *key_columns(claimed_marks))
-        unchanged = [row["ctid"] for row in rows if row["last_mark"] == claimed_marks[PeriodKey(*row[1:4])]]
-        if unchanged:
-            await self._connection.execute(_REMOVE, unchanged)
-        again = [key for row in rows if row["last_mark"] > claimed_marks[key := PeriodKey(*row[1:4])]]
-        if again:
-            first_marks = [claimed_marks[key] + 1 for key in again]
-            await self._connection.execute(_KEEP, *key_columns(again), [now] * len(again), first_marks)
+    async def take(self, marks: Sequence[int]) -> set[int]:
+        """Remove marks and return those that were there and that nobody else is removing."""
+        return {row[0] for row in await self._connection.fetch(_TAKE, marks)} if marks else set()
 
-    async def set_aside(self, failed: Mapping[PeriodKey, datetime]) -> None:
-        """Let failed periods wait until the given instants; watermarks no longer wait for them."""
-        rows = await self._connection.fetch(_LOCK, *key_columns(failed)) if failed else []
-        if rows:
-            keys = [PeriodKey(*row[1:4]) for row in rows]
-            due_at = [failed[key] for key in keys]
-            await self._connection.execute(_SET_ASIDE, *key_columns(keys), due_at, [0] * len(keys))
+    async def set_aside(self, keys: Collection[PeriodKey]) -> dict[PeriodKey, SetAside]:
+        """Return those of the periods that were set aside."""
+        rows = await self._connection.fetch(_SET_ASIDE, *key_columns(keys))
+        return {PeriodKey(*row[:3]): SetAside(row[3], row[4]) for row in rows}
+
+    async def retry_later(self, failed: Mapping[PeriodKey, SetAside]) -> None:
+        """Set periods aside; watermarks do not wait for them."""
+        if failed:
+            ordered = sorted(failed)
+            attempts, due_at = [failed[key].attempts for key in ordered], [failed[key].due_at for key in ordered]
+            await self._connection.execute(_RETRY_LATER, *key_columns(ordered), attempts, due_at)
+
+    async def forget(self, rated: Collection[PeriodKey]) -> None:
+        """Take back that periods were set aside."""
+        if rated:
+            await self._connection.execute(_FORGET, *key_columns(rated))
 
     async def oldest_mark(self) -> int | None:
         """Return the lowest number of a mark that is neither rated nor set aside."""

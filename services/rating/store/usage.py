@@ -9,9 +9,17 @@ import asyncpg
 
 from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
-from services.rating.domain.usage import ExplainedUsage, MeterUsage, UsageDigest, UsageScope, WindowBatch
+from services.rating.domain.usage import (
+    ExplainedUsage,
+    MeterUsage,
+    UsageDigest,
+    UsageScope,
+    WindowBatch,
+    dimensions_key,
+)
 from services.rating.store import usage_sql
-from services.rating.store.keys import key_columns
+from services.rating.store.columns import joined, joined_numbers
+from services.rating.store.keys import key_columns, numbered_key_columns
 
 _DAY = timedelta(days=1)
 
@@ -42,13 +50,30 @@ class PostgresUsageStore:
         """Take the usage locks of the tenants until the transaction ends."""
         await self._connection.execute(_LOCK_EXCLUSIVE if exclusive else _LOCK_SHARED, list(tenants))
 
-    async def apply(self, batch: WindowBatch) -> list[PeriodKey]:
-        """Store windows that are new or newer, move all roll-ups, and return the billing periods that changed.
+    async def apply(self, batch: WindowBatch, now: datetime) -> int:
+        """Store windows that are new or newer, move all roll-ups, and mark the billing periods that changed.
 
-        The caller holds the usage locks of the batch's tenants.
+        Return how many those are. The caller holds the usage locks of the batch's tenants.
         """
-        rows = await self._connection.fetch(usage_sql.APPLY, *batch.columns())
-        return [PeriodKey(*row) for row in rows]
+        rows = batch.rows()
+        tenant_ids, customer_ids, starts, meter_ids, dimensions, values, event_counts, versions, traces = zip(
+            *rows, strict=True
+        )
+        changed: int = await self._connection.fetchval(
+            usage_sql.APPLY,
+            joined(tenant_ids),
+            joined(customer_ids),
+            joined_numbers(starts),
+            joined(meter_ids),
+            joined(dimensions),
+            joined(values),
+            joined_numbers(event_counts),
+            joined_numbers(versions),
+            joined(traces),
+            joined([dimensions_key(text).hex() for text in dimensions]),
+            now,
+        )
+        return changed
 
     async def rebuild(self, keys: Sequence[PeriodKey]) -> None:
         """Build the roll-ups of billing periods anew from the stored windows, under the exclusive usage lock."""
@@ -59,9 +84,10 @@ class PostgresUsageStore:
     async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, MeterUsage]]:
         """Return the usage of billing periods by meter; a meter without windows is left out."""
         usage: dict[PeriodKey, dict[str, MeterUsage]] = {key: {} for key in keys}
-        for row in await self._connection.fetch(usage_sql.PERIOD_USAGE, *key_columns(keys)):
-            digest = UsageDigest(row["window_count"], row["value"], row["event_count"], row["highest_version"])
-            usage[PeriodKey(*row[:3])][row["meter_id"]] = MeterUsage(digest, row["trace_parent"])
+        for number, meter_id, *totals, trace_parent in await self._connection.fetch(
+            usage_sql.PERIOD_USAGE, *numbered_key_columns(keys)
+        ):
+            usage[keys[number - 1]][meter_id] = MeterUsage(UsageDigest(*totals), trace_parent)
         return usage
 
     async def digests(self, tenant_id: str, scopes: Sequence[UsageScope]) -> list[dict[str, UsageDigest]]:

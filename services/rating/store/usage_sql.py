@@ -1,24 +1,28 @@
 """The set-wise statements of usage: windows and their roll-ups move together, in one statement.
 
-All row locks are taken in the order windows, days, period roll-ups, queue, and each ordered by key.
+All row locks are taken in the order windows, days, period roll-ups, and each ordered by key.
 """
 
 # ruff: noqa: S608 - statements are put together from constants, values are parameters.
 
 from __future__ import annotations
 
-from services.rating.store.keys import KEYS, OF_KEY
+from services.rating.store.keys import KEYS, NUMBERED_KEYS, OF_KEY
 
 # A window of a known or lower version changes nothing. What a changed one adds to its roll-ups is its new value minus
-# the one that this very statement replaced; the row remembers it because RETURNING sees new rows only (PostgreSQL 15).
+# the one that this very statement replaces. The marks are part of it, for no changed period has to come back then.
 APPLY = """
 WITH incoming AS (
-    SELECT tenant_id, customer_id, to_timestamp(start_s) AS window_start, meter_id, dimensions::jsonb,
-           value::numeric, event_count, version, trace_parent, dimensions_key
-    FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
-                $9::text[], $10::bytea[])
-        AS i(tenant_id, customer_id, start_s, meter_id, dimensions, value, event_count, version, trace_parent,
-             dimensions_key)
+    SELECT tenant_id, customer_id, to_timestamp(start_s) AS window_start, meter_id,
+           decode(coalesce(dimensions_key, ''), 'hex') AS dimensions_key, dimensions::jsonb, value::numeric,
+           event_count, version, coalesce(trace_parent, '') AS trace_parent
+    FROM unnest(
+        string_to_array($1, E'\x1f'), string_to_array($2, E'\x1f'), string_to_array($3, E'\x1f')::bigint[],
+        string_to_array($4, E'\x1f'), string_to_array($5, E'\x1f'), string_to_array($6, E'\x1f'),
+        string_to_array($7, E'\x1f')::bigint[], string_to_array($8, E'\x1f')::bigint[],
+        string_to_array($9, E'\x1f'), string_to_array($10, E'\x1f')
+    ) AS i(tenant_id, customer_id, start_s, meter_id, dimensions, value, event_count, version, trace_parent,
+           dimensions_key)
 ), changed AS (
     INSERT INTO usage_windows AS w (tenant_id, customer_id, window_start, meter_id, dimensions_key, dimensions, value,
                                     event_count, version, trace_parent)
@@ -27,12 +31,12 @@ WITH incoming AS (
     FROM incoming ORDER BY tenant_id, customer_id, window_start, meter_id, dimensions_key
     ON CONFLICT (tenant_id, customer_id, window_start, meter_id, dimensions_key) DO UPDATE
         SET value = excluded.value, event_count = excluded.event_count, version = excluded.version,
-            trace_parent = excluded.trace_parent, replaced_value = w.value, replaced_event_count = w.event_count,
-            replaced_version = w.version
+            trace_parent = excluded.trace_parent
         WHERE w.version < excluded.version
-    RETURNING w.tenant_id, w.customer_id, w.window_start, w.meter_id, w.value - w.replaced_value AS value,
-              w.event_count - w.replaced_event_count AS event_count, (w.replaced_version = 0)::int AS window_count,
-              w.version, w.trace_parent
+    RETURNING new.tenant_id, new.customer_id, new.window_start, new.meter_id,
+              new.value - coalesce(old.value, 0) AS value,
+              new.event_count - coalesce(old.event_count, 0) AS event_count, (old.version IS NULL)::int AS window_count,
+              new.version, new.trace_parent
 ), days AS (
     INSERT INTO usage_days AS d (tenant_id, customer_id, meter_id, day, value, event_count, window_count)
     SELECT tenant_id, customer_id, meter_id, (window_start AT TIME ZONE 'UTC')::date, sum(value), sum(event_count),
@@ -44,8 +48,7 @@ WITH incoming AS (
 ), totals AS (
     SELECT p.tenant_id, p.subscription_id, p.period_start, c.meter_id, sum(c.value) AS value,
            sum(c.event_count) AS event_count, sum(c.window_count) AS window_count, max(c.version) AS highest_version,
-           coalesce((array_agg(c.trace_parent ORDER BY c.version DESC) FILTER (WHERE c.trace_parent <> ''))[1], '')
-               AS trace_parent
+           max(c.trace_parent) AS trace_parent
     FROM changed c
     CROSS JOIN LATERAL (
         SELECT tenant_id, subscription_id, period_start FROM billing_periods
@@ -65,8 +68,13 @@ WITH incoming AS (
             window_count = u.window_count + excluded.window_count,
             highest_version = greatest(u.highest_version, excluded.highest_version),
             trace_parent = coalesce(nullif(excluded.trace_parent, ''), u.trace_parent)
+), marked AS (
+    INSERT INTO rating_marks (mark, tenant_id, subscription_id, period_start, marked_at, urgent)
+    SELECT nextval('rating_mark'), tenant_id, subscription_id, period_start, $11::timestamptz, false
+    FROM (SELECT DISTINCT tenant_id, subscription_id, period_start FROM totals) AS periods
+    RETURNING 1
 )
-SELECT DISTINCT tenant_id, subscription_id, period_start FROM totals
+SELECT count(*) FROM marked
 """
 
 CLEAR_PERIODS = f"""
@@ -96,11 +104,10 @@ GROUP BY p.tenant_id, p.subscription_id, p.period_start, w.meter_id
 """
 
 PERIOD_USAGE = f"""
-SELECT k.tenant_id, k.subscription_id, k.period_start, u.meter_id, u.value, u.event_count, u.window_count,
-       u.highest_version, u.trace_parent
-FROM {KEYS}
+SELECT k.number, u.meter_id, u.window_count, u.value, u.event_count, u.highest_version, u.trace_parent
+FROM {NUMBERED_KEYS}
 CROSS JOIN LATERAL (
-    SELECT meter_id, value, event_count, window_count, highest_version, trace_parent
+    SELECT meter_id, window_count, value, event_count, highest_version, trace_parent
     FROM period_usage WHERE {OF_KEY} OFFSET 0
 ) u
 """

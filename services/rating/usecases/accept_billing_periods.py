@@ -52,5 +52,5 @@ class AcceptBillingPeriods:
             changed = await work.periods.save(periods)
             if changed:
                 await work.usage.rebuild(changed)
-                await work.queue.mark(changed, self._clock(), retry_failed=True)
+                await work.queue.mark(changed, self._clock(), urgent=True)
             return await work.periods.unfetched([period.key for period in periods])

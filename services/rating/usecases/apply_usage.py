@@ -23,6 +23,8 @@ class ApplyUsage:
 
     async def __call__(self, batch: WindowBatch, watermarks: Sequence[ReceivedWatermark] = ()) -> int:
         """Apply a batch and store the watermarks that came with it; return how many billing periods changed."""
+        if not len(batch) and not watermarks:
+            return 0  # Ingest's answer for a period without usage. And without a tenant, only workers could go on.
         changed = await retry_transient(lambda: self._apply(batch, watermarks))
         if changed:
             self._on_marked()
@@ -31,11 +33,10 @@ class ApplyUsage:
     async def _apply(self, batch: WindowBatch, watermarks: Sequence[ReceivedWatermark]) -> int:
         tenants = batch.tenants()
         async with self._open_work(*tenants) as work:
-            changed = []
+            changed = 0
             if tenants:
                 await work.usage.lock(tenants, exclusive=False)
-                changed = await work.usage.apply(batch)
-                await work.queue.mark(changed, self._clock())
+                changed = await work.usage.apply(batch, self._clock())
             if watermarks:
                 await work.watermarks.add(watermarks)
-        return len(changed)
+        return changed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -11,6 +11,7 @@ from libs.clock import Clock
 from libs.database import retry_transient
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.period_charge import PeriodCharge
+from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.ports import IngestWindows, OpenWork
 from services.rating.usecases.rate_periods import RatedPeriods, rate_periods
@@ -32,19 +33,25 @@ class ConfirmedCharges:
 
 
 class ConfirmCharges:
-    """Compares digests with ingest, fetches what differs, rates again. No transaction is open during a call."""
+    """Compares digests with ingest, fetches what differs, rates again. No transaction is open during a call.
+
+    Billing calls this, and is called for periods that are unknown here. It holds no transaction meanwhile either, and
+    answers without calling back.
+    """
 
     def __init__(
         self,
         open_work: OpenWork,
         ingest: IngestWindows,
         fetch_usage: FetchUsage,
+        fetch_billing_periods: FetchBillingPeriods,
         clock: Clock,
         on_rated: Callable[[RatedPeriods], None],
     ) -> None:
         self._open_work = open_work
         self._ingest = ingest
         self._fetch_usage = fetch_usage
+        self._fetch_billing_periods = fetch_billing_periods
         self._clock = clock
         self._on_rated = on_rated
 
@@ -53,13 +60,27 @@ class ConfirmCharges:
 
         :raises ServiceError: if ingest does not answer
         """
-        async with self._open_work(tenant_id) as work:
-            periods = await work.periods.containing(tenant_id, instants)
+        periods = await self._periods(tenant_id, instants)
         distinct = {period.key: period for period in periods if period is not None}
         differing = await self._repair(tenant_id, list(distinct.values())) if distinct else set()
-        rated = await retry_transient(lambda: self._rate(tenant_id, list(distinct)))
+        rated, charges = await retry_transient(lambda: self._rate(tenant_id, list(distinct)))
         self._on_rated(rated)
-        return [_confirmed(period, at, rated, differing) for period, (_, at) in zip(periods, instants, strict=True)]
+        # What was compared with ingest is the usage of the period as it was then.
+        differing |= {key for key, period in distinct.items() if rated.periods[key] != period}
+        return [
+            _confirmed(period, at, rated, charges, differing) for period, (_, at) in zip(periods, instants, strict=True)
+        ]
+
+    async def _periods(self, tenant_id: str, instants: Sequence[tuple[str, datetime]]) -> list[BillingPeriod | None]:
+        """Return the periods that contain the instants; what billing's stream has not brought is fetched."""
+        async with self._open_work(tenant_id) as work:
+            periods = await work.periods.containing(tenant_id, instants)
+        unknown = [instant for instant, period in zip(instants, periods, strict=True) if period is None]
+        if not unknown:
+            return periods
+        await self._fetch_billing_periods(tenant_id, unknown)
+        async with self._open_work(tenant_id) as work:
+            return await work.periods.containing(tenant_id, instants)
 
     async def _repair(self, tenant_id: str, periods: Sequence[BillingPeriod]) -> set[PeriodKey]:
         """Return the periods that still differ from ingest after the repairs."""
@@ -88,17 +109,24 @@ class ConfirmCharges:
             await work.usage.lock([tenant_id], exclusive=True)
             await work.usage.rebuild(keys)
 
-    async def _rate(self, tenant_id: str, keys: Sequence[PeriodKey]) -> RatedPeriods:
+    async def _rate(
+        self, tenant_id: str, keys: Sequence[PeriodKey]
+    ) -> tuple[RatedPeriods, dict[PeriodKey, list[PeriodCharge]]]:
         async with self._open_work(tenant_id) as work:
-            return await rate_periods(work, keys, self._clock)
+            rated = await rate_periods(work, keys, self._clock)
+            return rated, await work.charges.of_periods(keys)
 
 
 def _confirmed(
-    period: BillingPeriod | None, at: datetime, rated: RatedPeriods, differing: set[PeriodKey]
+    period: BillingPeriod | None,
+    at: datetime,
+    rated: RatedPeriods,
+    charges: Mapping[PeriodKey, list[PeriodCharge]],
+    differing: set[PeriodKey],
 ) -> ConfirmedCharges:
     if period is None:
         return ConfirmedCharges(at, BILLING_PERIOD_UNKNOWN, [])
     if problem := rated.problems.get(period.key):
         return ConfirmedCharges(period.key.period_start, problem.reason, [])
     reason = USAGE_DIFFERS if period.key in differing else ""
-    return ConfirmedCharges(period.key.period_start, reason, rated.charges[period.key])
+    return ConfirmedCharges(period.key.period_start, reason, charges[period.key])

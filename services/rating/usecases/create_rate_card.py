@@ -82,8 +82,7 @@ class CreateRateCard:
     async def _add(self, work: Work, tenant_id: str, card: RateCard, now: datetime) -> StoredRateCard:
         await work.cards.add(tenant_id, card, now)
         # Also periods that failed for want of this card.
-        priced = await work.periods.of_rate_card(tenant_id, card.rate_card_id, card.effective_at)
-        await work.queue.mark(priced, now, retry_failed=True)
+        await work.queue.mark_priced_by(tenant_id, card.rate_card_id, card.effective_at, now)
         return StoredRateCard(card, now)
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from services.rating.domain.billing_period import BillingPeriod
 from services.rating.domain.charges import Charge, rate_card_charges
-from services.rating.domain.period_charge import PeriodCharge, in_card_order
+from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import ExplainedUsage
 from services.rating.usecases.create_rate_card import GetRateCards
@@ -38,7 +38,7 @@ class GetCharges:
         """
         async with self._open_work(tenant_id) as work:
             period = await _period(work, tenant_id, subscription_id, at)
-            return in_card_order([*(await work.charges.of_periods([period.key])).get(period.key, {}).values()])
+            return (await work.charges.of_periods([period.key]))[period.key]
 
     async def explain(self, tenant_id: str, subscription_id: str, at: datetime, price_id: str) -> ExplainedCharge:
         """Return one charge with its usage.
@@ -50,7 +50,8 @@ class GetCharges:
                 period = await _period(work, tenant_id, subscription_id, at)
             except BillingPeriodNotFound as error:
                 raise ChargeNotFound(error.message, subscriptionId=subscription_id) from error
-            charge = (await work.charges.of_periods([period.key])).get(period.key, {}).get(price_id)
+            charges = (await work.charges.of_periods([period.key]))[period.key]
+            charge = next((charge for charge in charges if charge.price_id == price_id), None)
             if charge is None:
                 message = f"{subscription_id} has no charge for price {price_id} in that period"
                 raise ChargeNotFound(message, subscriptionId=subscription_id, priceId=price_id)

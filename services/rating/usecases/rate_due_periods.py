@@ -1,18 +1,19 @@
-"""Rate what the queue holds, chunk by chunk."""
+"""Rate the billing periods that are marked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 
 from libs.clock import Clock
 from libs.database import retry_transient
-from services.rating.domain.queue import DuePeriod
-from services.rating.usecases.ports import OpenWork
+from services.rating.domain.billing_period import PeriodKey
+from services.rating.domain.queue import DuePeriod, SetAside, due_periods
+from services.rating.usecases.ports import OpenWork, Work
 from services.rating.usecases.rate_periods import RatedPeriods, rate_periods
 
-CHUNK = 200
-LEASE = timedelta(seconds=10)
+MARKS_MAX = 5_000
+CHUNK = 500
 _FIRST_RETRY = timedelta(seconds=1)
 _LAST_RETRY = timedelta(minutes=5)
 
@@ -22,10 +23,10 @@ OnRated = Callable[[RatedPeriods, timedelta], None]
 
 
 class RateDuePeriods:
-    """Takes due billing periods from the queue and rates them set-wise, one chunk in one transaction.
+    """Takes marked billing periods from the queue and rates them set-wise, one chunk in one transaction.
 
-    A period that cannot be rated is set aside with its reason and tried again later; the others go on. A mark that is
-    set while its period is being rated keeps the period in the queue.
+    A period that cannot be rated is set aside with its reason and tried again later; the others go on. New usage does
+    not heal an unknown card: its marks do not make a period that was set aside come earlier.
     """
 
     def __init__(self, open_work: OpenWork, clock: Clock, on_rated: OnRated) -> None:
@@ -33,23 +34,57 @@ class RateDuePeriods:
         self._clock = clock
         self._on_rated = on_rated
 
-    async def __call__(self, due_by: datetime) -> bool:
-        """Rate one chunk of what is due by an instant (real time); return whether there may be more."""
-        async with self._open_work() as work:
-            due = await work.queue.claim(due_by, self._clock() + LEASE, CHUNK)
-        if due:
-            rated = await retry_transient(lambda: self._rate(due))
-            self._on_rated(rated, self._clock() - min(period.due_at for period in due))
-        return len(due) == CHUNK
+    async def __call__(self) -> bool:
+        """Rate what is due; return whether anything was."""
+        worked, more = False, True
+        while more:
+            async with self._open_work() as work:
+                marks = await work.queue.waiting(MARKS_MAX)
+                retries = await work.queue.retries(self._clock(), CHUNK)
+            due = due_periods(marks, retries)
+            outcomes = [await self._rate_chunk(due[first : first + CHUNK]) for first in range(0, len(due), CHUNK)]
+            # What is marked meanwhile waits for the next pass, and is rated once then.
+            more = len(marks) == MARKS_MAX and any(outcomes)
+            worked |= any(outcomes)
+        return worked
 
-    async def _rate(self, due: Sequence[DuePeriod]) -> RatedPeriods:
+    async def _rate_chunk(self, due: Sequence[DuePeriod]) -> bool:
+        rated = await retry_transient(lambda: self._rate(due))
+        if rated is None:
+            return False
+        self._on_rated(rated, self._clock() - min(period.due_at for period in due))
+        return True
+
+    async def _rate(self, due: Sequence[DuePeriod]) -> RatedPeriods | None:
+        """Rate the periods of which nobody else has taken the marks; None if those are all."""
         async with self._open_work(*{period.key.tenant_id for period in due}) as work:
-            rated = await rate_periods(work, [period.key for period in due], self._clock)
-            failed = [period for period in due if period.key in rated.problems]
+            taken = await work.queue.take([mark for period in due for mark in period.marks])
+            own = [period for period in due if not period.marks or not taken.isdisjoint(period.marks)]
+            if not own:
+                return None
+            set_aside = await work.queue.set_aside([period.key for period in own])
             now = self._clock()
-            await work.queue.set_aside({period.key: now + retry_delay(period.attempts + 1) for period in failed})
-            await work.queue.finish([period for period in due if period.key not in rated.problems], now)
+            wanted = [
+                period.key
+                for period in own
+                if period.urgent or period.key not in set_aside or set_aside[period.key].due_at <= now
+            ]
+            rated = await rate_periods(work, wanted, self._clock)
+            await work.queue.forget([key for key in wanted if key in set_aside and key not in rated.problems])
+            if rated.problems:
+                attempts = {period.key: 0 if period.urgent else _attempts(set_aside, period.key) for period in own}
+                await self._set_aside(work, {key: attempts[key] + 1 for key in rated.problems})
         return rated
+
+    async def _set_aside(self, work: Work, attempts: Mapping[PeriodKey, int]) -> None:
+        now = self._clock()
+        await work.queue.retry_later(
+            {key: SetAside(tried, now + retry_delay(tried)) for key, tried in attempts.items()}
+        )
+
+
+def _attempts(set_aside: Mapping[PeriodKey, SetAside], key: PeriodKey) -> int:
+    return set_aside[key].attempts if key in set_aside else 0
 
 
 def retry_delay(attempts: int) -> timedelta:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from libs.clock import Clock
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.period_charge import (
+    ChangedCharge,
     PeriodCharge,
     card_in_force,
     charges_of_period,
-    in_card_order,
-    withdrawn_charges,
+    withdrawn_charge,
 )
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
@@ -28,9 +28,9 @@ PRICING_FAILED = "PRICING_FAILED"
 
 @dataclass(slots=True)
 class RatedPeriods:
-    """What came out: charges in the order of the card, or a problem, per billing period that exists."""
+    """What came out: the billing periods that exist, as they were rated, and why some of them could not be."""
 
-    charges: dict[PeriodKey, list[PeriodCharge]] = field(default_factory=dict)
+    periods: dict[PeriodKey, BillingPeriod] = field(default_factory=dict)
     problems: dict[PeriodKey, RatingProblem] = field(default_factory=dict)
     changed_count: int = 0
 
@@ -41,66 +41,62 @@ async def rate_periods(work: Work, keys: Sequence[PeriodKey], clock: Clock) -> R
     The periods' rows stay locked until the transaction ends. All reads come after that lock, so that of two who rate
     the same period the later one sees at least what the earlier one saw.
     """
-    periods = await work.periods.lock(keys)
-    locked = [period.key for period in periods]
+    periods = {period.key: period for period in await work.periods.lock(keys)}
+    locked = list(periods)
     usage = await work.usage.of_periods(locked)
-    cards = await work.cards.versions({(period.key.tenant_id, period.rate_card_id) for period in periods})
-    stored = await work.charges.of_periods(locked)
+    versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
     known_problems = await work.charges.problems(locked)
 
-    rated = RatedPeriods()
-    changed: list[PeriodCharge] = []
-    for period in periods:
-        versions = cards.get((period.key.tenant_id, period.rate_card_id), [])
-        current = stored.get(period.key, {})
-        outcome = _rate_period(period, versions, usage[period.key], current)
-        if isinstance(outcome, RatingProblem):
-            rated.problems[period.key] = outcome
+    rated = RatedPeriods(periods)
+    cards: dict[PeriodKey, RateCard] = {}
+    fresh: dict[PeriodKey, list[PeriodCharge]] = {}
+    for key, period in periods.items():
+        card = _card_of(period, versions.get((key.tenant_id, period.rate_card_id), []))
+        if isinstance(card, RatingProblem):
+            rated.problems[key] = card
             continue
-        rated.charges[period.key] = [_kept(current.get(charge.price_id), charge) for charge in outcome]
-        changed += [charge for charge in outcome if charge != current.get(charge.price_id)]
-    await _store(work, rated, changed, clock())
+        charges = _charges_of(period, card, usage[key])
+        if isinstance(charges, RatingProblem):
+            rated.problems[key] = charges
+            continue
+        cards[key], fresh[key] = card, charges
+    changed = await work.charges.changed(fresh, lambda stored: withdrawn_charge(stored, cards[stored.key]))
+    rated.changed_count = len(changed)
+    await _store(work, changed, clock())
     if rated.problems != known_problems:
         await work.charges.save_problems(locked, rated.problems, clock())
     return rated
 
 
-def _rate_period(
-    period: BillingPeriod,
-    versions: Sequence[RateCard],
-    usage: Mapping[str, MeterUsage],
-    current: Mapping[str, PeriodCharge],
-) -> list[PeriodCharge] | RatingProblem:
+def _card_of(period: BillingPeriod, versions: Sequence[RateCard]) -> RateCard | RatingProblem:
     if not versions:
         return RatingProblem(RATE_CARD_UNKNOWN, f"there is no rate card {period.rate_card_id}")
     card = card_in_force(versions, period.key.period_start)
     if card is None:
         start = period.key.period_start.isoformat()
         return RatingProblem(RATE_CARD_NOT_IN_FORCE, f"no version of {period.rate_card_id} is in force at {start}")
+    return card
+
+
+def _charges_of(
+    period: BillingPeriod, card: RateCard, usage: Mapping[str, MeterUsage]
+) -> list[PeriodCharge] | RatingProblem:
     try:
-        fresh = charges_of_period(period, card, usage)
+        return charges_of_period(period, card, usage)
     except (ArithmeticError, ValueError) as error:  # One impossible amount must not stop the periods beside it.
         return RatingProblem(PRICING_FAILED, f"{type(error).__name__}: {error}")
-    return in_card_order([*fresh, *withdrawn_charges(current, fresh, card)])
 
 
-def _kept(current: PeriodCharge | None, fresh: PeriodCharge) -> PeriodCharge:
-    return current if current == fresh else fresh  # The current one has its version.
-
-
-async def _store(work: Work, rated: RatedPeriods, changed: Sequence[PeriodCharge], now: datetime) -> None:
+async def _store(work: Work, changed: Sequence[ChangedCharge], now: datetime) -> None:
     if not changed:
         return
-    trace_parents = {charge.trace_parent for charge in changed if charge.trace_parent}
-    with rating_span(trace_parents, len({charge.key for charge in changed})) as continued:
-        traced = [
-            replace(charge, trace_parent=continued.get(charge.trace_parent, charge.trace_parent)) for charge in changed
-        ]
-        versions = await work.charges.save(traced, now)
-    saved = {
-        (charge.key, charge.price_id): replace(charge, version=versions[charge.key, charge.price_id])
-        for charge in traced
-    }
-    for key, charges in rated.charges.items():
-        rated.charges[key] = [saved.get((key, charge.price_id), charge) for charge in charges]
-    rated.changed_count = len(changed)
+    trace_parents = {charge.trace_parent for charge, _ in changed if charge.trace_parent}
+    with rating_span(trace_parents, len({charge.key for charge, _ in changed})) as continued:
+        await work.charges.save([_traced(item, continued) for item in changed] if continued else changed, now)
+
+
+def _traced(item: ChangedCharge, continued: Mapping[str, str]) -> ChangedCharge:
+    trace_parent = continued.get(item.charge.trace_parent)
+    if trace_parent is None:
+        return item
+    return item._replace(charge=item.charge._replace(trace_parent=trace_parent))

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal, InvalidOperation
+import re
 
 from services.rating.domain.usage import NO_DIMENSIONS, Watermark, WindowRow
 from services.rating.wire.times import instant_from_pb, instant_to_pb
 from steelyard.common.v1 import watermark_pb2
 from steelyard.ingest.v1 import usage_window_pb2
+
+# What PostgreSQL takes as a number, without what it would take for one (NaN, infinities, 1_000), and not so large
+# that adding up would fail.
+_QUANTITY = re.compile(r"-?[0-9]{1,1000}(?:\.[0-9]{1,1000})?(?:[eE][+-]?[0-9]{1,3})?")
+_FIRST_S, _END_S = -62_135_596_800, 253_402_300_800
+"""The years 1 to 9999, in seconds since 1970."""
 
 
 def window_from_pb(tenant_id: str, window: usage_window_pb2.UsageWindow) -> WindowRow:
@@ -16,17 +22,23 @@ def window_from_pb(tenant_id: str, window: usage_window_pb2.UsageWindow) -> Wind
 
     :raises ValueError: if it has no key, no version, or its value is not a finite decimal
     """
-    if not window.meter_id or not window.customer_id or window.version <= 0:
+    meter_id, customer_id, version, value = window.meter_id, window.customer_id, window.version, window.value
+    if not meter_id or not customer_id or version <= 0:
         raise ValueError(f"a usage window lacks meter, customer or version: {window}")
+    if _QUANTITY.fullmatch(value) is None:
+        raise ValueError(f"not a quantity: {value[:40]!r}")
+    start_s = window.start_time.seconds
+    if not _FIRST_S <= start_s < _END_S:
+        raise ValueError(f"not the start of a usage window: second {start_s}")
     return WindowRow(
         tenant_id,
-        window.customer_id,
-        window.start_time.seconds,
-        window.meter_id,
+        customer_id,
+        start_s,
+        meter_id,
         _canonical(window) if window.dimensions else NO_DIMENSIONS,
-        _finite(window.value),
+        value,
         window.event_count,
-        window.version,
+        version,
         window.trace_parent,
     )
 
@@ -51,13 +63,3 @@ def watermark_to_bytes(watermark: Watermark) -> bytes:
 
 def _canonical(window: usage_window_pb2.UsageWindow) -> str:
     return json.dumps(dict(window.dimensions), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _finite(text: str) -> str:
-    try:
-        finite = Decimal(text).is_finite()
-    except InvalidOperation:
-        finite = False
-    if not finite:
-        raise ValueError(f"not a quantity: {text[:40]!r}")
-    return text

@@ -18,6 +18,7 @@ from libs.embedded.databases import ServiceDatabase
 from libs.embedded.machine import free_port
 from libs.ids import new_id
 from libs.messaging import BILLING, INGEST, connect, ensure_streams
+from libs.periods import Period
 from libs.rpc import internal_channel
 from services.rating.config import Config, Role
 from services.rating.domain.billing_period import BillingPeriod
@@ -28,8 +29,9 @@ from steelyard.billing.v1 import billing_period_pb2
 from steelyard.common.v1 import watermark_pb2
 from steelyard.ingest.v1 import usage_window_pb2
 from steelyard.rating.v1 import charge_pb2
+from tests.component.rating.fake_billing import FakeBillingServer, state_to_pb
 from tests.component.rating.fake_ingest import FakeIngestServer, window_to_pb
-from tests.component.rating.support import FakeIngest
+from tests.component.rating.support import MARCH, FakeBilling, FakeIngest
 
 INTERNAL_KEY = "internal-key-of-the-tests"
 OPERATOR_KEY = "operator-key-of-the-tests"
@@ -52,6 +54,8 @@ class Running:
     config: Config
     ingest: FakeIngest
     ingest_server: FakeIngestServer
+    billing: FakeBilling
+    billing_server: FakeBillingServer
     client: Client
     channel: grpc.aio.Channel
     sent: int = 0
@@ -73,16 +77,7 @@ class Running:
         await self.publish("ingest.watermark.advanced.v1", message.SerializeToString(), "watermark")
 
     async def send_periods(self, *periods: BillingPeriod) -> None:
-        states = [
-            billing_period_pb2.BillingPeriodState(
-                subscription_id=period.key.subscription_id,
-                customer_id=period.customer_id,
-                rate_card_id=period.rate_card_id,
-                period=period_to_pb(period.period),
-                version=period.version,
-            )
-            for period in periods
-        ]
+        states = [state_to_pb(period) for period in periods]
         tenant = periods[0].key.tenant_id
         message = billing_period_pb2.BillingPeriodsChanged(tenant_id=tenant, billing_periods=states)
         await self.publish("billing.billing_period.changed.v1", message.SerializeToString(), tenant)
@@ -105,19 +100,22 @@ class Running:
             await subscription.unsubscribe()
 
     async def charge_when(
-        self, price: str, quantity: str, *, subscription: str = "sub-1", timeout_s: float = 30
+        self,
+        price: str,
+        quantity: str,
+        *,
+        subscription: str = "sub-1",
+        period: Period = MARCH,
+        timeout_s: float = 30,
     ) -> charge_pb2.Charge:
         """Wait until a charge with that quantity is published, and return it."""
+        wanted = (subscription, period_to_pb(period), price, quantity)
         subscribed = await self.js.subscribe("rating.charge.changed.v1", ordered_consumer=True)
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
                     for charge in _read(await subscribed.next_msg(timeout_s)).charges:
-                        if (charge.subscription_id, charge.price_id, charge.quantity) == (
-                            subscription,
-                            price,
-                            quantity,
-                        ):
+                        if (charge.subscription_id, charge.period, charge.price_id, charge.quantity) == wanted:
                             return charge
         finally:
             await subscribed.unsubscribe()
@@ -140,6 +138,8 @@ async def running(
     """Run the service until the block ends; it must end without an error."""
     data = ingest or FakeIngest()
     ingest_server = FakeIngestServer(data)
+    billing = FakeBilling()
+    billing_server = FakeBillingServer(billing)
     environment = {
         **server.environment(),
         "NATS_URL": nats_url,
@@ -147,6 +147,7 @@ async def running(
         "STEELYARD_INTERNAL_KEY": INTERNAL_KEY,
         "STEELYARD_OPERATOR_KEY": OPERATOR_KEY,
         "INGEST_QUERY_TARGET": await ingest_server.start(),
+        "BILLING_TARGET": await billing_server.start(),
     }
     config = Config.from_env(environment, role)
     client = await connect(nats_url, name="test")
@@ -157,12 +158,13 @@ async def running(
         channel = internal_channel(config.grpc_listen, INTERNAL_KEY)
         try:
             await until_ready(config.grpc_listen, task)
-            yield Running(config, data, ingest_server, client, channel)
+            yield Running(config, data, ingest_server, billing, billing_server, client, channel)
         finally:
             await channel.close()
             stopping.set()
             await task
             await ingest_server.stop()
+            await billing_server.stop()
             await client.close()
 
 

@@ -21,6 +21,7 @@ from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
 from services.rating.usecases.apply_usage import ApplyUsage
 from services.rating.usecases.confirm_charges import ConfirmCharges
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards, Request
+from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges
@@ -131,6 +132,25 @@ class FakeIngest:
             raise Unavailable("ingest is down")
 
 
+@dataclass
+class FakeBilling:
+    """What billing would answer: its periods. `down` makes every call fail."""
+
+    known: list[BillingPeriod] = field(default_factory=list)
+    down: bool = False
+    calls: list[str] = field(default_factory=list)
+
+    async def ending_after(self, tenant_id: str, subscription_id: str, at: datetime) -> list[BillingPeriod]:
+        self.calls.append(subscription_id)
+        if self.down:
+            raise Unavailable("billing is down")
+        return self.known_after(tenant_id, subscription_id, at)
+
+    def known_after(self, tenant_id: str, subscription_id: str, at: datetime) -> list[BillingPeriod]:
+        of_subscription = [period for period in self.known if period.key[:2] == (tenant_id, subscription_id)]
+        return [period for period in of_subscription if period.period_end > at]
+
+
 def digests_of(rows: Sequence[WindowRow]) -> dict[str, UsageDigest]:
     """Digests by meter, added up in plain Python."""
     return {
@@ -150,6 +170,7 @@ class Rating:
     def __init__(self, api: Database, worker: Database) -> None:
         self.now = NOW
         self.ingest = FakeIngest()
+        self.billing = FakeBilling()
         self.rated: list[RatedPeriods] = []
         self.api, self.worker = api, worker
         self.open_api = PostgresUnitOfWork(api, watermark_to_bytes)
@@ -164,9 +185,11 @@ class Rating:
         self.create_rate_card = CreateRateCard(self.open_api, self.ingest, self.clock, self._on_marked)
         self.get_rate_cards = GetRateCards(self.open_api)
         self.get_charges = GetCharges(self.open_api)
-        apply_as_api = ApplyUsage(self.open_api, self.clock, self._on_marked)
+        fetch_as_api = FetchUsage(self.ingest, ApplyUsage(self.open_api, self.clock, self._on_marked))
+        accept_as_api = AcceptBillingPeriods(self.open_api, fetch_as_api, self.clock, self._on_marked)
+        fetch_periods = FetchBillingPeriods(self.billing, accept_as_api)
         self.confirm_charges = ConfirmCharges(
-            self.open_api, self.ingest, FetchUsage(self.ingest, apply_as_api), self.clock, self.rated.append
+            self.open_api, self.ingest, fetch_as_api, fetch_periods, self.clock, self.rated.append
         )
         self.reconcile = Reconcile(self.open_api, self.ingest)
 
@@ -190,9 +213,8 @@ class Rating:
         await self.rate_all()
 
     async def rate_all(self) -> None:
-        """Rate until nothing is due."""
-        while await self.rate_due(self.now):
-            pass
+        """Rate what is due."""
+        await self.rate_due()
 
     async def charges(
         self, subscription: str = "sub-1", *, at: datetime = MARCH.start, tenant: str = TENANT

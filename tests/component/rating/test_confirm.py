@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import pytest
 
 from libs.errors import Unavailable
-from services.rating.usecases.confirm_charges import ConfirmedCharges
+from libs.periods import Period
+from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCharges
+from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
+from services.rating.usecases.fetch_usage import FetchUsage
+from services.rating.usecases.ports import Work
 from tests.component.rating.support import (
     APRIL,
     HOUR,
@@ -94,6 +101,14 @@ async def test_usage_that_ingest_does_not_have_is_never_invoiced(ready: Rating) 
     assert (first.reason, second.reason) == ("USAGE_DIFFERS", "")
 
 
+async def test_a_period_of_which_ingest_has_nothing_does_not_keep_others_from_being_confirmed(ready: Rating) -> None:
+    ready.ingest.known = {key: row for key, row in ready.ingest.known.items() if row.customer_id != "cust-1"}
+
+    first, second = await _confirm(ready, "sub-1", "sub-2")
+
+    assert (first.reason, second.reason) == ("USAGE_DIFFERS", "")
+
+
 async def test_usage_that_arrives_meanwhile_is_contained(ready: Rating) -> None:
     """Between question and answer ingest records more; a second look finds it."""
     ready.ingest.put(window(1, at=MARCH.start + 4 * HOUR))
@@ -119,6 +134,68 @@ async def test_unknown_periods_and_cards_are_named(ready: Rating) -> None:
         ("", 3),
     ]
     assert [confirmed.period_start for confirmed in found] == [APRIL.start, MARCH.start, MARCH.start, MARCH.start]
+
+
+async def test_a_period_that_billings_stream_has_lost_is_fetched_with_its_usage(ready: Rating) -> None:
+    ready.billing.known = [
+        billing_period("lost", customer="cust-9"),
+        billing_period("lost", customer="cust-9", period=APRIL),
+        billing_period("sub-1"),
+    ]
+    ready.ingest.put(window(11, customer="cust-9"))
+
+    first, found, again = await ready.confirm_charges(
+        TENANT, [("sub-1", MARCH.start), ("lost", MARCH.start), ("lost", MARCH.end - HOUR)]
+    )
+
+    assert (first.reason, found.reason, _quantities(found)["tokens"]) == ("", "", Decimal(11))
+    assert again == found
+    assert ready.billing.calls == ["lost"]
+    await ready.rate_all()
+    assert (await ready.charges("lost", at=APRIL.start))["tokens"].quantity == 0
+    assert await ready.differences() == []
+
+
+async def test_known_periods_are_confirmed_while_billing_does_not_answer(ready: Rating) -> None:
+    ready.billing.down = True
+
+    known, unknown = await ready.confirm_charges(TENANT, [("sub-1", MARCH.start), ("lost", MARCH.start)])
+
+    assert (known.reason, unknown.reason) == ("", "BILLING_PERIOD_UNKNOWN")
+
+
+async def test_a_period_that_changes_after_the_comparison_is_not_confirmed(ready: Rating) -> None:
+    """Its usage is another one then, which nobody has compared with ingest."""
+    ready.ingest.put(window(1000, customer="cust-9"))
+    transactions = itertools.count()
+
+    @asynccontextmanager
+    async def open_work(*tenants: str) -> AsyncIterator[Work]:
+        if next(transactions) == 2:  # The first finds the period, the second compares, the third rates.
+            ready.ingest.down = True  # So that the usage of the new customer stays unfetched.
+            with pytest.raises(Unavailable):
+                await ready.accept([billing_period("sub-1", customer="cust-9", version=2)])
+            ready.ingest.down = False
+        async with ready.open_api(*tenants) as work:
+            yield work
+
+    fetch_usage = FetchUsage(ready.ingest, ready.apply_usage)
+    fetch_periods = FetchBillingPeriods(ready.billing, ready.accept)
+    confirm = ConfirmCharges(open_work, ready.ingest, fetch_usage, fetch_periods, ready.clock, ready.rated.append)
+
+    [changed] = await confirm(TENANT, [("sub-1", MARCH.start)])
+    [again] = await _confirm(ready, "sub-1")
+
+    assert (changed.reason, again.reason, _quantities(again)["tokens"]) == ("USAGE_DIFFERS", "", Decimal(1000))
+
+
+async def test_of_periods_that_overlap_the_one_that_begins_last_is_meant(ready: Rating) -> None:
+    inner = Period(MARCH.start + 24 * HOUR, MARCH.end)
+    await ready.accept([billing_period("sub-1", period=inner)])
+
+    found = await ready.confirm_charges(TENANT, [("sub-1", inner.start), ("sub-1", MARCH.start)])
+
+    assert [confirmed.period_start for confirmed in found] == [inner.start, MARCH.start]
 
 
 async def test_without_ingest_nothing_is_confirmed(ready: Rating) -> None:

@@ -33,6 +33,7 @@ async def test_it_migrates_serves_and_stops(make_database: DatabaseFactory, own_
         "GRPC_LISTEN": f"127.0.0.1:{free_port()}",
         "STEELYARD_INTERNAL_KEY": INTERNAL_KEY,
         "INGEST_QUERY_TARGET": "127.0.0.1:1",
+        "BILLING_TARGET": "127.0.0.1:1",
     }
     migration = await _start(environment, "migrate")
     assert await migration.wait() == 0
@@ -58,6 +59,7 @@ async def test_without_migrations_it_does_not_start(make_database: DatabaseFacto
         "GRPC_LISTEN": f"127.0.0.1:{free_port()}",
         "STEELYARD_INTERNAL_KEY": INTERNAL_KEY,
         "INGEST_QUERY_TARGET": "127.0.0.1:1",
+        "BILLING_TARGET": "127.0.0.1:1",
     }
 
     process = await _start(environment)

@@ -6,10 +6,14 @@ import asyncio
 from datetime import timedelta
 from decimal import Decimal
 
+import pytest
+
 from services.rating.domain.billing_period import PeriodKey
 from services.rating.domain.charges import rate_card_charges
 from services.rating.domain.prices import PerUnit
+from services.rating.domain.queue import SetAside
 from services.rating.domain.rate_card import Price
+from services.rating.usecases.rate_periods import rate_periods
 from tests.component.rating.support import (
     HOUR,
     MARCH,
@@ -36,7 +40,7 @@ async def test_a_live_charge_equals_the_pure_function_on_the_sum(rating: Rating)
     charges = await rating.charges()
     assert {price: (charge.quantity, charge.amount) for price, charge in charges.items()} == expected
     assert [charge.position for charge in charges.values()] == [0, 1, 2]
-    assert sum(Decimal(part["amount"]) for part in charges["tokens"].parts) == charges["tokens"].amount
+    assert sum(part.amount for part in charges["tokens"].parts) == charges["tokens"].amount
     assert await rating.differences() == []
 
 
@@ -89,7 +93,8 @@ async def test_a_period_that_was_set_aside_is_rated_as_soon_as_its_card_exists(r
 
     assert set(await rating.charges()) == {"fee", "tokens", "requests"}
     assert await rating.sql("SELECT count(*) FROM rating_problems") == [(0,)]
-    assert await rating.sql("SELECT count(*) FROM rating_due") == [(0,)]
+    assert await rating.sql("SELECT count(*) FROM rating_marks") == [(0,)]
+    assert await rating.sql("SELECT count(*) FROM rating_retries") == [(0,)]
 
 
 async def test_a_period_that_was_set_aside_is_tried_again_with_growing_delays(rating: Rating) -> None:
@@ -116,32 +121,88 @@ async def test_an_impossible_amount_is_set_aside(rating: Rating) -> None:
 
 
 async def test_a_mark_set_while_its_period_is_rated_is_not_lost(rating: Rating) -> None:
-    await rating.add_card(rate_card())
-    await rating.accept([billing_period()])
-    until = rating.now + timedelta(seconds=10)
+    await rating.start_march()
+    await rating.receive(window(3))
     async with rating.open_work() as work:
-        claimed = await work.queue.claim(rating.now, until, 10)
-    await rating.receive(window(5))  # After the claim: its mark must outlive what the claim finishes.
+        seen = await work.queue.waiting(10)
     async with rating.open_work(TENANT) as work:
-        await work.queue.finish(claimed, rating.now)
+        await work.queue.take([mark.number for mark in seen])
+        await rating.receive(window(5, at=MARCH.start + HOUR))  # In a transaction of its own, while this one rates.
 
     await rating.rate_all()
 
-    assert (await rating.charges())["tokens"].quantity == 5
+    assert (await rating.charges())["tokens"].quantity == 8
 
 
-async def test_a_claim_ends_when_its_rater_dies(rating: Rating) -> None:
+async def test_marks_come_back_when_their_rater_dies(rating: Rating) -> None:
     await rating.add_card(rate_card())
     await rating.accept([billing_period()])
-    async with rating.open_work() as work:
-        await work.queue.claim(rating.now, rating.now + timedelta(seconds=10), 10)
+    with pytest.raises(ConnectionError):
+        await _die_with_marks(rating)
 
     await rating.rate_all()
-    before = await rating.charges()
-    rating.now += timedelta(seconds=11)
+
+    assert len(await rating.charges()) == 3
+
+
+async def _die_with_marks(rating: Rating) -> None:
+    async with rating.open_work(TENANT) as work:
+        assert await work.queue.take([mark.number for mark in await work.queue.waiting(10)])
+        raise ConnectionError
+
+
+async def test_marks_that_another_rater_has_taken_are_left_to_it(rating: Rating) -> None:
+    await rating.start_march()
+    await rating.receive(window(3))
+    async with rating.open_work(TENANT) as work:
+        await work.queue.take([mark.number for mark in await work.queue.waiting(10)])
+        worked = await rating.rate_due()
+        changed = await rating.receive(window(4))
+        worked_then = await rating.rate_due()
+
+    assert (worked, changed, worked_then) == (False, 1, True)
+    assert (await rating.charges())["tokens"].quantity == 4
+
+
+async def test_many_marks_of_a_period_are_rated_once(rating: Rating) -> None:
+    await rating.start_march()
+    for number in range(20):
+        await rating.receive(window(number))
+    before = len(rating.rated)
+
     await rating.rate_all()
 
-    assert (len(before), len(await rating.charges())) == (0, 3)
+    assert [rated.changed_count for rated in rating.rated[before:]] == [1]
+    assert await rating.sql("SELECT count(*) FROM rating_marks") == [(0,)]
+
+
+async def test_usage_does_not_make_a_period_that_was_set_aside_come_earlier(rating: Rating) -> None:
+    await rating.accept([billing_period(card="missing")])
+    await rating.rate_all()
+
+    await rating.receive(window(3))
+    await rating.rate_all()
+    tried, marks = len(rating.rated), await rating.sql("SELECT count(*) FROM rating_marks")
+    rating.now += timedelta(seconds=1)
+    await rating.rate_all()
+
+    assert [len(rated.problems) for rated in rating.rated] == [1, 0, 1]
+    assert (tried, marks) == (2, [(0,)])
+
+
+async def test_a_card_that_comes_while_its_period_fails_has_it_rated_at_once(rating: Rating) -> None:
+    """The rater has not found the card, and the card marks the period before the rater has set it aside."""
+    await rating.accept([billing_period(card="late-card")])
+    async with rating.open_work(TENANT) as work:
+        taken = await work.queue.take([mark.number for mark in await work.queue.waiting(10)])
+        problem = await rate_periods(work, [billing_period().key], rating.clock)
+        await rating.add_card(rate_card(card_id="late-card"))
+        await work.queue.retry_later({billing_period().key: SetAside(9, rating.now + HOUR)})
+
+    await rating.rate_all()
+
+    assert (len(taken), len(problem.problems), len(await rating.charges())) == (1, 1, 3)
+    assert await rating.sql("SELECT count(*) FROM rating_retries") == [(0,)]
 
 
 async def test_two_raters_never_store_an_older_charge(rating: Rating) -> None:
@@ -149,7 +210,7 @@ async def test_two_raters_never_store_an_older_charge(rating: Rating) -> None:
 
     async def rate(count: int) -> None:
         for _ in range(count):
-            await rating.rate_due(rating.now + HOUR)
+            await rating.rate_due()
             await asyncio.sleep(0)
 
     async def use(meter: str) -> None:
@@ -157,7 +218,6 @@ async def test_two_raters_never_store_an_older_charge(rating: Rating) -> None:
             await rating.receive(window(1, meter=meter, at=MARCH.start + number * HOUR))
 
     await asyncio.gather(rate(40), rate(40), use(TOKENS), use(REQUESTS))
-    rating.now += HOUR
     await rating.rate_all()
 
     assert [(await rating.charges())[meter].quantity for meter in (TOKENS, REQUESTS)] == [30, 30]

@@ -14,7 +14,15 @@ from libs.embedded.databases import ServiceDatabase
 from services.rating.store import tables
 from tests.component.rating.support import APRIL, Rating, billing_period, rate_card, window
 
-QUEUES = {"rating_due", "received_watermarks", "charge_marks", "outbox_leases", "outbox_watermarks", "parked_queue"}
+QUEUES = {
+    "rating_marks",
+    "rating_retries",
+    "received_watermarks",
+    "charge_marks",
+    "outbox_leases",
+    "outbox_watermarks",
+    "parked_queue",
+}
 
 
 async def test_migrations_make_the_tables_of_the_code(server: ServiceDatabase) -> None:

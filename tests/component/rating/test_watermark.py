@@ -65,29 +65,25 @@ async def test_what_comes_after_it_does_not_hold_it_up(ready: Rating) -> None:
     await ready.receive(window(5))
     await _store(ready, _received(10))
     await ready.forward_watermark(EPOCH, 10)
-    async with ready.open_work() as work:
-        claimed = await work.queue.claim(ready.now, ready.now + HOUR, 10)
-    await ready.receive(window(6))  # Marks the period again while it is being rated, and for ever after.
     async with ready.open_work(TENANT) as work:
-        await work.queue.finish(claimed, ready.now)
+        await work.queue.take([mark.number for mark in await work.queue.waiting(10)])
+        await ready.receive(window(6))  # Marks the period again while it is being rated, and for ever after.
 
     assert await ready.forward_watermark(EPOCH, 10) == NOW
 
 
 async def test_a_mark_before_it_counts_though_the_period_was_being_rated(ready: Rating) -> None:
     await ready.receive(window(5))
-    async with ready.open_work() as work:
-        claimed = await work.queue.claim(ready.now, ready.now + HOUR, 10)
-    await ready.receive(window(6))
-    await _store(ready, _received(10))
-    await ready.forward_watermark(EPOCH, 10)
     async with ready.open_work(TENANT) as work:
-        await work.queue.finish(claimed, ready.now)
+        await work.queue.take([mark.number for mark in await work.queue.waiting(10)])
+        await ready.receive(window(6))
+        await _store(ready, _received(10))
+        while_it_is_rated = await ready.forward_watermark(EPOCH, 10)
 
     before = await ready.forward_watermark(EPOCH, 10)
     await ready.rate_all()
 
-    assert (before, await ready.forward_watermark(EPOCH, 10)) == (None, NOW)
+    assert (while_it_is_rated, before, await ready.forward_watermark(EPOCH, 10)) == (None, None, NOW)
 
 
 async def test_a_newer_one_does_not_take_the_place_of_one_that_waits(ready: Rating) -> None:

@@ -12,6 +12,7 @@ COMPLETE = {
     "GRPC_LISTEN": "127.0.0.1:5000",
     "STEELYARD_INTERNAL_KEY": "0123456789abcdef",
     "INGEST_QUERY_TARGET": "dns:///ingest-query:5000",
+    "BILLING_TARGET": "dns:///billing-api:5000",
 }
 
 

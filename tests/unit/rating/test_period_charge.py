@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from libs.money import RoundingMode
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
-from services.rating.domain.period_charge import card_in_force, charges_of_period, in_card_order, withdrawn_charges
+from services.rating.domain.period_charge import card_in_force, charges_of_period, in_card_order, withdrawn_charge
 from services.rating.domain.prices import Flat, PerUnit
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.usage import MeterUsage, UsageDigest
@@ -36,32 +35,22 @@ def test_a_charge_says_all_that_a_consumer_needs() -> None:
     assert (tokens.display_name, tokens.meter_id, tokens.position) == ("tokens", "m", 1)
     assert (tokens.quantity, tokens.amount, tokens.rounding_mode) == (Decimal(10), Decimal(4), RoundingMode.UP)
     assert (tokens.period_end, tokens.customer_id, tokens.rate_card_version) == (PERIOD.period_end, "cust", 3)
-    assert [part["kind"] for part in tokens.parts] == ["included", "per_unit"]
+    assert [part.kind for part in tokens.parts] == ["included", "per_unit"]
     assert (fee.trace_parent, tokens.trace_parent) == ("", "trace")
 
 
-def test_version_and_trace_are_no_difference() -> None:
-    charge = charges_of_period(PERIOD, _card(TOKENS), _usage("10"))[0]
-    written_otherwise = charges_of_period(PERIOD, _card(TOKENS), _usage("10.00"))[0]
-
-    assert replace(charge, version=9, trace_parent="t") == written_otherwise
-    assert charge != charges_of_period(PERIOD, _card(TOKENS), _usage("11"))[0]
-    assert charge != charges_of_period(PERIOD, _card(TOKENS, version=2), _usage("10"))[0]
-
-
-def test_a_price_that_is_gone_is_withdrawn_and_can_come_back() -> None:
+def test_a_price_that_is_gone_is_withdrawn_once() -> None:
     before = {charge.price_id: charge for charge in charges_of_period(PERIOD, _card(FEE, TOKENS), _usage("10"))}
     card = _card(TOKENS, version=2)
     fresh = charges_of_period(PERIOD, card, _usage("10"))
 
-    [gone] = withdrawn_charges(before, fresh, card)
-    back = charges_of_period(PERIOD, _card(FEE, version=3), {})
+    gone = withdrawn_charge(before["fee"], card)
 
     assert (gone.price_id, gone.amount, gone.quantity, gone.withdrawn) == ("fee", Decimal(0), Decimal(0), True)
     assert gone.parts == ()
     assert gone.rate_card_version == 2
     assert [charge.price_id for charge in in_card_order([gone, *fresh])] == ["tokens", "fee"]
-    assert withdrawn_charges({"fee": gone}, back, _card(FEE, version=3)) == []
+    assert withdrawn_charge(gone, card) == gone
 
 
 def test_the_card_in_force_is_the_newest_effective_one() -> None:

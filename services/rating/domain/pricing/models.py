@@ -38,6 +38,8 @@ def rate(model: PriceModel, quantity: Decimal, options: PricingOptions = DEFAULT
     """
     with exact():
         parts = _parts(model, _priced_quantity(quantity, options), options)
+        if len(parts) == 1:
+            return RatedPrice(parts[0].amount, parts)
         return RatedPrice(sum((part.amount for part in parts), ZERO), parts)
 
 

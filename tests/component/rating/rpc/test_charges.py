@@ -123,3 +123,22 @@ class TestCharges:
             (False, "BILLING_PERIOD_UNKNOWN", 0),
         ]
         assert [result.key for result in results] == list(request.keys)
+
+    async def test_confirmation_asks_billing_for_periods_that_are_unknown(
+        self, service: Running, cards: RateCardServiceAsyncStub, charges: ChargeServiceAsyncStub, name: str
+    ) -> None:
+        await cards.CreateRateCard(card_of(name, per_unit(), fee()), metadata=AS_ACME)
+        service.billing.known.append(billing_period(name, customer=name, card=name))
+        await service.send_windows(window("5", customer=name), lost=True)
+        request = charges_pb.ConfirmChargesRequest(keys=[key_of(name)])
+
+        service.billing_server.unreadable = True
+        unreadable = (await charges.ConfirmCharges(request, metadata=AS_ACME)).results[0]
+        service.billing_server.unreadable = False
+        service.billing.down = True
+        down = (await charges.ConfirmCharges(request, metadata=AS_ACME)).results[0]
+        service.billing.down = False
+        found = (await charges.ConfirmCharges(request, metadata=AS_ACME)).results[0]
+
+        assert [unreadable.reason, down.reason, found.reason] == ["BILLING_PERIOD_UNKNOWN"] * 2 + [""]
+        assert [charge.quantity for charge in found.charges] == ["5", "1"]

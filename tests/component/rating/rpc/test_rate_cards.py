@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from libs.errors import AlreadyExists, FailedPrecondition, Unavailable
+from steelyard.rating.v1 import charge_service_pb2 as charges_pb
 from steelyard.rating.v1 import rate_card_pb2 as card_pb
 from steelyard.rating.v1 import rate_card_service_pb2 as cards_pb
 from tests.component.rating.rpc.support import AS_ACME, card_of, failure, per_unit, tenant, violations
@@ -12,6 +15,7 @@ from tests.component.rating.running import Running
 from tests.component.rating.support import APRIL, MARCH, TOKENS
 
 if TYPE_CHECKING:
+    from steelyard.rating.v1.charge_service_pb2_grpc import ChargeServiceAsyncStub
     from steelyard.rating.v1.rate_card_service_pb2_grpc import RateCardServiceAsyncStub
 
 
@@ -50,6 +54,16 @@ class TestRateCards:
         for tiered in (sent.prices[3].graduated, sent.prices[4].volume):
             tiered.tiers[0].MergeFrom(card_pb.Tier(up_to="10.5", unit_amount="1", flat_amount="0"))
         assert created == sent
+
+    @pytest.mark.parametrize(("rate_card_id", "reason"), [("", "REQUIRED"), ("a\x00b", "INVALID_ID")])
+    async def test_an_impossible_id_is_refused_before_postgresql_does(
+        self, cards: RateCardServiceAsyncStub, charges: ChargeServiceAsyncStub, rate_card_id: str, reason: str
+    ) -> None:
+        read = cards.GetRateCard(cards_pb.GetRateCardRequest(rate_card_id=rate_card_id), metadata=AS_ACME)
+        preview = charges.PreviewCharge(charges_pb.PreviewChargeRequest(rate_card_id=rate_card_id), metadata=AS_ACME)
+
+        for call in (read, preview):
+            assert violations(await failure(call)) == [("rate_card_id", reason)]
 
     async def test_everything_wrong_is_named(self, cards: RateCardServiceAsyncStub) -> None:
         request = card_of(

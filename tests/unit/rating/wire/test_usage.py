@@ -38,7 +38,7 @@ def test_a_window_becomes_a_row_with_canonical_dimensions() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"value": text} for text in ("", "NaN", "sNaN", "Infinity", "-inf", "1,5", "0x10")]
+    [{"value": text} for text in ("", "NaN", "sNaN", "Infinity", "-inf", "1,5", "0x10", "1_000", "1e9999", "\u0661")]
     + [{"meter_id": ""}, {"customer_id": ""}, {"version": 0}, {"version": -1}],
 )
 def test_an_impossible_window_is_refused(changes: dict[str, object]) -> None:

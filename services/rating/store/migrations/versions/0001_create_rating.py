@@ -12,8 +12,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-# Secondary indexes do not begin with the tenant: before there are statistics, PostgreSQL takes one that does for as
-# good as the primary key when it looks up (tenant, subscription, start), and reads all periods of the tenant.
+# Secondary indexes do not begin with the tenant, and the small one of rate cards does without it: before there are
+# statistics, PostgreSQL takes an index with the tenant for as good as the primary key when it looks up (tenant,
+# subscription, start), and reads all periods of the tenant.
 
 # Owner epoch 1 in the high bits of every version; a restore from a backup raises the epoch.
 SEQUENCES = """
@@ -56,11 +57,8 @@ CREATE TABLE usage_windows (
     event_count bigint NOT NULL,
     version bigint NOT NULL,
     trace_parent text NOT NULL,
-    replaced_value numeric NOT NULL DEFAULT 0,
-    replaced_event_count bigint NOT NULL DEFAULT 0,
-    replaced_version bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant_id, customer_id, window_start, meter_id, dimensions_key)
-);
+) WITH (fillfactor = 70);
 
 CREATE TABLE usage_days (
     tenant_id text NOT NULL,
@@ -71,7 +69,7 @@ CREATE TABLE usage_days (
     event_count bigint NOT NULL,
     window_count bigint NOT NULL,
     PRIMARY KEY (tenant_id, customer_id, meter_id, day)
-);
+) WITH (fillfactor = 45);
 
 CREATE TABLE billing_periods (
     tenant_id text NOT NULL,
@@ -86,7 +84,7 @@ CREATE TABLE billing_periods (
     CHECK (period_start < period_end)
 );
 CREATE INDEX billing_periods_of_customer ON billing_periods (customer_id, tenant_id);
-CREATE INDEX billing_periods_of_rate_card ON billing_periods (rate_card_id, tenant_id);
+CREATE INDEX billing_periods_of_rate_card ON billing_periods (rate_card_id);
 
 CREATE TABLE period_usage (
     tenant_id text NOT NULL,
@@ -99,31 +97,22 @@ CREATE TABLE period_usage (
     highest_version bigint NOT NULL,
     trace_parent text NOT NULL,
     PRIMARY KEY (tenant_id, subscription_id, period_start, meter_id)
-);
+) WITH (fillfactor = 45);
 
 CREATE TABLE charges (
     tenant_id text NOT NULL,
     subscription_id text NOT NULL,
     period_start timestamptz NOT NULL,
     price_id text NOT NULL,
-    period_end timestamptz NOT NULL,
-    customer_id text NOT NULL,
-    display_name text NOT NULL,
     meter_id text NOT NULL,
-    position integer NOT NULL,
-    currency text NOT NULL,
     quantity numeric NOT NULL,
     amount numeric NOT NULL,
-    rounding_mode text NOT NULL,
-    rate_card_id text NOT NULL,
-    rate_card_version integer NOT NULL,
-    engine_version text NOT NULL,
-    parts jsonb NOT NULL,
     withdrawn boolean NOT NULL,
     version bigint NOT NULL,
     trace_parent text NOT NULL,
+    content bytea NOT NULL,
     PRIMARY KEY (tenant_id, subscription_id, period_start, price_id)
-);
+) WITH (fillfactor = 45);
 
 CREATE TABLE rating_problems (
     tenant_id text NOT NULL,
@@ -135,17 +124,24 @@ CREATE TABLE rating_problems (
     PRIMARY KEY (tenant_id, subscription_id, period_start)
 );
 
-CREATE TABLE rating_due (
+CREATE TABLE rating_marks (
+    mark bigint PRIMARY KEY,
     tenant_id text NOT NULL,
     subscription_id text NOT NULL,
     period_start timestamptz NOT NULL,
-    due_at timestamptz NOT NULL,
-    first_mark bigint NOT NULL,
-    last_mark bigint NOT NULL,
+    marked_at timestamptz NOT NULL,
+    urgent boolean NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+
+CREATE TABLE rating_retries (
+    tenant_id text NOT NULL,
+    subscription_id text NOT NULL,
+    period_start timestamptz NOT NULL,
     attempts integer NOT NULL,
+    due_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, subscription_id, period_start)
 );
-CREATE INDEX rating_due_by_time ON rating_due (due_at);
+CREATE INDEX rating_retries_by_time ON rating_retries (due_at);
 
 CREATE TABLE received_watermarks (
     stream_epoch timestamptz NOT NULL,
@@ -226,7 +222,15 @@ TENANT_TABLES = (
 )
 
 
-QUEUES = ("rating_due", "received_watermarks", "charge_marks", "outbox_leases", "outbox_watermarks", "parked_queue")
+QUEUES = (
+    "rating_marks",
+    "rating_retries",
+    "received_watermarks",
+    "charge_marks",
+    "outbox_leases",
+    "outbox_watermarks",
+    "parked_queue",
+)
 
 
 def upgrade() -> None:
