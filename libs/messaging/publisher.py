@@ -31,6 +31,7 @@ _RETRIED = (
     nats.errors.StaleConnectionError,
     nats.errors.ConnectionReconnectingError,
 )
+_NOT_SENT = (nats.errors.OutboundBufferLimitError, NoStreamResponseError)
 _CLOSED = (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError)
 
 
@@ -101,13 +102,13 @@ class JetStreamPublisher:
                 raise PublishUnknown(f"the connection is closed: {closed}", subject=subject) from closed
             except _RETRIED as unanswered:
                 error = unanswered
-                unknown = unknown or isinstance(unanswered, TimeoutError)
+                unknown = unknown or not isinstance(unanswered, _NOT_SENT)
             except APIError as refused:
                 if _is_full(refused) and not unknown:
                     raise StreamFull(f"the stream of {subject} is full", subject=subject) from refused
                 if (refused.code or 0) < 500:
                     raise
-                error = refused
+                error, unknown = refused, True
             delay_s = backoff_s(attempt, first_s=_FIRST_RETRY_S, most_s=_LAST_RETRY_S, jitter=self._jitter)
             if monotonic_s() + delay_s >= ends_at:
                 message = f"no acknowledgement of {headers[_MESSAGE_ID]} after {attempt} attempts"

@@ -78,14 +78,22 @@ class StateRelay:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Relay until `stopping` is set, then leave the work to another relay."""
-        await repeat(f"{self._feed.entity} relay", self._step, wake=self.wake, stopping=stopping, pace=self._pace)
+
+        async def step() -> bool:
+            return await self.relay_once(stopping) > 0
+
+        await repeat(f"{self._feed.entity} relay", step, wake=self.wake, stopping=stopping, pace=self._pace)
         await self._release()
 
-    async def relay_once(self) -> int:
-        """Publish the values of all items marked by now; return how many the broker has acknowledged."""
+    async def relay_once(self, stopping: asyncio.Event | None = None) -> int:
+        """Publish the values of all items marked by now, or of some if `stopping` is set meanwhile; return how many
+        the broker has acknowledged."""
         before, after, last = self.published_total, 0, await self._last()
         published: dict[_Item, int] = {}
-        while after < last and (marks := await self._read_marks(after, last)):
+        while after < last and not (stopping and stopping.is_set()):
+            marks = await self._read_marks(after, last)
+            if not marks:
+                break
             after = marks[-1][2]
             if len(published) > _REMEMBERED:
                 published.clear()
@@ -94,9 +102,6 @@ class StateRelay:
             published |= await self._publish_current(wanted)
             await self._delete([mark[2] for mark in marks if mark[2] <= published.get(mark[:2], 0)])
         return self.published_total - before
-
-    async def _step(self) -> bool:
-        return await self.relay_once() > 0
 
     async def _last(self) -> int:
         async with self._database.queue_transaction() as connection:

@@ -14,7 +14,7 @@ from libs.rpc.auth import (
 from libs.rpc.channels import as_tenant, channel, internal_channel
 from libs.rpc.deadlines import remaining_s
 from libs.rpc.errors import IsUnavailable, service_error_from, typed_errors
-from libs.rpc.paging import ListRequest, next_page_token, page_cursor, page_size
+from libs.rpc.paging import ListRequest, fitting, next_page_token, page_cursor, page_size
 from libs.rpc.server import GrpcServer
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "channel",
     "current_principal",
     "current_tenant",
+    "fitting",
     "hash_api_key",
     "internal_channel",
     "new_api_key",

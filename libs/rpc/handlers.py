@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import TypeAlias, cast
 
@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 from opentelemetry import trace
 
+from libs.rpc.admission import Admission
 from libs.rpc.auth import Audience, Authenticator, authorize, set_current_principal
 from libs.rpc.deadlines import deadline
 from libs.rpc.errors import IsUnavailable, WireError, expected_error, internal_error, wire_error
@@ -30,10 +31,14 @@ _Yielding: TypeAlias = Callable[[Requests, Context], AsyncGenerator[Message, Non
 
 
 class HandlerGuard:
-    """Around each call, from the outside in: span and duration, errors to status, deadline, authentication."""
+    """Around each call, from the outside in: span and duration, errors to status, admission, deadline,
+    authentication."""
 
-    def __init__(self, authenticator: Authenticator, *, domain: str, is_unavailable: IsUnavailable) -> None:
+    def __init__(
+        self, authenticator: Authenticator, admission: Admission, *, domain: str, is_unavailable: IsUnavailable
+    ) -> None:
         self._authenticator = authenticator
+        self._admission = admission
         self._domain = domain
         self._is_unavailable = is_unavailable
 
@@ -79,13 +84,10 @@ class HandlerGuard:
         answer: WireError | None = None
         with call_served(method, headers) as outcome:
             try:
-                async with deadline(context.time_remaining()):
-                    principal = self._authenticator.authenticate(headers)
-                    authorize(principal, method, audience)
-                    set_current_principal(principal)
-                    if principal.tenant_id is not None:
-                        trace.get_current_span().set_attribute(semconv.TENANT_ID, principal.tenant_id)
-                    yield
+                with self._admission.admitted():
+                    async with deadline(context.time_remaining()):
+                        self._identify(method, headers, audience)
+                        yield
                 outcome.code = grpc.StatusCode.OK
             except grpc.aio.AbortError:
                 outcome.code = context.code()
@@ -98,6 +100,14 @@ class HandlerGuard:
                 outcome.code = answer.code
         if answer is not None:  # After the span has ended, so that whoever has the answer also finds the call counted.
             await context.abort(answer.code, answer.message, answer.trailers)
+
+    def _identify(self, method: str, headers: Mapping[str, str], audience: Audience) -> None:
+        """Make the caller the current principal, if it may call the method."""
+        principal = self._authenticator.authenticate(headers)
+        authorize(principal, method, audience)
+        set_current_principal(principal)
+        if principal.tenant_id is not None:
+            trace.get_current_span().set_attribute(semconv.TENANT_ID, principal.tenant_id)
 
     def _answer(self, method: str, error: Exception) -> WireError:
         expected = expected_error(error, self._is_unavailable)

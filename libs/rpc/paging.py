@@ -8,14 +8,26 @@ import copy
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from google.protobuf.descriptor import Descriptor
 
 from libs.errors import InvalidInput, Violation
 
 _DIGEST_BYTES = 8
+_MAX_PAGE_BYTES = 3 * 1024 * 1024  # Of the 4 MiB that a message may have, so that a last item is never too much.
+_FRAMING_BYTES = 5  # Tag and length of an item.
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
+
+MessageT = TypeVar("MessageT", bound="Sized")
+
+
+class Sized(Protocol):
+    """Any generated message."""
+
+    def ByteSize(self) -> int: ...
 
 
 class ListRequest(Protocol):
@@ -61,10 +73,31 @@ def page_cursor(request: ListRequest, length: int) -> tuple[str, ...] | None:
     digest, cursor = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if not hmac.compare_digest(digest, _digest(request, cursor)):
         raise _token_invalid()
-    last = tuple(json.loads(cursor))
-    if len(last) != length or not all(isinstance(part, str) for part in last):
+    try:
+        last = json.loads(cursor)
+    except (ValueError, RecursionError) as error:  # Whoever forges a digest may forge anything.
+        raise _token_invalid() from error
+    if not isinstance(last, list) or len(last) != length or not all(map(_is_text, last)):
         raise _token_invalid()
-    return last
+    return tuple(last)
+
+
+def fitting(items: Sequence[MessageT]) -> Sequence[MessageT]:
+    """The first items that fit into one answer, at least one; the others belong to the next page.
+
+    A number of items alone does not bound an answer, and one that is too large is never delivered.
+    """
+    size_bytes = 0
+    for index, item in enumerate(items):
+        size_bytes += item.ByteSize() + _FRAMING_BYTES
+        if size_bytes > _MAX_PAGE_BYTES and index:
+            return items[:index]
+    return items
+
+
+def _is_text(part: object) -> bool:
+    """Whether it can be compared with a column of text."""
+    return isinstance(part, str) and not _NOT_STORABLE.search(part)
 
 
 def _digest(request: ListRequest, cursor: bytes) -> bytes:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from libs.rpc.admission import Admission
 from libs.rpc.auth import Audience, Authenticator
 from libs.rpc.errors import IsUnavailable
 from libs.rpc.handlers import Handler, HandlerGuard
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+_HEALTH_WATCHES = 10_000
+"""Every client holds a stream open that watches our health: these must not use up the calls."""
 _LIVENESS = "liveness"
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -44,7 +47,8 @@ class GrpcServer:
     """Serves the methods of a table, each for its audience, and nothing that the table does not name.
 
     Made inside the running event loop. `methods` maps `package.Service/Method` to who may call it; `is_unavailable`
-    tells which exceptions of handlers mean that a dependency is away. Health and reflection need no credentials.
+    tells which exceptions of handlers mean that a dependency is away. Calls are let in from the first
+    `set_ready(True)` on, at most `max_concurrent_rpcs` at a time. Health and reflection need no credentials.
     """
 
     def __init__(
@@ -65,8 +69,11 @@ class GrpcServer:
         self._reflection = reflection
         self._drain_s = drain_s
         self._grace_s = grace_s
-        self._guard = HandlerGuard(authenticator, domain=f"{service}.steelyard", is_unavailable=is_unavailable)
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs)
+        self._admission = Admission(max_concurrent_rpcs)
+        self._guard = HandlerGuard(
+            authenticator, self._admission, domain=f"{service}.steelyard", is_unavailable=is_unavailable
+        )
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs + _HEALTH_WATCHES)
         self._health = health.aio.HealthServicer()
         self._services: list[str] = []
 
@@ -107,9 +114,29 @@ class GrpcServer:
 
     async def set_ready(self, ready: bool) -> None:
         """Say by health whether calls should come here: for "" and each service; "liveness" does not follow."""
+        if ready:
+            self._admission.open()
         status = health_pb2.HealthCheckResponse
         for name in ("", *self._services):
             await self._health.set(name, status.SERVING if ready else status.NOT_SERVING)
+
+    async def run(self, loaded: Coroutine[object, object, None], stopping: asyncio.Event) -> None:
+        """Start, let calls in when `loaded` has returned, and drain when `stopping` is set, also if that comes first.
+
+        :raises OSError: if the address cannot be bound
+        """
+        waits = [asyncio.ensure_future(loaded), asyncio.ensure_future(stopping.wait())]
+        try:
+            await self.start()
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.is_set():
+                waits[0].result()
+                await self.set_ready(True)
+                await stopping.wait()
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await self.stop()
 
     async def stop(self) -> None:
         """Tell clients to go elsewhere, serve on for `drain_s`, then give calls in flight `grace_s` to end.

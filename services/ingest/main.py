@@ -108,7 +108,10 @@ async def serve(config: Config) -> None:
             if config.plays("query"):
                 parts |= _query(process, worker)
         reader = _reader(process)
-        parts |= {"directory": reader.run(process.stopping), "grpc": _serve_grpc(process, reader)}
+        parts |= {
+            "directory": reader.run(process.stopping),
+            "grpc": process.server.run(reader.ready(), process.stopping),
+        }
         await supervise(parts, process.stopping)
 
 
@@ -214,7 +217,7 @@ def _recorders(
     """Several consumers, so that one computes while PostgreSQL works for another."""
     recorder = UsageRecorder(RecordUsage(transactions, system_clock), process.nats, system_clock, on_recorded)
     parked = ParkedMessages(worker, tables.parked, consumer=DURABLE, clock=system_clock, tenant_of=tenant_of)
-    park = park_with_position(parked.park, PostgresParkedPositions(worker), tenant_of)
+    park = park_with_position(parked.park, PostgresParkedPositions(worker))
     return {
         f"recorder {number}": PullConsumer(
             process.nats.jetstream(),
@@ -247,12 +250,3 @@ def _query(process: Process, worker: Database) -> Parts:
     )
     add_query_servicers(process.server, ports)
     return {"meter directory": meter_directory.run(process.stopping)}
-
-
-async def _serve_grpc(process: Process, reader: DirectoryReader) -> None:
-    """Serve once the directory is loaded, and drain at the end."""
-    await process.server.start()
-    await reader.ready()
-    await process.server.set_ready(True)
-    await process.stopping.wait()
-    await process.server.stop()

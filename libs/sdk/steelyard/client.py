@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from steelyard.settings import Endpoints, Options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_LOGGER = logging.getLogger("steelyard")
 _TRACER = trace.get_tracer("steelyard")
 _MAX_EVENTS, _MAX_BYTES = 1000, 750_000
 
@@ -38,7 +40,7 @@ class Client:
 
     `record` returns at once; batches leave by size and time and are tried again with the same event ids until they are
     answered. `flush` waits for the answers. Nothing is dropped silently: what could not be delivered comes back
-    in DeliveryFailed.
+    in DeliveryFailed, from the next `flush` or `close`, or from `record` when there is a buffer full of it.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Client:
         self._tasks: set[asyncio.Task[None]] = set()
         self._linger: asyncio.TimerHandle | None = None
         self._report, self._failed = DeliveryReport(), list[UsageEvent]()
-        self._failure: SteelyardError | None = None
+        self._failure: BaseException | None = None
         self._closed = False
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self.services = Services(self._channel)
@@ -96,6 +98,8 @@ class Client:
         """Put one event into the buffer and return its id; waits while the buffer is full.
 
         :raises TypeError: if a property is neither str, int nor Decimal
+        :raises DeliveryFailed: with earlier events, if buffer_events of them could not be delivered; this one is not
+            among them and was not taken
         :raises ClientClosed: after close
         """
         event = _event(event_type, customer_id, properties, event_id, event_time)
@@ -113,13 +117,18 @@ class Client:
         """Put one event into the buffer without waiting.
 
         :raises BufferFull: if buffer_events are undelivered
-        :raises ClientClosed: after close
+        :raises DeliveryFailed, ClientClosed: like record
         """
         if self._closed:
             raise ClientClosed("the client is closed")
+        if len(self._failed) >= self._options.buffer_events:
+            raise self._take_failed()
         if self._undelivered >= self._options.buffer_events:
             raise BufferFull(f"{self._undelivered} events are undelivered")
-        self._open.add(event, event.to_pb(self._source))
+        encoded = event.to_pb(self._source)
+        if self._open and not self._open.has_room(encoded, _MAX_BYTES):
+            self._dispatch()  # Together they would be refused.
+        self._open.add(event, encoded)
         self._undelivered += 1
         if len(self._open) >= self._options.batch_events or self._open.size_bytes >= self._options.batch_bytes:
             self._dispatch()
@@ -129,12 +138,21 @@ class Client:
     async def send(self, events: Sequence[UsageEvent], *, ack: Ack = Ack.QUEUED) -> DeliveryReport:
         """Send events now, past the buffer, and return what became of them.
 
-        :raises DeliveryFailed: if they could not be delivered within delivery_timeout_s
-        :raises SteelyardError: if the server refused the call as a whole
+        :raises DeliveryFailed: if they could not be delivered within delivery_timeout_s; with those not yet delivered
+        :raises SteelyardError: if the server refused a call as a whole
+        :raises ClientClosed: after close
         """
+        if self._closed:
+            raise ClientClosed("the client is closed")
         report = DeliveryReport()
-        for batch in OutboundBatch.cut(events, self._source, max_events=_MAX_EVENTS, max_bytes=_MAX_BYTES):
-            verdicts, problems = await self._send_until_answered(batch, ack)
+        # Encoded before the first one leaves: a wrong event sends none.
+        batches = list(OutboundBatch.cut(events, self._source, max_events=_MAX_EVENTS, max_bytes=_MAX_BYTES))
+        for index, batch in enumerate(batches):
+            try:
+                verdicts, problems = await self._send_until_answered(batch, ack)
+            except DeliveryFailed as error:
+                left = [event for later in batches[index:] for event in later.events]
+                raise DeliveryFailed(str(error.args[0]), left) from error.__cause__
             report.add(verdicts, problems)
         return report
 
@@ -147,10 +165,8 @@ class Client:
         if self._tasks:
             await asyncio.wait(set(self._tasks))
         report, self._report = self._report, DeliveryReport()
-        failed, self._failed = self._failed, []
-        failure, self._failure = self._failure, None
-        if failed:
-            raise DeliveryFailed(f"{len(failed)} events could not be delivered: {failure}", failed) from failure
+        if self._failed:
+            raise self._take_failed()
         return report
 
     async def close(self) -> DeliveryReport:
@@ -162,9 +178,9 @@ class Client:
         try:
             return await self.flush()
         finally:
-            for channel in self._channels.values():
+            channels, self._channels = self._channels, {}
+            for channel in channels.values():
                 await channel.close()
-            self._channels.clear()
 
     def _channel(self, endpoint: str) -> grpc.aio.Channel:
         if endpoint not in self._channels:
@@ -190,15 +206,34 @@ class Client:
         try:
             async with self._in_flight:
                 verdicts, problems = await self._send_until_answered(batch, Ack.QUEUED)
-            self._report.add(verdicts, problems)
-            for problem in problems if self._on_problem else ():
-                self._on_problem(problem)  # type: ignore[misc]
-        except SteelyardError as error:
+        except BaseException as error:  # Whatever it is, the events come back.
             self._failed.extend(batch.events)
             self._failure = error
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._report.add(verdicts, problems)
+            self._tell(problems)
         finally:
             self._undelivered -= len(batch)
             self._space.set()
+
+    def _tell(self, problems: Sequence[EventProblem]) -> None:
+        if self._on_problem is None:
+            return
+        for problem in problems:
+            try:
+                self._on_problem(problem)
+            except Exception:
+                _LOGGER.exception("on_problem failed for event %s", problem.event_id)
+
+    def _take_failed(self) -> DeliveryFailed:
+        """The error with everything that could not be delivered, which is then its receiver's to deal with."""
+        failed, self._failed = self._failed, []
+        failure, self._failure = self._failure, None
+        error = DeliveryFailed(f"{len(failed)} events could not be delivered: {failure}", failed)
+        error.__cause__ = failure
+        return error
 
     async def _send_until_answered(self, batch: OutboundBatch, ack: Ack) -> tuple[list[Verdict], list[EventProblem]]:
         stub: ingest_service_pb2_grpc.IngestServiceAsyncStub = self.services.ingest

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 if TYPE_CHECKING:
@@ -158,6 +159,9 @@ def error_from(error: grpc.aio.AioRpcError) -> SteelyardError:
 
 
 def _details(error: grpc.aio.AioRpcError) -> Iterable[any_pb2.Any]:
-    for key, value in error.trailing_metadata():
+    for key, value in error.trailing_metadata() or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
-            yield from status_pb2.Status.FromString(value).details
+            try:
+                yield from status_pb2.Status.FromString(value).details
+            except DecodeError:  # Not a server of ours: the code still says what to do.
+                return

@@ -21,6 +21,15 @@ _lock = threading.Lock()
 _last_ms = 0
 
 
+def _new_lock() -> None:
+    """Another thread may have held the lock when this process was forked; nobody here would ever release it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
+
+
 def new_event_id() -> str:
     """Return a UUIDv7 (RFC 9562): time-ordered, so that the server's index stays local."""
     global _last_ms

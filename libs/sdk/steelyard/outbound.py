@@ -34,13 +34,16 @@ class OutboundBatch:
         batch = cls()
         for event in events:
             encoded = event.to_pb(source)
-            too_long = batch.size_bytes + encoded.ByteSize() + _FRAMING_BYTES > max_bytes
-            if batch and (len(batch) >= max_events or too_long):
+            if batch and (len(batch) >= max_events or not batch.has_room(encoded, max_bytes)):
                 yield batch
                 batch = cls()
             batch.add(event, encoded)
         if batch:
             yield batch
+
+    def has_room(self, encoded: usage_event_pb2.UsageEvent, max_bytes: int) -> bool:
+        """Whether it would still be within the limit with this event."""
+        return self.size_bytes + encoded.ByteSize() + _FRAMING_BYTES <= max_bytes
 
     def add(self, event: UsageEvent, encoded: usage_event_pb2.UsageEvent) -> None:
         """Add one event, and remember the span it was recorded in."""

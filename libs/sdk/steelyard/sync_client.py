@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
@@ -13,6 +15,7 @@ from opentelemetry import context as otel_context
 
 from steelyard.client import Client
 from steelyard.delivery import Ack, DeliveryReport, EventProblem
+from steelyard.errors import ClientClosed, SteelyardError
 from steelyard.events import PropertyValue, UsageEvent
 from steelyard.services import Services
 from steelyard.settings import Endpoints, Options
@@ -26,7 +29,8 @@ class SyncClient:
         with SyncClient(api_key="sy_...") as client:
             client.record("llm.request", "cust-01", {"input_tokens": 812})
 
-    It runs a Client in an event loop of its own, on a daemon thread. Do not share it over a fork.
+    It runs a Client in an event loop of its own, on a daemon thread, which does not survive a fork: make one client
+    per process. Close it, or what is still buffered goes with the process.
     """
 
     def __init__(
@@ -39,7 +43,11 @@ class SyncClient:
         options: Options | None = None,
         on_problem: Callable[[EventProblem], None] | None = None,
     ) -> None:
-        """See Client; `on_problem` is called on the client's own thread."""
+        """See Client; `on_problem` is called on the client's own thread, and must not call the client."""
+        self._process = os.getpid()
+        self._closing = threading.Lock()
+        self._handing_over = threading.Lock()
+        self._stopped = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="steelyard-client", daemon=True)
         self._thread.start()
@@ -102,15 +110,29 @@ class SyncClient:
         return self._run(make())
 
     def close(self) -> None:
-        """See Client.close."""
-        if self._loop.is_closed():
-            return
-        try:
-            self._run(self._client.close())
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        """See Client.close. Calls of other threads that have not ended by then raise ClientClosed."""
+        self._check_caller()
+        with self._closing:
+            if self._stopped:
+                return
+            try:
+                self._run(self._client.close())
+            finally:
+                with self._handing_over:
+                    self._stopped = True
+                asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+                self._loop.close()
+
+    def _check_caller(self) -> None:
+        """
+        :raises SteelyardError: if the call could only hang
+        """
+        if os.getpid() != self._process:
+            raise SteelyardError("the client was made before a fork; make one per process")
+        if threading.current_thread() is self._thread:
+            raise SteelyardError("on_problem must not call the client that calls it")
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         context = otel_context.get_current()  # The caller's span; the loop's thread has none.
@@ -122,4 +144,24 @@ class SyncClient:
             finally:
                 otel_context.detach(token)
 
-        return asyncio.run_coroutine_threadsafe(with_context(), self._loop).result()
+        try:
+            self._check_caller()
+            with self._handing_over:
+                if self._stopped:
+                    raise ClientClosed("the client is closed")
+                outcome = asyncio.run_coroutine_threadsafe(with_context(), self._loop)
+        except SteelyardError:
+            work.close()
+            raise
+        try:
+            return outcome.result()
+        except concurrent.futures.CancelledError as error:
+            raise ClientClosed("the client was closed meanwhile") from error
+
+
+async def _cancel_others() -> None:
+    """End what other threads still wait for; once the loop has stopped they would wait for ever."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -109,6 +109,8 @@ def _filter_violations(filters: tuple[PropertyFilter, ...], name: str) -> Iterat
         if len(item.value) > _MAX_PROPERTY_VALUE:
             description = f"must be at most {_MAX_PROPERTY_VALUE} characters, has {len(item.value)}"
             yield Violation(f"{name}[{index}].value", "TOO_LONG", description)
+        if "\x00" in item.value:
+            yield Violation(f"{name}[{index}].value", "CONTROL_CHARACTER", "must not contain U+0000")
     for key, count in Counter(item.property for item in filters).items():
         if count > 1:
             yield Violation(name, "DUPLICATE", f"property {key!r} is named {count} times; filters all have to hold")

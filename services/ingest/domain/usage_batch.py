@@ -116,5 +116,6 @@ def payload_hash(event_type: str, customer_id: str, time_ns: int, properties: Ma
 
 
 def storable(text: str, max_length: int = 128) -> str:
-    """What is kept of a refused text: cut, and without U+0000, which PostgreSQL cannot store."""
-    return text[:max_length].replace("\x00", "\ufffd")
+    """What is kept of a refused text: cut, and without U+0000, which PostgreSQL cannot store. It never gets longer, not
+    even in UTF-8, because what is kept of a whole batch has to fit into a message of the queue."""
+    return text[:max_length].replace("\x00", "?")

@@ -17,7 +17,7 @@ from libs.errors import ServiceError
 from libs.ids import uuid7
 from libs.messaging import USAGE_RAW, Delivery, FloorBeyondStream, JetStreamPublisher, Park, ack_floor
 from services.ingest import metrics
-from services.ingest.messaging.usage_recorder import DURABLE, MARKER_SUBJECT
+from services.ingest.messaging.usage_recorder import DURABLE, MARKER_SUBJECT, batch_of, tenant_of
 from services.ingest.usecases.ports import Hold, KeeperReport, QueueFloor, StreamPosition
 from services.ingest.wire.times import time_to_pb
 from steelyard.common.v1 import watermark_pb2
@@ -136,14 +136,15 @@ def encode_watermark(at: datetime, holds: Sequence[Hold]) -> bytes:
 
 
 class PositionStore(Protocol):
-    async def add_parked(self, position: StreamPosition, tenant_id: str) -> None: ...
+    async def add_parked(self, position: StreamPosition, tenant_id: str, acceptor_epoch: str, number: int) -> None: ...
 
 
-def park_with_position(park: Park, positions: PositionStore, tenant_of: Callable[[Delivery], str]) -> Park:
+def park_with_position(park: Park, positions: PositionStore) -> Park:
     """Park a message and note its place in the stream, so that the watermark can pass it with a hold on its tenant."""
 
     async def park_and_note(delivery: Delivery, error: Exception) -> None:
         await park(delivery, error)
-        await positions.add_parked(StreamPosition(delivery.stream_epoch, delivery.stream_seq), tenant_of(delivery))
+        place = StreamPosition(delivery.stream_epoch, delivery.stream_seq)
+        await positions.add_parked(place, tenant_of(delivery), *batch_of(delivery))
 
     return park_and_note

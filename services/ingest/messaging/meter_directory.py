@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -23,7 +24,7 @@ _EVERY_S = 1.0
 class MeterPublications(Protocol):
     async def claim(self, now: datetime) -> list[tuple[str, Meter]]: ...
 
-    async def done(self, tenant_id: str, meter_id: str) -> None: ...
+    async def done(self, published: Sequence[tuple[str, Meter]]) -> None: ...
 
     async def all_due(self, now: datetime) -> None: ...
 
@@ -39,14 +40,15 @@ class MeterDirectory:
     async def publish_now(self) -> None:
         try:
             while claimed := await self._publications.claim(self._clock()):
-                for tenant_id, meter in claimed:
-                    entry = directory_pb2.MeterEntry(tenant_id=tenant_id, meter=meter_to_pb(meter))
-                    subject = directory_subject("meter", tenant_id, meter.meter_id)
-                    message_id = f"{tenant_id}:meter:{meter.meter_id}"
-                    await self._publisher.put(subject, entry.SerializeToString(), message_id)
-                    await self._publications.done(tenant_id, meter.meter_id)
+                await asyncio.gather(*(self._put(tenant_id, meter) for tenant_id, meter in claimed))
+                await self._publications.done(claimed)
         except ServiceError as error:
             _logger.warning("meters are published later: %s", error)
+
+    async def _put(self, tenant_id: str, meter: Meter) -> None:
+        entry = directory_pb2.MeterEntry(tenant_id=tenant_id, meter=meter_to_pb(meter))
+        subject = directory_subject("meter", tenant_id, meter.meter_id)
+        await self._publisher.put(subject, entry.SerializeToString(), f"{tenant_id}:meter:{meter.meter_id}")
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Publish everything once, in case the stream was lost, then what is noted, until `stopping` is set."""

@@ -83,6 +83,17 @@ def tenant_of(delivery: Delivery) -> str:
     return delivery.subject.rpartition(".")[2] if delivery.subject != MARKER_SUBJECT else "-"
 
 
+def batch_of(delivery: Delivery) -> tuple[str, int]:
+    """Epoch and number of a batch, if the message is one of its tenant; otherwise nothing, and 0."""
+    try:
+        message = usage_raw_pb2.AcceptedBatch.FromString(delivery.data)
+    except DecodeError:
+        return "", 0
+    if delivery.subject == MARKER_SUBJECT or message.tenant_id != tenant_of(delivery) or message.batch_number < 1:
+        return "", 0
+    return message.acceptor_epoch, message.batch_number
+
+
 def _position(delivery: Delivery) -> StreamPosition:
     return StreamPosition(delivery.stream_epoch, delivery.stream_seq)
 

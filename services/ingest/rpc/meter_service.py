@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TypeAlias
-
-import grpc
-from google.protobuf.message import Message
 
 from libs.errors import InvalidInput
-from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
+from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
+from services.ingest.rpc.requests import Context, check_storable
 from services.ingest.usecases.create_meter import CreateMeter, CreateMeterRequest, MeterStore
 from services.ingest.wire.meters import aggregation_from_pb, meter_from_pb, meter_to_pb
 from steelyard.ingest.v1 import meter_service_pb2, meter_service_pb2_grpc
-
-Context: TypeAlias = grpc.aio.ServicerContext[Message, Message]
 
 
 class MeterServicer(meter_service_pb2_grpc.MeterServiceServicer):
@@ -38,6 +33,7 @@ class MeterServicer(meter_service_pb2_grpc.MeterServiceServicer):
     async def GetMeter(
         self, request: meter_service_pb2.GetMeterRequest, context: Context
     ) -> meter_service_pb2.GetMeterResponse:
+        check_storable(meter_id=request.meter_id)
         meter = await self._meters.get(current_tenant(), request.meter_id)
         return meter_service_pb2.GetMeterResponse(meter=meter_to_pb(meter))
 
@@ -47,8 +43,8 @@ class MeterServicer(meter_service_pb2_grpc.MeterServiceServicer):
         size = page_size(request)
         (after,) = page_cursor(request, 1) or ("",)
         meters = await self._meters.list(current_tenant(), after, size + 1)
-        more = len(meters) > size
+        page = fitting([meter_to_pb(meter) for meter in meters[:size]])
+        more = len(meters) > len(page)
         return meter_service_pb2.ListMetersResponse(
-            meters=[meter_to_pb(meter) for meter in meters[:size]],
-            next_page_token=next_page_token(request, [meters[size - 1].meter_id]) if more else "",
+            meters=page, next_page_token=next_page_token(request, [meters[len(page) - 1].meter_id]) if more else ""
         )

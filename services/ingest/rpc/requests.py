@@ -38,6 +38,20 @@ def optional_time(message: Timestamp, is_set: bool, field: str) -> datetime | No
         raise InvalidInput.of(field, "INVALID_TIME", "must be in the years 1 to 9999") from error
 
 
+def check_storable(**texts: str) -> None:
+    """Check texts, by field, that are looked up: PostgreSQL refuses to compare anything with U+0000.
+
+    :raises InvalidInput: naming those that hold it
+    """
+    found = [
+        Violation(field, "CONTROL_CHARACTER", "must not contain U+0000")
+        for field, text in texts.items()
+        if "\x00" in text
+    ]
+    if found:
+        raise InvalidInput(found)
+
+
 def period_between(start: datetime, end: datetime, end_field: str) -> Period:
     """
     :raises InvalidInput: if it holds no instant

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from libs.errors import InvalidInput
 from libs.periods import BucketSize
-from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
+from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
 from services.ingest.domain.meter import PropertyFilter
-from services.ingest.rpc.requests import Context, cursor_invalid, optional_time, required_time
+from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, optional_time, required_time
 from services.ingest.usecases.query_events import EventSelection, EventStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion
 from services.ingest.wire.events import counts_to_pb, event_to_pb, exception_to_pb, status_to_pb
@@ -37,21 +37,22 @@ class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
     async def QueryUsage(self, request: pb.QueryUsageRequest, context: Context) -> pb.QueryUsageResponse:
         size = page_size(request, default=1_000, maximum=10_000)
         cursor = page_cursor(request, 3)
-        after = None if cursor is None else (_number(cursor[0]), cursor[1], cursor[2])
+        after = None if cursor is None else (_number(cursor[0], bits=32), cursor[1], cursor[2])
         times, rows = await self._query_usage(_question(request), after, size + 1)
+        page = fitting([usage_row_to_pb(row, times[row.index]) for row in rows[:size]])
         token = ""
-        if len(rows) > size:
-            last = rows[size - 1]
+        if len(rows) > len(page):
+            last = rows[len(page) - 1]
             token = next_page_token(request, [str(last.index), last.customer_id, last.dimensions_text])
-        return pb.QueryUsageResponse(
-            rows=[usage_row_to_pb(row, times[row.index]) for row in rows[:size]], next_page_token=token
-        )
+        return pb.QueryUsageResponse(rows=page, next_page_token=token)
 
     async def GetEvent(self, request: pb.GetEventRequest, context: Context) -> pb.GetEventResponse:
+        check_storable(source=request.source, event_id=request.event_id)
         event = await self._events.event(current_tenant(), (request.source, request.event_id))
         return pb.GetEventResponse(event=event_to_pb(event))
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
+        check_storable(customer_id=request.customer_id, event_type=request.event_type)
         size, cursor = page_size(request), page_cursor(request, 3)
         selection = EventSelection(
             customer_id=request.customer_id,
@@ -60,18 +61,21 @@ class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
             end=optional_time(request.end_time, request.HasField("end_time"), "end_time"),
             unassigned_only=request.unassigned_only,
         )
-        before = None if cursor is None else (_number(cursor[0]), _number(cursor[1]), _number(cursor[2]))
+        before = None if cursor is None else (_number(cursor[0]), _number(cursor[1]), _number(cursor[2], bits=32))
         events = await self._events.events(current_tenant(), selection, before, size + 1)
+        page = fitting([event_to_pb(event) for event in events[:size]])
         token = ""
-        if len(events) > size:
-            last = events[size - 1]
+        if len(events) > len(page):
+            last = events[len(page) - 1]
             token = next_page_token(request, [str(last.time_ns), str(last.batch_id), str(last.ordinal)])
-        return pb.ListEventsResponse(events=[event_to_pb(event) for event in events[:size]], next_page_token=token)
+        return pb.ListEventsResponse(events=page, next_page_token=token)
 
     async def GetEventStatus(self, request: pb.GetEventStatusRequest, context: Context) -> pb.GetEventStatusResponse:
         if not 1 <= len(request.keys) <= _MAX_STATUS_KEYS:
             raise InvalidInput.of("keys", "WRONG_NUMBER", f"must be 1 to {_MAX_STATUS_KEYS}")
         keys = [(key.source, key.event_id) for key in request.keys]
+        for index, (source, event_id) in enumerate(keys):
+            check_storable(**{f"keys[{index}].source": source, f"keys[{index}].event_id": event_id})
         statuses = await self._events.statuses(current_tenant(), keys)
         return pb.GetEventStatusResponse(statuses=[status_to_pb(status) for status in statuses])
 
@@ -79,15 +83,14 @@ class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
         self, request: pb.ListEventExceptionsRequest, context: Context
     ) -> pb.ListEventExceptionsResponse:
         size, cursor = page_size(request), page_cursor(request, 3)
-        before = None if cursor is None else (_instant(cursor[0]), _number(cursor[1]), _number(cursor[2]))
+        before = None if cursor is None else (_instant(cursor[0]), _number(cursor[1]), _number(cursor[2], bits=32))
         found = await self._events.exceptions(current_tenant(), before, size + 1)
+        page = fitting([exception_to_pb(item) for item in found[:size]])
         token = ""
-        if len(found) > size:
-            last = found[size - 1]
+        if len(found) > len(page):
+            last = found[len(page) - 1]
             token = next_page_token(request, [last.received_at.isoformat(), str(last.batch_id), str(last.ordinal)])
-        return pb.ListEventExceptionsResponse(
-            exceptions=[exception_to_pb(item) for item in found[:size]], next_page_token=token
-        )
+        return pb.ListEventExceptionsResponse(exceptions=page, next_page_token=token)
 
     async def GetEventCounts(self, request: pb.GetEventCountsRequest, context: Context) -> pb.GetEventCountsResponse:
         return counts_to_pb(await self._events.counts(current_tenant()))
@@ -96,6 +99,7 @@ class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
 def _question(request: pb.QueryUsageRequest) -> UsageQuestion:
     if request.window_size not in _SIZES:
         raise InvalidInput.of("window_size", "UNKNOWN", "is not a window size")
+    check_storable(meter_id=request.meter_id, customer_id=request.customer_id)
     return UsageQuestion(
         tenant_id=current_tenant(),
         meter_id=request.meter_id,
@@ -110,15 +114,21 @@ def _question(request: pb.QueryUsageRequest) -> UsageQuestion:
     )
 
 
-def _number(text: str) -> int:
+def _number(text: str, *, bits: int = 64) -> int:
     try:
-        return int(text)
+        number = int(text)
     except ValueError as error:
         raise cursor_invalid() from error
+    if not -(1 << bits - 1) <= number < 1 << bits - 1:
+        raise cursor_invalid()
+    return number
 
 
 def _instant(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text)
     except ValueError as error:
         raise cursor_invalid() from error
+    if at.tzinfo is None:
+        raise cursor_invalid()
+    return at

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from libs.errors import InvalidInput
 from libs.money import plain
 from libs.periods import is_window_aligned
-from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
-from services.ingest.rpc.requests import Context, cursor_invalid, period_between, required_time
+from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
+from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, period_between, required_time
 from services.ingest.usecases.list_windows import MAX_SCOPES, UsageDigest, UsageScope, WindowStore
 from services.ingest.wire.windows import window_to_pb
 from steelyard.ingest.v1 import usage_window_service_pb2 as pb
@@ -32,13 +32,12 @@ class UsageWindowServicer(usage_window_service_pb2_grpc.UsageWindowServiceServic
         except ValueError as error:
             raise cursor_invalid() from error
         found = await self._windows.windows(current_tenant(), _scopes(request.scopes), after, size + 1)
+        page = fitting([window_to_pb(window) for _, window in found[:size]])
         token = ""
-        if len(found) > size:
-            scope_index, last = found[size - 1]
+        if len(found) > len(page):
+            scope_index, last = found[len(page) - 1]
             token = next_page_token(request, [str(scope_index), last.key.hex()])
-        return pb.ListUsageWindowsResponse(
-            windows=[window_to_pb(window) for _, window in found[:size]], next_page_token=token
-        )
+        return pb.ListUsageWindowsResponse(windows=page, next_page_token=token)
 
     async def GetUsageDigests(self, request: pb.GetUsageDigestsRequest, context: Context) -> pb.GetUsageDigestsResponse:
         digests = await self._windows.digests(current_tenant(), _scopes(request.scopes))
@@ -54,6 +53,7 @@ def _scopes(messages: Sequence[pb.UsageScope]) -> list[UsageScope]:
 def _scope(message: pb.UsageScope, field: str) -> UsageScope:
     if not message.customer_id:
         raise InvalidInput.of(f"{field}.customer_id", "REQUIRED", "must not be empty")
+    check_storable(**{f"{field}.customer_id": message.customer_id})
     start = required_time(message.start_time, message.HasField("start_time"), f"{field}.start_time")
     end = required_time(message.end_time, message.HasField("end_time"), f"{field}.end_time")
     for at, name in ((start, "start_time"), (end, "end_time")):

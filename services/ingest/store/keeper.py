@@ -48,7 +48,7 @@ class PostgresKeeper:
             if not await driver.fetchval(sql.LOCK):
                 return None
             for position in published:
-                await driver.execute(sql.ADD_POSITION, position.stream_epoch, position.stream_seq, "")
+                await driver.execute(sql.ADD_POSITION, position.stream_epoch, position.stream_seq, "", "", 0)
             floor = await self._floor(driver, queue)
             await self._check_numbers(driver, queue, floor, now)
             reached, unaccounted = await self._advance(driver, queue, floor)
@@ -56,6 +56,7 @@ class PostgresKeeper:
             if reached.seq > floor.seq and reached.marked_at is not None:
                 await self._offer(connection, driver, queue, reached.marked_at, holds)
             if reached.marked_at is not None:
+                await driver.execute(sql.CLOSE_NUMBERS, queue.stream_epoch, reached.seq)
                 await driver.execute(sql.SET_FLOOR, queue.stream_epoch, reached.seq, reached.marked_at)
             await driver.execute(sql.FORGET_RESOLVED, now - _RESOLVED_KEPT)
             purge_below = await self._forget(driver, queue, reached)

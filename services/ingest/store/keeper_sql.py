@@ -86,6 +86,15 @@ WHERE is_enough AND (missing.tenant_id, missing.acceptor_epoch, missing.batch_nu
     = (unused.tenant_id, unused.acceptor_epoch, unused.batch_number)
 RETURNING missing.batch_number
 """
+# A number whose successor lies before the watermark is missing from there: it explains nothing that is lost later.
+CLOSE_NUMBERS = """
+UPDATE missing_batches AS missing SET explains_position = true
+WHERE resolved_at IS NULL AND NOT explains_position AND EXISTS (
+    SELECT FROM stream_positions AS later
+    WHERE (later.tenant_id, later.acceptor_epoch) = (missing.tenant_id, missing.acceptor_epoch)
+        AND later.batch_number > missing.batch_number AND (stream_epoch <> $1 OR stream_seq <= $2)
+)
+"""
 MISSING = """
 SELECT tenant_id, acceptor_epoch, batch_number FROM missing_batches WHERE resolved_at IS NULL
 ORDER BY tenant_id, acceptor_epoch, batch_number LIMIT 1000
@@ -94,7 +103,7 @@ PARKED = "SELECT tenant_id, count(*) AS messages FROM parked_queue GROUP BY tena
 LAST_VERSION = "SELECT last_value FROM state_version"
 ADD_POSITION = """
 INSERT INTO stream_positions (stream_epoch, stream_seq, tenant_id, acceptor_epoch, batch_number)
-VALUES ($1, $2, $3, '', 0) ON CONFLICT DO NOTHING
+VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
 """
 FORGET_POSITIONS = "DELETE FROM stream_positions WHERE stream_epoch <> $1 OR stream_seq <= $2"
 FORGET_BEYOND = "DELETE FROM {} WHERE stream_epoch = $1 AND stream_seq > $2"

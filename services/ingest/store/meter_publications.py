@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from libs.database import Database, raw
 from services.ingest.domain.meter import Meter
-from services.ingest.store.meters import read_meter
+from services.ingest.store.meters import read_noted
 
 _LEASE = timedelta(seconds=10)
 _CLAIM = """
@@ -16,7 +17,10 @@ UPDATE meter_publications AS noted SET due_at = $2 FROM (
 ) AS due WHERE (noted.tenant_id, noted.meter_id) = (due.tenant_id, due.meter_id)
 RETURNING noted.tenant_id, noted.meter_id
 """
-_DONE = "UPDATE meter_publications SET due_at = 'infinity' WHERE tenant_id = $1 AND meter_id = $2"
+_DONE = """
+UPDATE meter_publications SET due_at = 'infinity'
+WHERE (tenant_id, meter_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+"""
 _ALL_DUE = "UPDATE meter_publications SET due_at = $1 WHERE due_at > $1"
 
 
@@ -33,13 +37,13 @@ class PostgresMeterPublications:
         if not rows:
             return []
         async with self._database.transaction(*{row["tenant_id"] for row in rows}) as connection:
-            driver = await raw(connection)
-            return [(row["tenant_id"], await read_meter(driver, row["tenant_id"], row["meter_id"])) for row in rows]
+            return await read_noted(await raw(connection), [(row["tenant_id"], row["meter_id"]) for row in rows])
 
-    async def done(self, tenant_id: str, meter_id: str) -> None:
-        """Note that the directory has it."""
+    async def done(self, published: Sequence[tuple[str, Meter]]) -> None:
+        """Note that the directory has them."""
+        tenants, meters = [tenant_id for tenant_id, _ in published], [meter.meter_id for _, meter in published]
         async with self._database.queue_transaction() as connection:
-            await (await raw(connection)).execute(_DONE, tenant_id, meter_id)
+            await (await raw(connection)).execute(_DONE, tenants, meters)
 
     async def all_due(self, now: datetime) -> None:
         """Have every meter published again."""

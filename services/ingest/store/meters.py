@@ -26,6 +26,10 @@ _LIST = """
 SELECT meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at
 FROM meters WHERE tenant_id = $1 AND meter_id > $2 ORDER BY meter_id LIMIT $3
 """
+_OF_NOTES = """
+SELECT tenant_id, meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at
+FROM unnest($1::text[], $2::text[]) AS noted (tenant_id, meter_id) JOIN meters USING (tenant_id, meter_id)
+"""
 _ADD = """
 INSERT INTO meters (
     tenant_id, meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at)
@@ -57,6 +61,12 @@ async def read_meter(driver: asyncpg.Connection, tenant_id: str, meter_id: str) 
     if row is None:
         raise MeterNotFound(f"there is no meter {meter_id}", meterId=meter_id)
     return meter_from_row(row)
+
+
+async def read_noted(driver: asyncpg.Connection, noted: Sequence[tuple[str, str]]) -> list[tuple[str, Meter]]:
+    """Return meters of several tenants by (tenant id, meter id)."""
+    rows = await driver.fetch(_OF_NOTES, [tenant_id for tenant_id, _ in noted], [meter_id for _, meter_id in noted])
+    return [(row["tenant_id"], meter_from_row(row)) for row in rows]
 
 
 class PostgresMeterStore:
@@ -118,10 +128,13 @@ class MeterCache:
     async def read(self, driver: asyncpg.Connection, tenant_ids: Sequence[str]) -> Mapping[str, Sequence[Meter]]:
         """Return the meters of each tenant as this transaction sees them."""
         counts = {row["tenant_id"]: row["meters"] for row in await driver.fetch(_COUNTS, tenant_ids)}
-        stale = [tenant for tenant, count in counts.items() if count != len(self._meters.get(tenant, ()))]
+        # Of this moment: while we read others, a slower recorder may put back what it has read before us.
+        known = {tenant: self._meters.get(tenant, ()) for tenant in tenant_ids}
+        stale = [tenant for tenant, count in counts.items() if count != len(known[tenant])]
         if stale:
             found: dict[str, list[Meter]] = {tenant: [] for tenant in stale}
             for row in await driver.fetch(_OF_TENANTS, stale):
                 found[row["tenant_id"]].append(meter_from_row(row))
             self._meters.update(found)
-        return {tenant: self._meters.get(tenant, ()) for tenant in tenant_ids}
+            known |= found
+        return known

@@ -13,8 +13,10 @@ class PostgresParkedPositions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add_parked(self, position: StreamPosition, tenant_id: str) -> None:
-        """Note it and commit; a second time changes nothing."""
+    async def add_parked(self, position: StreamPosition, tenant_id: str, acceptor_epoch: str, number: int) -> None:
+        """Note it and commit; a second time changes nothing. A batch that is readable is not missing: its number is
+        given, else none."""
+        place = (position.stream_epoch, position.stream_seq)
         async with self._database.queue_transaction() as connection:
             driver = await raw(connection)
-            await driver.execute(ADD_POSITION, position.stream_epoch, position.stream_seq, tenant_id)
+            await driver.execute(ADD_POSITION, *place, tenant_id, acceptor_epoch, number)

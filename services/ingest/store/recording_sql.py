@@ -143,6 +143,7 @@ WHERE ordinal >= 0
 ADD_POSITIONS = """
 INSERT INTO stream_positions (stream_epoch, stream_seq, tenant_id, acceptor_epoch, batch_number)
 SELECT * FROM unnest($1::timestamptz[], $2::bigint[], $3::text[], $4::text[], $5::bigint[])
+ORDER BY 1, 2 -- Redelivered markers come in any order, and two recorders may have the same ones.
 ON CONFLICT DO NOTHING
 """
 ADD_MARKERS = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -10,6 +10,8 @@ from typing import Protocol
 from libs.clock import Clock
 from libs.errors import InvalidInput, Violation
 from services.ingest.domain.meter import Meter, meter_violations
+
+_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,6 @@ def _request_id_violations(request_id: str) -> Iterator[Violation]:
     if not request_id:
         yield Violation("request_id", "REQUIRED", "must be a UUID chosen by the caller")
         return
-    try:
-        uuid.UUID(request_id)
-    except ValueError:
+    # The key of a row: uuid.UUID() would also take a megabyte of hyphens.
+    if not _UUID.fullmatch(request_id):
         yield Violation("request_id", "INVALID_UUID", "must be a UUID")

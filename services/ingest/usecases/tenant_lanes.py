@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from itertools import count
 
 from libs.clock import Clock
 from libs.errors import ServiceError, Violation
@@ -24,6 +25,8 @@ from services.ingest.usecases.ports import BatchQueue, OutgoingBatch, RecordedRe
 _logger = logging.getLogger(__name__)
 
 _RETRY_AFTER_S = Decimal("0.5")
+_SEND_AGAIN_S = 0.1
+_LONGEST_PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,14 @@ class TenantLanes:
         *,
         max_pending_bytes: int = 64 << 20,
         coalesce_s: float = 0.002,
+        send_again_s: float = _SEND_AGAIN_S,
     ) -> None:
         self._queue = queue
         self._replies = replies
         self._clock = clock
         self._max_pending_bytes = max_pending_bytes
         self._coalesce_s = coalesce_s
+        self._send_again_s = send_again_s
         self._pending_bytes = 0
         self._lanes: dict[str, _Lane] = {}
 
@@ -162,16 +167,23 @@ class TenantLanes:
             ordinal += len(call.events)
 
     async def _publish_until_known(self, lane: _Lane, batch: OutgoingBatch, calls: Sequence[PendingCall]) -> None:
-        """Return when the batch is stored. While that is unknown it is sent again, for nobody but the numbering."""
-        while True:
+        """Return when the batch is stored. While that is unknown it is sent again, for nobody but the numbering.
+
+        A queue that refuses it then says nothing about the attempts before: only when it is taken is its fate known.
+        """
+        for attempt in count():
             try:
                 await self._queue.publish(batch)
                 return
-            except OutcomeUnknown as error:
+            except (OutcomeUnknown, Overloaded) as error:
+                if isinstance(error, Overloaded) and not lane.blocked:
+                    raise
                 lane.blocked = True
                 for call in (*calls, *lane.calls):
                     _fail(call, QueueUnavailable("the queue does not answer", retry_after_s=_RETRY_AFTER_S))
                 _logger.warning("batch %d of %s is sent again: %s", batch.number, batch.tenant_id, error)
+            # Some failures come at once, and go on coming.
+            await asyncio.sleep(min(self._send_again_s * (1 << min(attempt, 10)), _LONGEST_PAUSE_S))
 
     def _batch(self, tenant_id: str, lane: _Lane, calls: Sequence[PendingCall]) -> OutgoingBatch:
         events = [event for call in calls for event in call.events]

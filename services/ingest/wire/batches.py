@@ -27,6 +27,8 @@ VERDICTS: dict[Fate | None, ingest_service_pb2.EventVerdict.ValueType] = {
     Fate.CONFLICT: ingest_service_pb2.EVENT_VERDICT_CONFLICT,
     Fate.REJECTED: ingest_service_pb2.EVENT_VERDICT_REJECTED,
 }
+# A thousand refused events, with their problems in place of their properties, still fit into a message of 1 MiB.
+_MAX_DESCRIPTION = 200
 _FATES = {verdict: fate for fate, verdict in VERDICTS.items()}
 
 
@@ -124,7 +126,8 @@ def _rejected_to_pb(event: EventMessage, problem: Violation) -> usage_raw_pb2.Re
         customer_id=storable(event.customer_id),
     )
     kept.event_time.seconds, kept.event_time.nanos = event.event_time.seconds, event.event_time.nanos
-    return usage_raw_pb2.RejectedEvent(event=kept, problem=problem_to_pb(problem))
+    short = Violation(storable(problem.field), problem.reason, storable(problem.description, _MAX_DESCRIPTION))
+    return usage_raw_pb2.RejectedEvent(event=kept, problem=problem_to_pb(short))
 
 
 def _rejected_from_pb(message: usage_raw_pb2.RejectedEvent) -> RejectedEvent:
@@ -135,5 +138,5 @@ def _rejected_from_pb(message: usage_raw_pb2.RejectedEvent) -> RejectedEvent:
         event_type=storable(event.event_type),
         customer_id=storable(event.customer_id),
         time_ns=event.event_time.seconds * NANOSECONDS + event.event_time.nanos,
-        problem=Violation(storable(problem.field), problem.reason, storable(problem.description, 500)),
+        problem=Violation(storable(problem.field), problem.reason, storable(problem.description, _MAX_DESCRIPTION)),
     )

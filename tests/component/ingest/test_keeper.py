@@ -193,7 +193,7 @@ class TestHolds:
         self, record: RecordUsage, ledger: Ledger, worker: Database
     ) -> None:
         await record([], [a_marker(2)])
-        await PostgresParkedPositions(worker).add_parked(StreamPosition(STREAM, 1), "acme")
+        await PostgresParkedPositions(worker).add_parked(StreamPosition(STREAM, 1), "acme", "", 0)
         async with worker.queue_transaction() as connection:
             await (await raw(connection)).execute("INSERT INTO parked_queue VALUES ('acme', 'park_1', now())")
 
@@ -203,6 +203,27 @@ class TestHolds:
             NOON + timedelta(seconds=2),
             [Hold("acme", "1 messages are parked")],
         )
+
+    async def test_a_parked_batch_is_not_missing_as_well(
+        self, record: RecordUsage, ledger: Ledger, worker: Database
+    ) -> None:
+        await record([a_batch(1, Event("1"), seq=1), a_batch(3, Event("3"), seq=3)], [a_marker(4)])
+        await PostgresParkedPositions(worker).add_parked(StreamPosition(STREAM, 2), "acme", "epoch-1", 2)
+
+        assert (await ledger.look(acked_through=4)).holds == []
+
+    async def test_a_number_missing_from_before_the_watermark_explains_nothing_behind_it(
+        self, record: RecordUsage, ledger: Ledger, worker: Database
+    ) -> None:
+        """Acme's batch 2 was parked unread at sequence 2. What is lost at sequence 5 may be anybody's."""
+        await record([a_batch(1, Event("1"), seq=1), a_batch(3, Event("3"), seq=3)], [a_marker(4), a_marker(6)])
+        await PostgresParkedPositions(worker).add_parked(StreamPosition(STREAM, 2), "acme", "", 0)
+        first = await ledger.look(acked_through=4)
+
+        report = await ledger.look(acked_through=6)
+
+        assert first.holds == report.holds == [Hold("acme", "batch 2 of acceptor epoch-1 is missing")]
+        assert (report.watermark, report.unaccounted) == (NOON + timedelta(seconds=4), 1)
 
 
 class TestHousekeeping:

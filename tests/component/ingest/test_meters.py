@@ -57,11 +57,27 @@ class TestMeterDirectory:
         assert await publications.claim(NOON + timedelta(seconds=9)) == []
         assert await publications.claim(NOON + timedelta(seconds=10)) == claimed
 
+    async def test_those_of_all_tenants_go_together(self, api: Database, worker: Database) -> None:
+        publications = PostgresMeterPublications(worker)
+        for tenant in ("acme", "beta"):
+            await add_meters(api, a_meter("a", expression=tenant), a_meter("b"), tenant=tenant)
+
+        claimed = await publications.claim(NOON)
+        await publications.done(claimed[:3])
+
+        assert sorted((tenant_id, meter.meter_id) for tenant_id, meter in claimed) == [
+            ("acme", "a"),
+            ("acme", "b"),
+            ("beta", "a"),
+            ("beta", "b"),
+        ]
+        assert {meter.expression for _, meter in claimed} == {"acme", "beta", "tokens"}
+        assert await publications.claim(NOON + timedelta(seconds=10)) == claimed[3:]
+
     async def test_everything_is_published_again_when_it_is_asked_for(self, api: Database, worker: Database) -> None:
         publications = PostgresMeterPublications(worker)
         await add_meters(api, a_meter("a"), a_meter("b"))
-        for tenant_id, meter in await publications.claim(NOON):
-            await publications.done(tenant_id, meter.meter_id)
+        await publications.done(await publications.claim(NOON))
         later = datetime(2027, 1, 1, tzinfo=UTC)
         assert await publications.claim(later) == []
 

@@ -15,8 +15,9 @@ import pytest
 from libs.database import Database, raw
 from services.ingest.domain.recording import EventException, Fate
 from services.ingest.store.recording_transactions import PostgresRecordingTransactions
+from services.ingest.usecases.ports import QueuedMarker, StreamPosition
 from services.ingest.usecases.record_usage import RecordUsage
-from tests.component.ingest.builders import NOON, Event, a_batch, a_meter, a_refusal, add_meters, fetch
+from tests.component.ingest.builders import NOON, STREAM, Event, a_batch, a_meter, a_refusal, add_meters, fetch
 
 WINDOWS = (
     "SELECT meter_id, customer_id, window_start, dimensions, value, event_count FROM usage_windows ORDER BY 1, 2, 3"
@@ -242,6 +243,14 @@ class TestConcurrentRecorders:
 
         assert seen == sorted(seen)
         assert all((before[0] == after[0]) == (before[1] == after[1]) for before, after in itertools.pairwise(seen))
+
+    async def test_do_not_wait_for_each_other_in_a_circle(self, worker: Database) -> None:
+        """Redelivered markers come in any order."""
+        recorders = [RecordUsage(PostgresRecordingTransactions(worker), lambda: NOON) for _ in range(2)]
+        markers = [QueuedMarker(str(seq), NOON, StreamPosition(STREAM, seq)) for seq in range(1, 5_001)]
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(recorders[0]([], markers), recorders[1]([], markers[::-1]))
 
 
 class TestTheLog:

@@ -66,6 +66,24 @@ class TestStateOutbox:
         assert await _floor(worker) == 5
 
 
+class TestStopping:
+    async def test_ends_a_long_pass_and_leaves_the_rest_to_others(
+        self, api: Database, worker: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A process that walked over a million marks first would be killed in the middle, with its lease."""
+        monkeypatch.setattr(state_relay, "_MARKS_AT_ONCE", 2)
+        clock, stopping = FakeClock(), asyncio.Event()
+        await _change(api, clock, *(f"w{number}" for number in range(10)))
+
+        async def stop(_: Published) -> None:
+            stopping.set()
+
+        relay = StateRelay(worker, FakePublisher(after=stop), FEED, clock)
+        await relay.run(stopping)
+        assert (relay.published_total, len(await rows_of(worker, MARKS))) == (2, 8)
+        assert await StateRelay(worker, FakePublisher(), FEED, clock).relay_once() == 8
+
+
 class TestStateRelay:
     async def test_packs_current_values_per_tenant(self, api: Database, worker: Database) -> None:
         clock, publisher = FakeClock(), FakePublisher()

@@ -172,6 +172,7 @@ class _Service:
         self.writing, self.stopping = asyncio.Event(), asyncio.Event()
         self.committed: dict[tuple[str, str], int] = {}
         self.covered: dict[datetime, dict[tuple[str, str], int]] = {}
+        self.chances = 0
         self.crashes = 0
 
     async def write(self) -> None:
@@ -204,6 +205,9 @@ class _Service:
 
     async def perhaps_crash(self, _: Published) -> None:
         await asyncio.sleep(self.dice.uniform(0, 0.02))
+        self.chances += 1
+        if self.chances in {3, 8}:  # However few messages there are.
+            raise Crash
         if self.dice.random() < self.crash_rate:
             raise self.dice.choice([Crash(), TimeoutError()])
 

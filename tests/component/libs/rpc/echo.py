@@ -114,6 +114,7 @@ def an_echo_server(
     is_unavailable: IsUnavailable = lambda error: False,
     reflection: bool = False,
     drain_s: float = 0.0,
+    max_concurrent_rpcs: int = 200,
 ) -> GrpcServer:
     server = GrpcServer(
         listen,
@@ -124,6 +125,7 @@ def an_echo_server(
         is_unavailable=is_unavailable,
         drain_s=drain_s,
         grace_s=1.0,
+        max_concurrent_rpcs=max_concurrent_rpcs,
     )
     server.add(servicer, add_echo_servicer_to_server)
     return server

@@ -15,6 +15,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from libs.embedded.machine import free_port
 from libs.errors import AlreadyExists, InvalidInput, NotFound, ServiceError, Unavailable, Violation
 from libs.rpc import Audience, GrpcServer, as_tenant, current_principal, current_tenant, remaining_s, typed_errors
 from libs.rpc.errors import STATUS_DETAILS
@@ -32,6 +33,10 @@ from tests.component.libs.rpc.echo import (
 )
 
 HELLO = StringValue(value="hello")
+
+
+async def is_set(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 def bearer(key: str) -> tuple[tuple[str, str], ...]:
@@ -382,6 +387,90 @@ class TestDeadlines:
 
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert servicer.served == 1
+
+
+class TestAdmission:
+    async def test_nobody_is_judged_before_the_service_is_ready(self) -> None:
+        """A client that does not watch health must not be told that its good key is wrong."""
+        server = an_echo_server(EchoServicer())
+        port = await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
+            early = await failure(EchoStub(opened).Echo(HELLO, metadata=bearer("not yet known"), timeout=5))
+            await server.set_ready(True)
+            answer = await EchoStub(opened).Echo(HELLO, metadata=bearer(ACME_KEY.text), timeout=5)
+        await server.stop()
+
+        assert (early.code(), error_info(early).reason) == (grpc.StatusCode.UNAVAILABLE, "STARTING")
+        assert answer.value == "hello"
+
+    async def test_clients_that_watch_health_take_no_calls_away(self) -> None:
+        server = an_echo_server(EchoServicer(), max_concurrent_rpcs=2)
+        port = await server.start()
+        await server.set_ready(True)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
+            stub = health_pb2_grpc.HealthStub(opened)
+            watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(5)]  # type: ignore[attr-defined]
+            for watch in watches:
+                await watch.read()
+
+            answer = await EchoStub(opened).Echo(HELLO, metadata=bearer(ACME_KEY.text), timeout=5)
+            for watch in watches:
+                watch.cancel()
+        await server.stop()
+
+        assert answer.value == "hello"
+
+    async def test_more_calls_than_fit_are_told_to_come_back(self) -> None:
+        servicer, arrived, release = EchoServicer(), asyncio.Semaphore(0), asyncio.Event()
+
+        async def wait(text: str) -> str:
+            arrived.release()
+            await release.wait()
+            return text
+
+        servicer.answer = wait
+        server = an_echo_server(servicer, max_concurrent_rpcs=2)
+        port = await server.start()
+        await server.set_ready(True)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
+            stub, key = EchoStub(opened), bearer(ACME_KEY.text)
+            taken = [asyncio.ensure_future(stub.Echo(HELLO, metadata=key, timeout=20)) for _ in range(2)]
+            for _ in taken:
+                await arrived.acquire()
+
+            refused = await failure(stub.Echo(HELLO, metadata=key, timeout=5))
+            release.set()
+            answers = await asyncio.gather(*taken, stub.Echo(HELLO, metadata=key, timeout=5))
+        await server.stop()
+
+        assert (refused.code(), error_info(refused).reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
+        assert [answer.value for answer in answers] == ["hello"] * 3
+
+
+class TestRun:
+    async def test_lets_calls_in_when_everything_is_loaded_until_it_is_to_stop(self) -> None:
+        loaded, stopping, port = asyncio.Event(), asyncio.Event(), free_port()
+        server = an_echo_server(EchoServicer(), f"127.0.0.1:{port}")
+        running = asyncio.create_task(server.run(is_set(loaded), stopping))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as opened:
+            health = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)  # type: ignore[attr-defined]
+            before = await health.read()
+            loaded.set()
+            after = await health.read()
+            answer = await EchoStub(opened).Echo(HELLO, metadata=bearer(ACME_KEY.text), timeout=5)
+            stopping.set()
+            end = await health.read()
+            await running
+
+        states = [health_pb2.HealthCheckResponse.ServingStatus.Name(state.status) for state in (before, after, end)]
+        assert states == ["NOT_SERVING", "SERVING", "NOT_SERVING"]
+        assert answer.value == "hello"
+
+    async def test_stops_also_if_nothing_was_ever_loaded(self) -> None:
+        stopping = asyncio.Event()
+        stopping.set()
+
+        await asyncio.wait_for(an_echo_server(EchoServicer()).run(is_set(asyncio.Event()), stopping), 10)
 
 
 class TestHealthAndReflection:

@@ -20,7 +20,7 @@ Context = grpc.aio.ServicerContext[pb.IngestEventsRequest, pb.IngestEventsRespon
 class FakeIngest(ingest_service_pb2_grpc.IngestServiceServicer):
     """Accepts events, rejects customers named "bad-...", and first does what `failures` says.
 
-    A failure is (status code, whether the events were taken all the same).
+    A failure is (status code, whether the events were taken all the same). `verdict` is what it says of good events.
     """
 
     failures: list[tuple[grpc.StatusCode, bool]] = field(default_factory=list)
@@ -28,6 +28,7 @@ class FakeIngest(ingest_service_pb2_grpc.IngestServiceServicer):
     batch_sizes: list[int] = field(default_factory=list)
     metadata: list[dict[str, str | bytes]] = field(default_factory=list)
     deadlines: list[float | None] = field(default_factory=list)
+    verdict: int = pb.EVENT_VERDICT_QUEUED
 
     async def IngestEvents(self, request: pb.IngestEventsRequest, context: Context) -> pb.IngestEventsResponse:
         self.metadata.append(dict(context.invocation_metadata() or ()))
@@ -42,7 +43,7 @@ class FakeIngest(ingest_service_pb2_grpc.IngestServiceServicer):
         response = pb.IngestEventsResponse()
         for index, event in enumerate(request.events):
             bad = event.customer_id.startswith("bad-")
-            response.verdicts.append(pb.EVENT_VERDICT_REJECTED if bad else pb.EVENT_VERDICT_QUEUED)
+            response.verdicts.append(pb.EVENT_VERDICT_REJECTED if bad else self.verdict)  # type: ignore[arg-type]
             if bad:
                 response.problems.add(index=index, field="customer_id", reason="BAD", description="is bad")
         return response

@@ -39,6 +39,7 @@ class TestMeterViolations:
             (replace(SUM, filters=FILTERS), "meter.filters", "TOO_MANY"),
             (replace(SUM, filters=(PropertyFilter("", "x"),)), "meter.filters[0].property", "REQUIRED"),
             (replace(SUM, filters=(PropertyFilter("a", "x" * 257),)), "meter.filters[0].value", "TOO_LONG"),
+            (replace(SUM, filters=(PropertyFilter("a", "\x00"),)), "meter.filters[0].value", "CONTROL_CHARACTER"),
             (replace(SUM, filters=(PropertyFilter("a", "x"), PropertyFilter("a", "y"))), "meter.filters", "DUPLICATE"),
             (replace(SUM, group_by=tuple("abcdefghi")), "meter.group_by", "TOO_MANY"),
             (replace(SUM, group_by=("a", "a")), "meter.group_by[1]", "DUPLICATE"),

@@ -10,6 +10,7 @@ import pytest
 from libs.errors import InvalidInput
 from libs.periods import BucketSize, Period
 from services.ingest.domain.meter import Aggregation, Meter, PropertyFilter
+from services.ingest.usecases import query_usage
 from services.ingest.usecases.query_usage import UsageQuestion, select_usage
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -67,6 +68,7 @@ class TestSelectUsage:
             (replace(QUESTION, end=NOON), "end_time"),
             (replace(QUESTION, group_by=("colour",)), "group_by[0]"),
             (replace(QUESTION, filters=(PropertyFilter("colour", "red"),)), "filters[0].property"),
+            (replace(QUESTION, filters=(PropertyFilter("model", "\x00"),)), "filters[0].value"),
             (replace(QUESTION, time_zone="Mars/Olympus"), "time_zone"),
             (replace(QUESTION, start=datetime(1, 1, 1, tzinfo=UTC)), "start_time"),
             (replace(QUESTION, end=at(20_000 * 60), size=BucketSize.QUARTER_HOUR), "window_size"),
@@ -77,3 +79,15 @@ class TestSelectUsage:
             select_usage(question, METER)
 
         assert [violation.field for violation in refused.value.violations] == [field]
+
+    def test_centuries_are_refused_before_they_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Ten million cuts would keep the process from everything else for half a minute."""
+
+        def cut(*_: object) -> tuple[Period, ...]:
+            raise AssertionError("it was cut")
+
+        monkeypatch.setattr(query_usage, "buckets", cut)
+        first, last = datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC)
+
+        with pytest.raises(InvalidInput):
+            select_usage(replace(QUESTION, start=first, end=last, size=BucketSize.QUARTER_HOUR), METER)

@@ -54,7 +54,9 @@ def a_call(events: int = 1, rejected: int = 0, *, size_bytes: int = 100, wants_o
 
 
 def lanes(queue: FakeQueue, max_pending_bytes: int = 10_000) -> TenantLanes:
-    return TenantLanes(queue, FakeReplies(), lambda: NOON, max_pending_bytes=max_pending_bytes, coalesce_s=0.001)
+    return TenantLanes(
+        queue, FakeReplies(), lambda: NOON, max_pending_bytes=max_pending_bytes, coalesce_s=0.001, send_again_s=0.001
+    )
 
 
 async def settle() -> None:
@@ -140,6 +142,20 @@ class TestNumbersAndTotals:
 
         assert [(batch.number, batch.accepted_total) for batch in queue.stored] == [(1, 1)]
 
+    async def test_a_queue_that_fills_up_says_nothing_about_the_attempt_before(self) -> None:
+        """The first attempt may lie in the queue: were its number given up, its events would count, its total not."""
+        queue = FakeQueue()
+        lane = lanes(queue)
+        queue.failures = [OutcomeUnknown("no answer"), Overloaded("full"), Overloaded("full")]
+
+        with pytest.raises(QueueUnavailable):
+            await lane.put("acme", a_call(2), 1)
+        await lane.drain(1)
+        await lane.put("acme", a_call(1), 1)
+
+        told = [(batch.number, batch.abandoned_numbers, batch.accepted_total) for batch in queue.stored]
+        assert told == [(1, (), 2), (2, (), 3)]
+
     async def test_a_number_that_may_have_been_used_is_abandoned_aloud(self) -> None:
         queue = FakeQueue()
         lane = lanes(queue)
@@ -175,6 +191,22 @@ class TestTrouble:
         await lane.drain(1)
 
         assert [len(batch.events) for batch in queue.stored] == [1]  # Who has heard "unknown" is not sent anew.
+
+    async def test_a_queue_that_fails_at_once_leaves_time_for_everything_else(self) -> None:
+        queue = FakeQueue()
+        lane = lanes(queue)
+        queue.failures = [OutcomeUnknown("closed") for _ in range(5)]
+        others = 0
+
+        with pytest.raises(QueueUnavailable):
+            await lane.put("acme", a_call(), 1)
+        while queue.failures:
+            others += 1
+            await asyncio.sleep(0)
+        await lane.drain(1)
+
+        assert others > 5
+        assert len(queue.stored) == 1
 
     async def test_patience_ends_before_the_queue_answers(self) -> None:
         queue = FakeQueue()

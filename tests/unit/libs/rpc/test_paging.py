@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from libs.errors import InvalidInput
-from libs.rpc.paging import next_page_token, page_cursor, page_size
+from libs.rpc.paging import fitting, next_page_token, page_cursor, page_size
 from steelyard.billing.v1.customer_service_pb2 import ListCustomersRequest
 from steelyard.billing.v1.invoice_service_pb2 import ListInvoicesRequest
 
@@ -30,6 +30,17 @@ class TestPageSize:
             page_size(invoices(page_size=-1))
 
         assert (caught.value.reason, caught.value.violations[0].field) == ("PAGE_SIZE_NEGATIVE", "page_size")
+
+
+class TestFitting:
+    @pytest.mark.parametrize(("size_bytes", "given"), [(0, 5), (500_000, 5), (1_000_000, 3), (9_000_000, 1)])
+    def test_an_answer_stays_below_the_limit_but_is_never_empty(self, size_bytes: int, given: int) -> None:
+        items = [invoices(customer_id="c" * size_bytes) for _ in range(5)]
+
+        assert len(fitting(items)) == given
+
+    def test_of_nothing(self) -> None:
+        assert fitting([]) == []
 
 
 class TestPageToken:
@@ -81,6 +92,10 @@ class TestPageToken:
 
     def test_refuses_a_cursor_of_another_shape(self) -> None:
         self.refused(invoices(page_token=next_page_token(invoices(), ("a", "b"))))
+
+    @pytest.mark.parametrize("part", ["a\x00", "\ud800"])
+    def test_refuses_what_no_column_of_text_holds(self, part: str) -> None:
+        self.refused(invoices(page_token=next_page_token(invoices(), (part,))))
 
     @staticmethod
     def refused(request: ListInvoicesRequest) -> None:

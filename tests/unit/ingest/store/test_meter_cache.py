@@ -1,0 +1,79 @@
+"""The recorders' memory of meters, which several of them read at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import asyncpg
+
+from services.ingest.store.meters import MeterCache
+
+NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+
+Row = Mapping[str, Any]
+
+
+class FakeDriver:
+    """Answers with what its transaction sees: first the counts, then, when it may, the meters asked for."""
+
+    def __init__(self, **meters: int) -> None:
+        self._meters = meters
+        self.counted = asyncio.Event()
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+
+    async def fetch(self, _query: str, tenants: Sequence[str]) -> list[Row]:
+        if not self.counted.is_set():
+            self.counted.set()
+            return [{"tenant_id": tenant, "meters": self._meters[tenant]} for tenant in tenants]
+        await self.goes_on.wait()
+        return [a_row(tenant, f"m{number}") for tenant in tenants for number in range(self._meters[tenant])]
+
+
+def a_row(tenant_id: str, meter_id: str) -> Row:
+    texts = dict.fromkeys(("display_name", "event_type", "expression", "unit"), "")
+    lists: dict[str, list[str]] = {"filters": [], "group_by": []}
+    return {
+        "tenant_id": tenant_id,
+        "meter_id": meter_id,
+        "aggregation": "count",
+        "created_at": NOON,
+        **texts,
+        **lists,
+    }
+
+
+async def read(cache: MeterCache, driver: FakeDriver, *tenants: str) -> dict[str, int]:
+    """How many meters of each tenant a transaction gets."""
+    found = await cache.read(cast(asyncpg.Connection, driver), tenants)
+    return {tenant: len(meters) for tenant, meters in found.items()}
+
+
+class TestMeterCache:
+    async def test_a_slower_recorder_takes_no_meter_from_a_faster_one(self) -> None:
+        """Events accepted after the sixth meter was made would otherwise not count for it."""
+        cache = MeterCache()
+        slow, fast = FakeDriver(acme=5), FakeDriver(acme=6, beta=1)
+        slow.goes_on.clear()
+        reading = asyncio.create_task(read(cache, slow, "acme"))
+        await slow.counted.wait()
+        await read(cache, FakeDriver(acme=6), "acme")
+        fast.goes_on.clear()
+        faster = asyncio.create_task(read(cache, fast, "acme", "beta"))
+        await fast.counted.wait()
+
+        slow.goes_on.set()
+        await reading
+        fast.goes_on.set()
+
+        assert await faster == {"acme": 6, "beta": 1}
+
+    async def test_what_was_overwritten_is_read_again(self) -> None:
+        cache = MeterCache()
+        await read(cache, FakeDriver(acme=5), "acme")
+
+        assert await read(cache, FakeDriver(acme=6), "acme") == {"acme": 6}
+        assert await read(cache, FakeDriver(acme=6, beta=0), "acme", "beta") == {"acme": 6, "beta": 0}
