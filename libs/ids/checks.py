@@ -8,6 +8,8 @@ from libs.errors import Violation
 
 _TENANT_ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _RESOURCE_ID = re.compile(r"[A-Za-z0-9_.:@-]{1,64}", re.ASCII)
+# The key of a row: uuid.UUID() would also take a megabyte of hyphens.
+_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 # Control characters, line separators, lone surrogates (not encodable), and bidirectional controls (text that shows
 # differently from what it is).
 _FORBIDDEN_IN_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -27,6 +29,15 @@ def check_resource_id(value: str, field: str) -> Violation | None:
     if _RESOURCE_ID.fullmatch(value):
         return None
     return _required(value, field) or Violation(field, "INVALID_ID", "must be 1-64 of A-Z, a-z, 0-9 and _ . : @ -")
+
+
+def check_request_id(value: str, field: str = "request_id") -> Violation | None:
+    """The id of a mutation (AIP-155): a UUID that the caller has chosen, with or without hyphens."""
+    if _UUID.fullmatch(value):
+        return None
+    if not value:
+        return Violation(field, "REQUIRED", "must be a UUID chosen by the caller")
+    return Violation(field, "INVALID_UUID", "must be a UUID")
 
 
 def check_text(value: str, field: str, max_length: int) -> Violation | None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from libs.errors import InvalidInput, Violation
+from libs.ids import check_request_id
 from services.billing.usecases.ports import Work
-
-_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +35,6 @@ class Request:
 
 def require_valid(request_id: str, violations: Iterable[Violation] = ()) -> None:
     """:raises InvalidInput: naming every violation, and the request id if it is not a UUID"""
-    found = [*_request_id_violations(request_id), *violations]
+    found = [*filter(None, [check_request_id(request_id)]), *violations]
     if found:
         raise InvalidInput(found)
-
-
-def _request_id_violations(request_id: str) -> Iterable[Violation]:
-    if not request_id:
-        yield Violation("request_id", "REQUIRED", "must be a UUID chosen by the caller")
-        return
-    # The key of a row: uuid.UUID() would also take a megabyte of hyphens.
-    if not _UUID.fullmatch(request_id):
-        yield Violation("request_id", "INVALID_UUID", "must be a UUID")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from libs.clock import Clock
-from libs.errors import InvalidInput, Violation
+from libs.errors import InvalidInput
+from libs.ids import check_request_id
 from services.ingest.domain.meter import Meter, meter_violations
-
-_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +55,10 @@ class CreateMeter:
         :raises InvalidInput: naming everything that is wrong
         :raises MeterExists, RequestIdReused: and nothing is stored
         """
-        found = [*_request_id_violations(request.request_id), *meter_violations(request.meter)]
+        found = [*filter(None, [check_request_id(request.request_id)]), *meter_violations(request.meter)]
         if found:
             raise InvalidInput(found)
         created = replace(request.meter, created_at=self._clock())
         stored = await self._meters.create(replace(request, meter=created))
         await self._publication.publish_now()
         return stored
-
-
-def _request_id_violations(request_id: str) -> Iterator[Violation]:
-    if not request_id:
-        yield Violation("request_id", "REQUIRED", "must be a UUID chosen by the caller")
-        return
-    # The key of a row: uuid.UUID() would also take a megabyte of hyphens.
-    if not _UUID.fullmatch(request_id):
-        yield Violation("request_id", "INVALID_UUID", "must be a UUID")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
 from libs.errors import InvalidInput, Violation
+from libs.ids import check_request_id
 from services.payments.usecases.ports import Work
 
 
@@ -34,16 +34,6 @@ class Request:
 
 def require_valid(request_id: str, *violations: Violation | None) -> None:
     """:raises InvalidInput: naming the request id if it is not a UUID, and every violation"""
-    found = [_request_id_violation(request_id), *violations]
+    found = [check_request_id(request_id), *violations]
     if faults := [violation for violation in found if violation]:
         raise InvalidInput(faults)
-
-
-def _request_id_violation(request_id: str) -> Violation | None:
-    if not request_id:
-        return Violation("request_id", "REQUIRED", "must be a UUID chosen by the caller")
-    try:
-        uuid.UUID(request_id)
-    except ValueError:
-        return Violation("request_id", "INVALID_UUID", "must be a UUID")
-    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from libs.ids import check_request_id
 from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
 from services.rating.rpc import require
 from services.rating.rpc.context import Context
@@ -23,7 +24,7 @@ class RateCardServicer(pb_grpc.RateCardServiceServicer):
     async def CreateRateCard(self, request: pb.CreateRateCardRequest, context: Context) -> pb.CreateRateCardResponse:
         reader = RateCardReader()
         card = reader.card(request.rate_card)
-        if violation := require.check_request_id(request.request_id):
+        if violation := check_request_id(request.request_id):
             reader.violations.append(violation)
         mutation = Request(current_tenant(), request.request_id, _fingerprint(request))
         stored = await self._create_rate_card(mutation, card, reader.violations)

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import datetime
 
-from libs.errors import InvalidInput, Violation
+from libs.errors import InvalidInput
 from libs.ids import check_resource_id
 from services.rating.wire.times import instant_from_pb
 from steelyard.rating.v1 import charge_service_pb2
-
-
-def check_request_id(text: str) -> Violation | None:
-    """A request id is a UUID in any of its usual spellings."""
-    if not text:
-        return Violation("request_id", "REQUIRED", "must be a UUID chosen by the caller")
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return Violation("request_id", "INVALID_UUID", "must be a UUID")
-    return None
 
 
 def resource_id(text: str, path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from libs.errors import Violation
-from libs.ids import check_resource_id, check_tenant_id, check_text
+from libs.ids import check_request_id, check_resource_id, check_tenant_id, check_text
 
 
 def reason_of(violation: Violation | None) -> str | None:
@@ -69,3 +69,20 @@ class TestCheckText:
 
         assert violation is not None
         assert (violation.field, violation.reason) == ("name", reason)
+
+
+class TestRequestId:
+    def test_a_uuid_with_or_without_hyphens_is_one(self) -> None:
+        assert check_request_id("6f0f3f0e-3f43-4f0f-9d6b-3a1f3c1d9a10") is None
+        assert check_request_id("6F0F3F0E3F434F0F9D6B3A1F3C1D9A10") is None
+
+    @pytest.mark.parametrize("text", ["x", "-" * 5_000, "{6f0f3f0e-3f43-4f0f-9d6b-3a1f3c1d9a10}", "6f0f3f0e\x00"])
+    def test_what_only_looks_like_one_is_refused(self, text: str) -> None:
+        violation = check_request_id(text)
+        assert violation is not None
+        assert (violation.field, violation.reason) == ("request_id", "INVALID_UUID")
+
+    def test_it_is_required(self) -> None:
+        violation = check_request_id("")
+        assert violation is not None
+        assert violation.reason == "REQUIRED"
