@@ -56,6 +56,10 @@ class Done:
     err: str
 
 
+def _allow_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class CommandLine:
     """A shell with settings of its own, in a folder of its own."""
@@ -80,6 +84,8 @@ class CommandLine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Started in the background of a script, tests inherit that Ctrl-C is ignored.
+            preexec_fn=_allow_ctrl_c,
         )
 
     def run(self, *arguments: str) -> Done:
