@@ -18,7 +18,8 @@ ENDPOINTS = Endpoints("a:1", "a:2", "a:3", "a:4", "a:5", nats_url="nats://a:6", 
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(["sleep", "60"])
+    # Started in the background of a script, tests inherit that SIGINT is ignored.
+    process = subprocess.Popen(["sleep", "60"], preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     yield process
     process.kill()
     process.wait()
