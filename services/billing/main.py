@@ -99,7 +99,7 @@ async def serve(config: Config) -> None:
             keys=keys, operator_key=config.operator_key, internal_key=config.internal_key, clock=system_clock
         )
         server = _server(shared, authenticator)
-        parts: Parts = {"directory reader": reader.run(stopping), "grpc": _serve_grpc(server, reader, stopping)}
+        parts: Parts = {"directory reader": reader.run(stopping), "grpc": server.run(reader.ready(), stopping)}
         if config.role in ("work", "all"):
             parts |= _work(shared, stopping)
         await supervise(parts, stopping)
@@ -216,12 +216,3 @@ def _billing_period_feed() -> StateFeed:
 def _new_secret() -> NewSecret:
     key = new_api_key(secrets.token_bytes)
     return NewSecret(key.key_id, key.text, key.secret_hash)
-
-
-async def _serve_grpc(server: GrpcServer, reader: DirectoryReader, stopping: asyncio.Event) -> None:
-    """Serve once the directory is loaded, and drain at the end."""
-    await server.start()
-    await reader.ready()
-    await server.set_ready(True)
-    await stopping.wait()
-    await server.stop()

@@ -86,7 +86,7 @@ async def serve(config: Config) -> None:
         directory = _directory(shared, instance)
         parts: Parts = {
             "directory": directory.run(stopping),
-            "grpc": _serve_grpc(_server(shared), directory, stopping),
+            "grpc": _server(shared).run(directory.ready(), stopping),
         }
         if config.works:
             parts |= _work(shared, directory, stopping)
@@ -187,16 +187,6 @@ async def _collect(
     """Collect as soon as it is known which tenants live on which clocks."""
     if await _loaded(directory, stopping):
         await collect_until(stopping, collect, wake=wake, poll_s=poll_s)
-
-
-async def _serve_grpc(server: GrpcServer, directory: DirectoryReader, stopping: asyncio.Event) -> None:
-    """Serve once the directory is loaded, and drain at the end."""
-    await server.start()
-    try:
-        await server.set_ready(await _loaded(directory, stopping))
-        await stopping.wait()
-    finally:
-        await server.stop()
 
 
 async def _loaded(directory: DirectoryReader, stopping: asyncio.Event) -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import sys
 
 import uvloop
 
 from libs.database import migrate
-from libs.process import ConfigError
+from libs.process import ConfigError, collect_rarely
 from services.rating.config import ROLES, Config, admin_url
 
 
@@ -29,10 +28,7 @@ def main() -> int:
         else:
             from services.rating.main import serve
 
-            # Windows and charges come by the thousand, as tuples without a cycle: the collector would walk them all,
-            # again and again, to find nothing.
-            gc.freeze()
-            gc.set_threshold(200_000, 20, 50)
+            collect_rarely()
             uvloop.run(serve(Config.from_env(os.environ, arguments.role)))
     except ConfigError as error:
         print(f"rating: {error}", file=sys.stderr)

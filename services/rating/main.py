@@ -229,7 +229,7 @@ async def run(config: Config, instance: str, stopping: asyncio.Event, resources:
     if config.serves:
         database = _database(config.database_url, "api", config.api_pool_size, resources)
         add_services(server, database, peers, wakes)
-    parts["server"] = _serve(server, directory, stopping)
+    parts["server"] = server.run(directory.ready(), stopping)
     await supervise(parts, stopping)
 
 
@@ -247,16 +247,3 @@ def _database(url: str, role: str, pool_size: int, resources: AsyncExitStack) ->
     )
     resources.push_async_callback(database.dispose)
     return database
-
-
-async def _serve(server: GrpcServer, directory: DirectoryReader, stopping: asyncio.Event) -> None:
-    await server.start()
-    try:
-        loaded = asyncio.ensure_future(directory.ready())
-        stopped = asyncio.ensure_future(stopping.wait())
-        await asyncio.wait([loaded, stopped], return_when=asyncio.FIRST_COMPLETED)
-        loaded.cancel()
-        await server.set_ready(not stopping.is_set())
-        await stopped
-    finally:
-        await server.stop()
