@@ -2,10 +2,20 @@
 
 from libs.money.allocation import allocate
 from libs.money.currencies import MINOR_DIGITS
-from libs.money.decimals import QUANTITY_CONTEXT, DecimalRejected, exact, parse_decimal, plain
+from libs.money.decimals import (
+    MAX_INTEGER_DIGITS,
+    MAX_SCALE,
+    QUANTITY_CONTEXT,
+    DecimalRejected,
+    exact,
+    parse_decimal,
+    plain,
+)
 from libs.money.money import CurrencyMismatch, Money, RoundingMode, round_to_minor
 
 __all__ = [
+    "MAX_INTEGER_DIGITS",
+    "MAX_SCALE",
     "MINOR_DIGITS",
     "QUANTITY_CONTEXT",
     "CurrencyMismatch",

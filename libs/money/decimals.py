@@ -28,6 +28,10 @@ QUANTITY_CONTEXT = Context(
 
 _DECIMAL = re.compile(r"-?([0-9]+)(?:\.([0-9]+))?([eE][+-]?[0-9]{1,3})?")
 _LONGEST_TEXT = 100
+MAX_INTEGER_DIGITS = 20
+"""What the door lets in before the decimal point,"""
+MAX_SCALE = 12
+"""and after it."""
 _ZERO = Decimal(0)
 
 
@@ -44,7 +48,7 @@ def exact() -> AbstractContextManager[Context]:
     return localcontext(QUANTITY_CONTEXT)
 
 
-def parse_decimal(text: str, *, max_integer_digits: int = 20, max_scale: int = 12) -> Decimal:
+def parse_decimal(text: str, *, max_integer_digits: int = MAX_INTEGER_DIGITS, max_scale: int = MAX_SCALE) -> Decimal:
     """The number that `-?digits[.digits][e[+-]digits]` means, never rounded; zero is never negative.
 
     Limits are on the value: leading zeros, and zeros at the end of a fraction, do not count as digits.
@@ -74,6 +78,9 @@ def plain(value: Decimal) -> str:
 
     :raises ValueError: if the value is not finite
     """
+    text = str(value)
+    if text.isdigit():
+        return text  # As most quantities are.
     if not value.is_finite():
         raise ValueError(f"not a finite decimal: {value}")
     if not value:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 
-from libs.money import QUANTITY_CONTEXT
+from libs.money import MAX_INTEGER_DIGITS, MAX_SCALE, QUANTITY_CONTEXT
 from services.ingest.domain.expression_parser import ExpressionRejected, Instruction, Operator, parse_expression
 
 __all__ = ["EvaluationFailed", "Expression", "ExpressionRejected", "compile_expression"]
@@ -45,14 +45,18 @@ class EvaluationFailed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression; `properties` are the names that it reads."""
+    """A compiled expression; `properties` are the names that it reads.
+
+    `stays_in_range`: its results cannot leave the range of results, whatever numbers the door lets in.
+    """
 
     text: str
     program: tuple[Instruction, ...]
     properties: frozenset[str]
+    stays_in_range: bool
 
     def evaluate_columns(self, columns: Mapping[str, Sequence[Decimal]], count: int) -> list[Decimal]:
-        """The value in each of `count` rows; `columns[name][row]` is a property of a row.
+        """The value in each of `count` rows; `columns[name][row]` is a property of a row, from `parse_decimal`.
 
         :raises EvaluationFailed: naming every row that divides by zero, or whose result has more than 40 digits
             before the point or 36 after it; without these rows the evaluation succeeds
@@ -64,7 +68,7 @@ class Expression:
             if len(column) != count:
                 raise ValueError(f"column {name} has {len(column)} rows, not {count}")
         try:
-            return _run(self.program, needed, count)
+            return _run(self.program, needed, count, check=not self.stays_in_range)
         except decimal.DecimalException as error:
             raise EvaluationFailed(self._failures(needed, count)) from error
 
@@ -72,7 +76,7 @@ class Expression:
         reasons: dict[int, str] = {}
         for row in range(count):
             try:
-                _run(self.program, {name: [column[row]] for name, column in columns.items()}, 1)
+                _run(self.program, {name: [column[row]] for name, column in columns.items()}, 1, check=True)
             except decimal.DivisionByZero:
                 reasons[row] = "DIVISION_BY_ZERO"
             except decimal.DecimalException:
@@ -86,10 +90,35 @@ def compile_expression(text: str) -> Expression:
     :raises ExpressionRejected: if the text is not an expression, or beyond the limits
     """
     program = parse_expression(text)
-    return Expression(text, program, frozenset(step for step in program if isinstance(step, str)))
+    properties = frozenset(step for step in program if isinstance(step, str))
+    return Expression(text, program, properties, _stays_in_range(program))
 
 
-def _run(program: Sequence[Instruction], columns: Mapping[str, Sequence[Decimal]], count: int) -> list[Decimal]:
+def _stays_in_range(program: Sequence[Instruction]) -> bool:
+    """Follow the digits before and after the point, as many as there can be, through the program."""
+    stack: list[tuple[int, int]] = []
+    for step in program:
+        if isinstance(step, Decimal):
+            exponent = step.as_tuple().exponent
+            assert isinstance(exponent, int)  # Grammar has neither infinities nor NaN.
+            stack.append((max(step.adjusted() + 1, 1), max(-exponent, 0)))
+        elif isinstance(step, str):
+            stack.append((MAX_INTEGER_DIGITS, MAX_SCALE))
+        elif step is Operator.DIVIDE:
+            return False  # Dividing by little makes much.
+        elif step is not Operator.NEGATE:
+            right, left = stack.pop(), stack.pop()
+            if step is Operator.MULTIPLY:
+                stack.append((left[0] + right[0], left[1] + right[1]))
+            else:
+                stack.append((max(left[0], right[0]) + 1, max(left[1], right[1])))
+    ((digits, scale),) = stack
+    return digits <= MAX_RESULT_DIGITS and scale <= MAX_RESULT_SCALE
+
+
+def _run(
+    program: Sequence[Instruction], columns: Mapping[str, Sequence[Decimal]], count: int, *, check: bool
+) -> list[Decimal]:
     """Run a program over columns of `count` rows. `map` over a context's method keeps the loops out of Python."""
     stack: list[Sequence[Decimal]] = []
     for step in program:
@@ -103,8 +132,9 @@ def _run(program: Sequence[Instruction], columns: Mapping[str, Sequence[Decimal]
             right, left = stack.pop(), stack.pop()
             stack.append(list(map(_BINARY[step], left, right)))
     (result,) = stack
-    for value in result:
-        _RESULT_CONTEXT.quantize(value, _RESULT_UNIT)
+    if check:
+        for value in result:
+            _RESULT_CONTEXT.quantize(value, _RESULT_UNIT)
     return list(result)
 
 

@@ -49,11 +49,39 @@ def measure(events: UsageColumns, meters: Sequence[Meter], skip: Container[int] 
             rows.append(row)
     problems: dict[int, Violation] = {}
     readings = []
+    numbers: dict[str, _Numbers] = {
+        event_type: _Numbers(rows, events.properties) for event_type, rows in rows_by_type.items()
+    }
     for meter in meters:
-        rows = _filtered(rows_by_type[meter.event_type], events.properties, meter)
-        if rows:
-            readings.append(_read(meter, rows, events.properties, problems))
+        of_type = numbers[meter.event_type]
+        found = of_type.of(_filtered(of_type.rows, events.properties, meter))
+        if found.rows:
+            readings.append(_read(meter, found, problems))
     return Measurement([_without(reading, problems) for reading in readings] if problems else readings, problems)
+
+
+class _Numbers:
+    """Properties of some rows as numbers; what several meters read is parsed once."""
+
+    def __init__(self, rows: list[int], properties: list[dict[str, str]]) -> None:
+        self.rows = rows
+        self.properties = properties
+        self._columns: dict[str, list[Decimal]] = {}
+
+    def of(self, rows: list[int]) -> _Numbers:
+        """Those of a meter's own rows."""
+        return self if rows is self.rows else _Numbers(rows, self.properties)
+
+    def column(self, name: str) -> list[Decimal]:
+        """
+        :raises KeyError: if a row lacks the property
+        :raises DecimalRejected: if it is no number
+        """
+        found = self._columns.get(name)
+        if found is None:
+            texts = [self.properties[row][name] for row in self.rows]
+            found = self._columns[name] = list(map(_parse, texts))
+        return found
 
 
 def _filtered(rows: list[int], properties: list[dict[str, str]], meter: Meter) -> list[int]:
@@ -62,17 +90,15 @@ def _filtered(rows: list[int], properties: list[dict[str, str]], meter: Meter) -
     return rows
 
 
-def _read(
-    meter: Meter, rows: list[int], properties: list[dict[str, str]], problems: dict[int, Violation]
-) -> MeterReading:
-    expression = meter.compiled
+def _read(meter: Meter, numbers: _Numbers, problems: dict[int, Violation]) -> MeterReading:
+    expression, rows = meter.compiled, numbers.rows
     if expression is None:
         return MeterReading(meter, rows, [_ONE] * len(rows))
     try:
-        columns = {name: [_parse(properties[row][name]) for row in rows] for name in expression.properties}
+        columns = {name: numbers.column(name) for name in expression.properties}
         return MeterReading(meter, rows, expression.evaluate_columns(columns, len(rows)))
     except (KeyError, DecimalRejected, EvaluationFailed):
-        return _read_with_problems(meter, expression, rows, properties, problems)
+        return _read_with_problems(meter, expression, rows, numbers.properties, problems)
 
 
 def _read_with_problems(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
+from itertools import repeat
+from typing import TypeVar
 
 import orjson
 
@@ -16,8 +17,10 @@ from services.ingest.domain.measuring import Measurement, measure
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.usage_batch import UsageBatch
 
-# The same small numbers come again and again; equal numbers have equal text.
-_plain = lru_cache(maxsize=1 << 16)(plain)
+T = TypeVar("T")
+
+_SEPARATOR = "\x1f"
+"""No id contains a control character."""
 
 OTHER_CONTENT = Violation("event_id", "OTHER_CONTENT", "an event with this id and other content was recorded before")
 
@@ -113,39 +116,51 @@ class RecordingBatch:
 
     def measured_texts(self) -> list[str]:
         """Per event, recorded or not, what each meter measured, as a JSON object of decimal strings."""
-        measured: list[dict[str, str]] = [{} for _ in self.payload_hashes]
+        columns = []
         for reading in self.measurement.readings:
-            meter_id = reading.meter.meter_id
-            for row, value in zip(reading.rows, reading.values, strict=True):
-                measured[row][meter_id] = _plain(value)
-        return [orjson.dumps(values).decode() if values else "{}" for values in measured]
+            before = orjson.dumps(reading.meter.meter_id).decode() + ':"'
+            column = [f'{before}{text}"' for text in map(plain, reading.values)]
+            if len(column) < len(self.payload_hashes):
+                by_row = dict(zip(reading.rows, column, strict=True))
+                column = [by_row.get(row, "") for row in range(len(self.payload_hashes))]
+            columns.append(column)
+        if not columns:
+            return ["{}"] * len(self.payload_hashes)
+        return ["{" + ",".join(filter(None, parts)) + "}" for parts in zip(*columns, strict=True)]
 
     def digest(self) -> bytes:
         """BLAKE2b-256 over (source, event id, payload hash) of the recorded events by ordinal."""
-        events = self.batch.events
-        content = hashlib.blake2b(digest_size=32)
-        for row in sorted(self.recorded):
-            content.update(orjson.dumps((events.sources[row], events.event_ids[row])))
-            content.update(self.payload_hashes[row])
-        return content.digest()
+        events, hashes = self.batch.events, self.payload_hashes
+        columns = ((events.sources[row], events.event_ids[row], hashes[row]) for row in sorted(self.recorded))
+        content = b"".join([orjson.dumps((source, event_id)) + found for source, event_id, found in columns])
+        return hashlib.blake2b(content, digest_size=32).digest()
+
+
+def of_rows(column: Sequence[T], rows: Sequence[int]) -> Iterable[T]:
+    """The values of some rows, which as a rule are all."""
+    return column if len(rows) == len(column) else map(column.__getitem__, rows)
 
 
 def candidate_keys(batches: Sequence[RecordingBatch]) -> KeyColumns:
     """The keys of all events without a problem, ordered by key, in stream order where keys are equal."""
-    keys = []
+    tenants: list[str] = []
+    found = KeyColumns([], [], [], [], [])
     for slot, item in enumerate(batches):
-        tenant_id, events, problems = item.batch.tenant_id, item.batch.events, item.measurement.problems
-        columns = zip(events.sources, events.event_ids, range(len(events)), item.payload_hashes, strict=True)
-        keys += [
-            (tenant_id, source, event_id, slot, row, payload_hash)
-            for source, event_id, row, payload_hash in columns
-            if row not in problems
-        ]
-    keys.sort()
+        events, problems = item.batch.events, item.measurement.problems
+        rows = [row for row in range(len(events)) if row not in problems] if problems else range(len(events))
+        tenants.extend(repeat(item.batch.tenant_id, len(rows)))
+        found.slots.extend(repeat(slot, len(rows)))
+        found.ordinals.extend(rows)
+        found.sources.extend(of_rows(events.sources, rows))
+        found.event_ids.extend(of_rows(events.event_ids, rows))
+        found.payload_hashes.extend(of_rows(item.payload_hashes, rows))
+    # Texts compare faster than tuples of texts.
+    keys = list(map(_SEPARATOR.join, zip(tenants, found.sources, found.event_ids, strict=True)))
+    order = sorted(range(len(keys)), key=keys.__getitem__)
     return KeyColumns(
-        slots=[key[3] for key in keys],
-        ordinals=[key[4] for key in keys],
-        sources=[key[1] for key in keys],
-        event_ids=[key[2] for key in keys],
-        payload_hashes=[key[5] for key in keys],
+        slots=[found.slots[index] for index in order],
+        ordinals=[found.ordinals[index] for index in order],
+        sources=[found.sources[index] for index in order],
+        event_ids=[found.event_ids[index] for index in order],
+        payload_hashes=[found.payload_hashes[index] for index in order],
     )

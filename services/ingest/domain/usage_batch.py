@@ -60,7 +60,8 @@ class UsageColumns:
             event_types=[message.event_type for message in messages],
             customer_ids=[message.customer_id for message in messages],
             times_ns=[time.seconds * NANOSECONDS + time.nanos for time in times],
-            properties=[dict(message.properties) for message in messages],
+            # dict(...) would go through the methods that Mapping has in Python.
+            properties=[{key: found[key] for key in found} for found in [message.properties for message in messages]],
         )
 
     def __len__(self) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from itertools import compress
 
 import orjson
 
@@ -56,6 +58,13 @@ class _MeterSums:
         self.sums += [_ZERO] * missing
         self.counts += [0] * missing
 
+    def add(self, indexes: Sequence[int], values: Sequence[Decimal]) -> None:
+        sums, counts, add = self.sums, self.counts, QUANTITY_CONTEXT.add
+        for index, value in zip(indexes, values, strict=True):
+            sums[index] = add(sums[index], value)
+        for index, count in Counter(indexes).items():
+            counts[index] += count
+
 
 class WindowSums:
     """Adds up what the recorded events of one tenant's batches measured.
@@ -69,13 +78,12 @@ class WindowSums:
         self._meters: dict[str, _MeterSums] = {}
 
     def add(
-        self, events: UsageColumns, readings: Sequence[MeterReading], recorded: Container[int], trace_parent: str
+        self, events: UsageColumns, readings: Sequence[MeterReading], recorded: Collection[int], trace_parent: str
     ) -> None:
         """Add the readings of those events whose index is in `recorded`.
 
         :raises decimal.DecimalException: if a sum leaves the range of quantities
         """
-        add = QUANTITY_CONTEXT.add
         found: dict[tuple[str, ...], list[int]] = {}
         for reading in readings:
             group_by = tuple(reading.meter.group_by)
@@ -83,14 +91,13 @@ class WindowSums:
                 found[group_by] = self._place(events, group_by)
             meter = self._meters.setdefault(reading.meter.meter_id, _MeterSums(group_by))
             meter.make_room(len(self._places[group_by]))
-            indexes, sums, counts = found[group_by], meter.sums, meter.counts
-            for row, value in zip(reading.rows, reading.values, strict=True):
-                if row in recorded:
-                    index = indexes[row]
-                    sums[index] = add(sums[index], value)
-                    counts[index] += 1
+            indexes, values = [found[group_by][row] for row in reading.rows], reading.values
+            if len(recorded) < len(events):
+                chosen = [row in recorded for row in reading.rows]
+                indexes, values = list(compress(indexes, chosen)), list(compress(values, chosen))
+            meter.add(indexes, values)
             if trace_parent:
-                meter.traces |= dict.fromkeys([indexes[row] for row in reading.rows if row in recorded], trace_parent)
+                meter.traces |= dict.fromkeys(indexes, trace_parent)
 
     def changes(self) -> list[WindowChange]:
         """Return the sums, ordered by the key of their window."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, repeat
@@ -13,7 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from libs.database import raw
 from libs.errors import Aborted
 from services.ingest.domain.meter import Meter
-from services.ingest.domain.recording import BatchOutcome, EventException, Fate, KeyColumns, RecordingBatch
+from services.ingest.domain.recording import (
+    BatchOutcome,
+    EventException,
+    Fate,
+    KeyColumns,
+    RecordingBatch,
+    of_rows,
+)
 from services.ingest.domain.usage_batch import UsageBatch
 from services.ingest.domain.usage_windows import WindowChange
 from services.ingest.store import recording_sql as sql
@@ -94,7 +102,7 @@ class PostgresRecordingStore:
             return
 
         def column(pick: Callable[[RecordingBatch], Sequence[str]]) -> str:
-            return _joined(chain.from_iterable(_at(pick(item), rows) for _, item, rows in recorded))
+            return _joined(chain.from_iterable(of_rows(pick(item), rows) for _, item, rows in recorded))
 
         await self._driver.execute(
             sql.ADD_EVENTS,
@@ -219,13 +227,14 @@ class PostgresRecordingStore:
             await self._driver.execute(sql.ADD_DUPLICATES, *(list(column) for column in zip(*keys, strict=True)))
 
     async def _add_customers(self, batches: Sequence[RecordingBatch]) -> None:
-        counts: dict[tuple[str, str], int] = {}
+        counts: dict[str, Counter[str]] = {}
         for item in batches:
-            for row in item.recorded:
-                key = (item.batch.tenant_id, item.batch.events.customer_ids[row])
-                counts[key] = counts.get(key, 0) + 1
-        if counts:
-            ordered = sorted((tenant, customer, count) for (tenant, customer), count in counts.items())
+            of_tenant = counts.setdefault(item.batch.tenant_id, Counter())
+            of_tenant.update(of_rows(item.batch.events.customer_ids, list(item.recorded)))
+        ordered = sorted(
+            (tenant, customer, count) for tenant, found in counts.items() for customer, count in found.items()
+        )
+        if ordered:
             await self._driver.execute(sql.ADD_CUSTOMERS, *(list(column) for column in zip(*ordered, strict=True)))
 
 
@@ -236,11 +245,6 @@ def _batch_columns(batches: Sequence[RecordingBatch]) -> tuple[list[str], list[d
 
 
 _joined = sql.SEPARATOR.join
-
-
-def _at(values: Sequence[str], rows: Sequence[int]) -> Iterable[str]:
-    """The values of some rows, which as a rule are all."""
-    return values if len(rows) == len(values) else map(values.__getitem__, rows)
 
 
 def _batch_key(batch: UsageBatch) -> tuple[str, str, int]:

@@ -62,24 +62,26 @@ class RecordUsage:
     async def _decide(self, store: RecordingStore, recording: Sequence[RecordingBatch]) -> None:
         keys = candidate_keys(recording)
         inserted = await store.add_keys(recording, keys)
-        by_id: dict[int, set[int]] = {item.batch_id: set() for item in recording}
         if inserted is None:
-            inserted = {(recording[slot].batch_id, row) for slot, row in zip(keys.slots, keys.ordinals, strict=True)}
-        for batch_id, ordinal in inserted:
-            by_id[batch_id].add(ordinal)
+            rows = [set(range(len(item.payload_hashes))) - item.measurement.problems.keys() for item in recording]
+        else:
+            by_id: dict[int, set[int]] = {item.batch_id: set() for item in recording}
+            for batch_id, ordinal in inserted:
+                by_id[batch_id].add(ordinal)
+            rows = list(by_id.values())
         others = [
             (index, ordinal)
             for index, item in enumerate(recording)
-            if len(by_id[item.batch_id]) < len(item.payload_hashes)
+            if len(rows[index]) < len(item.payload_hashes)
             for ordinal in range(len(item.payload_hashes))
-            if ordinal not in by_id[item.batch_id]
+            if ordinal not in rows[index]
         ]
         stored: list[dict[int, bytes]] = [{} for _ in recording]
         for (index, ordinal), found in zip(others, await store.stored_hashes(recording, others), strict=True):
             if found is not None:
                 stored[index][ordinal] = found
-        for index, item in enumerate(recording):
-            item.decide(by_id[item.batch_id], stored[index])
+        for item, recorded, known in zip(recording, rows, stored, strict=True):
+            item.decide(recorded, known)
 
     async def _outcomes(
         self, store: RecordingStore, batches: Sequence[UsageBatch], recording: Mapping[int, RecordingBatch]

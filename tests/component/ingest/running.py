@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
@@ -22,6 +23,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from nats.js.api import RawStreamMsg
+from nats.js.errors import NotFoundError
 
 from libs.embedded.databases import ServiceDatabases
 from libs.embedded.machine import free_port
@@ -149,9 +152,16 @@ class RunningIngest:
         await DirectoryPublisher(JetStreamPublisher(self.js)).put(subject, entry.SerializeToString(), message_id)
 
     async def watermark(self) -> watermark_pb2.WatermarkAdvanced:
-        """The last one published."""
-        message = await self.js.get_last_msg(INGEST.name, "ingest.watermark.advanced.v1")
-        return watermark_pb2.WatermarkAdvanced.FromString(message.data or b"")
+        """The last one published; waits for the first one."""
+        found: list[RawStreamMsg] = []
+
+        async def published() -> bool:
+            with contextlib.suppress(NotFoundError):
+                found.append(await self.js.get_last_msg(INGEST.name, "ingest.watermark.advanced.v1"))
+            return bool(found)
+
+        await until(published)
+        return watermark_pb2.WatermarkAdvanced.FromString(found[0].data or b"")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from libs.ids import check_text
 from services.ingest.domain.door import DoorPolicy, door_problems, to_ns
 from services.ingest.domain.usage_batch import UsageColumns
 
@@ -91,6 +94,46 @@ class TestCustomers:
         assert problem_of(one_event()) is None
         assert problem_of(one_event(), strict) == ("customer_id", "UNKNOWN_CUSTOMER")
         assert problem_of(one_event(customer_id="cust-02"), strict) is None
+
+
+_TEXTS = st.one_of(
+    st.sampled_from(
+        ["a", "b c", " a", "a ", "", "\u3000a", "a\u200bb", "a\x1fb", "\x00", "\u00e9", "\U0001f600", "x" * 129, "\x7f"]
+    ),
+    st.text(max_size=3),
+)
+_ROWS = st.tuples(_TEXTS, _TEXTS, st.dictionaries(_TEXTS, st.one_of(_TEXTS, st.just("v" * 257)), max_size=3))
+
+
+class TestTogether:
+    @settings(max_examples=300)
+    @given(st.lists(_ROWS, min_size=1, max_size=6))
+    def test_events_are_judged_as_each_would_be_alone(self, rows: list[tuple[str, str, dict[str, str]]]) -> None:
+        count = len(rows)
+        together = UsageColumns(
+            [row[0] for row in rows],
+            ["a"] * count,
+            ["t"] * count,
+            [row[1] for row in rows],
+            [to_ns(NOW)] * count,
+            [row[2] for row in rows],
+        )
+        alone = [
+            one_event(event_id=row[0], source="a", event_type="t", customer_id=row[1], properties=row[2])
+            for row in rows
+        ]
+
+        problems = door_problems(together, DoorPolicy(), NOW)
+
+        assert [problems.get(index) for index in range(count)] == [
+            door_problems(event, DoorPolicy(), NOW).get(0) for event in alone
+        ]
+        for (event_id, customer_id, _), problem in zip(
+            rows, (problems.get(index) for index in range(count)), strict=True
+        ):
+            first = check_text(event_id, "event_id", 128) or check_text(customer_id, "customer_id", 128)
+            if first is not None:
+                assert problem == first
 
 
 class TestProperties:

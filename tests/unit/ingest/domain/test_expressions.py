@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.money import plain
+from libs.money import parse_decimal, plain
 from services.ingest.domain.expression_parser import MAX_DEPTH, MAX_LENGTH, MAX_NODES
 from services.ingest.domain.expressions import EvaluationFailed, ExpressionRejected, compile_expression
 
@@ -250,3 +251,31 @@ class TestAgainstFractions:
         results = compile_expression(text).evaluate_columns(columns, len(rows))
 
         assert [Fraction(result) for result in results] == [meaning(Fraction(a), Fraction(b)) for a, b in rows]
+
+
+extremes = st.sampled_from(
+    [f"{sign}{number}" for sign in ("", "-") for number in ("9" * 20 + "." + "9" * 12, "0." + "0" * 11 + "1", "1")]
+)
+
+
+class TestRange:
+    @settings(max_examples=300)
+    @given(expressions, extremes.map(parse_decimal), extremes.map(parse_decimal))
+    def test_results_that_are_not_checked_need_no_check(
+        self, expression: tuple[str, Callable[[Fraction, Fraction], Fraction]], a: Decimal, b: Decimal
+    ) -> None:
+        compiled = compile_expression(expression[0])
+        checked = replace(compiled, stays_in_range=False)
+
+        try:
+            expected = checked.evaluate_columns({"a": [a], "b": [b]}, 1)
+        except EvaluationFailed:
+            assert not compiled.stays_in_range
+        else:
+            assert compiled.evaluate_columns({"a": [a], "b": [b]}, 1) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "stays"), [("a", True), ("a + 4 * b", True), ("a * b", True), ("a * b + 1", False), ("a / 2", False)]
+    )
+    def test_what_the_door_lets_in_decides(self, text: str, stays: bool) -> None:
+        assert compile_expression(text).stays_in_range is stays
