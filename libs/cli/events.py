@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from libs.cli.connection import as_tenant
-from libs.cli.event_file import EventFileError, read_events
-from libs.cli.event_sending import print_report, send_file
+from libs.cli.event_send import send
 from libs.cli.output import (
     EXIT_NO,
-    EXIT_USAGE,
     Columns,
     Format,
     Output,
     as_dict,
-    fail,
     instant,
     name_of,
-    note,
     print_json,
     say,
     show,
     table,
 )
-from steelyard import Ack, Client, DeliveryReport, Verdict
+from steelyard import Client
 from steelyard.ingest.v1 import ingest_service_pb2
 from steelyard.ingest.v1 import usage_service_pb2 as pb
 
@@ -51,32 +46,7 @@ EXCEPTION_COLUMNS: Columns = {
 }
 
 
-@app.command("send")
-def send(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help=".jsonl or .csv")],
-    event_type: Annotated[str, typer.Option("--type", help="type of events that name none")] = "",
-    wait: Annotated[bool, typer.Option(help="wait until recorded, so that duplicates are known")] = True,
-    output: Output = Format.TABLE,
-) -> None:
-    """Send the events of FILE. Sending it again is safe; exit code 1 if events were rejected or are in conflict.
-
-    A line of .jsonl is {"event_id": "e1", "event_type": "llm.request", "customer_id": "cust-1",
-    "event_time": "2026-01-31T23:59:59Z", "properties": {"input_tokens": 812}}, with "source" if you have several.
-    A .csv has the same names as columns; each further column is a property.
-    """
-    total = DeliveryReport()
-    ack = Ack.RECORDED if wait else Ack.QUEUED
-    try:
-        as_tenant(lambda client: send_file(client, read_events(file, event_type), ack, total))
-    except BaseException as error:
-        if total.total:
-            note(f"{total.total:,} events before that were answered; the whole file may be sent again")
-        if isinstance(error, EventFileError | OSError):
-            fail(error, EXIT_USAGE)
-        raise
-    print_report(total, output)
-    if total.counts[Verdict.REJECTED] or total.counts[Verdict.CONFLICT]:
-        raise typer.Exit(EXIT_NO)
+app.command("send")(send)
 
 
 @app.command("show")

@@ -13,6 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
+from libs.clock import monotonic_s
 from libs.errors import Unavailable
 from libs.messaging.batches import BatchProcessor, Handler, OpenMessage, Park
 from libs.messaging.delivery import delivery_from_message
@@ -49,12 +50,18 @@ class PullConsumer:
         ack_wait_s: float = 30.0,
         max_ack_pending: int | None = None,
         max_attempts: int = 5,
+        rest_s: float = 0.0,
     ) -> None:
-        """`max_ack_pending` bounds what all processes together hold unacknowledged (default: two batches)."""
+        """`max_ack_pending` bounds what all processes together hold unacknowledged (default: two batches).
+
+        As long as a fetch does not bring a whole batch, the next one comes `rest_s` after it at the earliest: where a
+        batch costs more than its messages, it is worth waiting for more of them.
+        """
         self._js = js
         self._stream = stream
         self._durable = durable
         self._batch = batch
+        self._rest_s = rest_s
         self._processor = BatchProcessor(handler, park, max_attempts=max_attempts, ack_wait_s=ack_wait_s)
         self._config = ConsumerConfig(
             name=durable,
@@ -113,8 +120,10 @@ class PullConsumer:
         while not stopping.is_set() and not fetcher.stale:
             messages = await fetcher.fetch(self._batch)
             if messages:
-                idle = 0
+                idle, fetched_s = 0, monotonic_s()
                 await self._process(messages, epoch, stopping)
+                if len(messages) < self._batch:
+                    await asyncio.sleep(max(0.0, fetched_s + self._rest_s - monotonic_s()))
                 continue
             idle += 1
             if idle % _IDLE_FETCHES_BEFORE_CHECK == 0 and not await self._is_rightly_idle(epoch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import count
 
 import nats.errors
@@ -20,6 +21,7 @@ from libs.messaging.failures import Jitter, backoff_s, default_jitter
 
 _FIRST_RETRY_S = 0.05
 _LAST_RETRY_S = 2.0
+_FULL_FOR_S = Decimal(1)
 _MESSAGE_ID = "Nats-Msg-Id"
 
 # No reply, no stream (yet), or no connection. That the server refused is known; that it has not stored is not.
@@ -105,7 +107,8 @@ class JetStreamPublisher:
                 unknown = unknown or not isinstance(unanswered, _NOT_SENT)
             except APIError as refused:
                 if _is_full(refused) and not unknown:
-                    raise StreamFull(f"the stream of {subject} is full", subject=subject) from refused
+                    full = f"the stream of {subject} is full"
+                    raise StreamFull(full, subject=subject, retry_after_s=_FULL_FOR_S) from refused
                 if (refused.code or 0) < 500:
                     raise
                 error, unknown = refused, True

@@ -13,9 +13,10 @@ from libs.rpc.auth import (
 )
 from libs.rpc.channels import as_tenant, channel, internal_channel
 from libs.rpc.deadlines import remaining_s
-from libs.rpc.errors import IsUnavailable, service_error_from, typed_errors
+from libs.rpc.errors import IsUnavailable, duration_to_pb, service_error_from, typed_errors
 from libs.rpc.paging import ListRequest, fitting, next_page_token, page_cursor, page_size
 from libs.rpc.server import GrpcServer
+from libs.rpc.streams import Streams, draining
 
 __all__ = [
     "Audience",
@@ -27,10 +28,13 @@ __all__ = [
     "NewApiKey",
     "Principal",
     "StoredKey",
+    "Streams",
     "as_tenant",
     "channel",
     "current_principal",
     "current_tenant",
+    "draining",
+    "duration_to_pb",
     "fitting",
     "hash_api_key",
     "internal_channel",

@@ -27,6 +27,11 @@ class Admission:
         """Let calls in from now on."""
         self._is_open = True
 
+    def check_open(self) -> None:
+        """:raises Unavailable: STARTING"""
+        if not self._is_open:
+            raise Unavailable("the service is starting", reason="STARTING", retry_after_s=_RETRY_AFTER_S)
+
     @contextmanager
     def admitted(self) -> Iterator[None]:
         """Count the call while the block runs.
@@ -34,8 +39,7 @@ class Admission:
         :raises Unavailable: STARTING
         :raises ResourceExhausted: TOO_MANY_CALLS
         """
-        if not self._is_open:
-            raise Unavailable("the service is starting", reason="STARTING", retry_after_s=_RETRY_AFTER_S)
+        self.check_open()
         if self._running >= self._most_at_once:
             raise ResourceExhausted(
                 f"{self._most_at_once} calls are being served", reason="TOO_MANY_CALLS", retry_after_s=_RETRY_AFTER_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 
 from libs.clock import monotonic_s
@@ -57,3 +57,8 @@ async def deadline(timeout_s: float | None) -> AsyncIterator[None]:
         raise  # A timeout of something else, with time left on the call.
     finally:
         _DEADLINE.reset(token)
+
+
+def own_deadline(timeout_s: float | None) -> AbstractAsyncContextManager[None]:
+    """Like `deadline`, but without a `timeout_s` there is none: for streams, which may live as long as they want."""
+    return nullcontext() if timeout_s is None else deadline(timeout_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,11 +29,14 @@ from libs.errors import (
 )
 
 STATUS_DETAILS = "grpc-status-details-bin"
+RETRY_PUSHBACK = "grpc-retry-pushback-ms"
 # Trailers count against the client's metadata limit of 8 kB, beyond which it sees only RESOURCE_EXHAUSTED. There a byte
 # of the message may take three (percent-encoding), and details grow by a third (base64).
 _MAX_TEXT_BYTES = 512
 _MAX_DETAILS_BYTES = 3_072
 _NANOS = 1_000_000_000
+_LONGEST_PUSHBACK_S = 1
+_UNAVAILABLE_FOR_S = Decimal("0.25")
 
 _TYPES: dict[grpc.StatusCode, type[ServiceError]] = {
     grpc.StatusCode[kind.kind.name]: kind
@@ -60,28 +64,45 @@ IsUnavailable = Callable[[Exception], bool]
 
 @dataclass(frozen=True, slots=True)
 class WireError:
-    """How a call ends that failed; `details` is a serialized google.rpc.Status."""
+    """How a call ends that failed; `details` is a serialized google.rpc.Status.
+
+    `retry_after_s` is in there, and told to grpc, too: its own retries know nothing of RetryInfo, and would come back
+    three times within a second. With up to half of it added, so that those refused together return apart; or, if it is
+    long, not to try again: whoever waits for the answer had better know.
+    """
 
     code: grpc.StatusCode
     message: str
     details: bytes
+    retry_after_s: Decimal | None = None
 
     @property
-    def trailers(self) -> tuple[tuple[str, bytes]]:
-        return ((STATUS_DETAILS, self.details),)
+    def trailers(self) -> tuple[tuple[str, str | bytes], ...]:
+        details = (STATUS_DETAILS, self.details)
+        if self.retry_after_s is None:
+            return (details,)
+        if self.retry_after_s > _LONGEST_PUSHBACK_S:
+            return (details, (RETRY_PUSHBACK, "-1"))
+        pushback_ms = int(self.retry_after_s * 1_000 * Decimal(random.uniform(1.0, 1.5)))  # noqa: S311 - jitter
+        return (details, (RETRY_PUSHBACK, str(pushback_ms)))
 
 
 def wire_error(error: ServiceError, domain: str) -> WireError:
-    """Encode an expected error; very long messages and lists of violations are cut to what clients can receive."""
+    """Encode an expected error; very long messages and lists of violations are cut to what clients can receive.
+
+    UNAVAILABLE always says when to come back.
+    """
     code = grpc.StatusCode[error.kind.name]
     status = _status(code, error.message, error.reason, domain, error.metadata)
-    retry_after_s = getattr(error, "retry_after_s", None)
+    retry_after_s: Decimal | None = getattr(error, "retry_after_s", None)
+    if retry_after_s is None and code is grpc.StatusCode.UNAVAILABLE:
+        retry_after_s = _UNAVAILABLE_FOR_S
     if retry_after_s is not None:
-        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=_duration(retry_after_s)))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=duration_to_pb(retry_after_s)))
     if isinstance(error, InvalidInput):
         room = _MAX_DETAILS_BYTES - status.ByteSize()
         status.details.add().Pack(_bad_request(error.violations, room))
-    return WireError(code, status.message, status.SerializeToString())
+    return WireError(code, status.message, status.SerializeToString(), retry_after_s)
 
 
 def internal_error(domain: str) -> WireError:
@@ -172,7 +193,8 @@ def _bad_request(violations: tuple[Violation, ...], room: int) -> error_details_
     return bad_request
 
 
-def _duration(seconds: Decimal) -> Duration:
+def duration_to_pb(seconds: Decimal) -> Duration:
+    """Encode a delay, such as that of RetryInfo."""
     whole = int(seconds)
     return Duration(seconds=whole, nanos=int((seconds - whole) * _NANOS))
 

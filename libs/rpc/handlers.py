@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import partial
 from typing import TypeAlias, cast
 
 import grpc
@@ -14,10 +15,11 @@ from google.protobuf.message import Message
 from opentelemetry import trace
 
 from libs.rpc.admission import Admission
-from libs.rpc.auth import Audience, Authenticator, authorize, set_current_principal
-from libs.rpc.deadlines import deadline
+from libs.rpc.auth import Audience, Authenticator, Principal, authorize, set_current_principal
+from libs.rpc.deadlines import deadline, own_deadline
 from libs.rpc.errors import IsUnavailable, WireError, expected_error, internal_error, wire_error
 from libs.rpc.observing import call_served
+from libs.rpc.streams import Streams
 from libs.telemetry import semconv
 
 _LOG = logging.getLogger(__name__)
@@ -28,17 +30,27 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Message, Message]"
 _Unary: TypeAlias = Callable[[Requests, Context], Awaitable[Message]]
 _Writing: TypeAlias = Callable[[Requests, Context], Awaitable[None]]
 _Yielding: TypeAlias = Callable[[Requests, Context], AsyncGenerator[Message, None]]
+_Headers: TypeAlias = Mapping[str, str]
+_Around: TypeAlias = Callable[[Context], AbstractAsyncContextManager[None]]
+_Limits: TypeAlias = Callable[[str, Context, _Headers, Audience], AbstractAsyncContextManager[None]]
 
 
 class HandlerGuard:
     """Around each call, from the outside in: span and duration, errors to status, admission, deadline,
-    authentication."""
+    authentication. Calls in which both sides stream have limits of their own; see Streams."""
 
     def __init__(
-        self, authenticator: Authenticator, admission: Admission, *, domain: str, is_unavailable: IsUnavailable
+        self,
+        authenticator: Authenticator,
+        admission: Admission,
+        streams: Streams,
+        *,
+        domain: str,
+        is_unavailable: IsUnavailable,
     ) -> None:
         self._authenticator = authenticator
         self._admission = admission
+        self._streams = streams
         self._domain = domain
         self._is_unavailable = is_unavailable
 
@@ -50,25 +62,27 @@ class HandlerGuard:
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         if not inspect.iscoroutinefunction(behaviour) and not inspect.isasyncgenfunction(behaviour):
             raise TypeError(f"{method} is not implemented by an asynchronous method")
+        limits = self._of_stream if handler.request_streaming and handler.response_streaming else self._of_call
+        around = partial(self._around, limits, method, audience)
         guarded = (
-            self._streaming(method, behaviour, audience)
+            self._streaming(behaviour, around)
             if handler.response_streaming
-            else self._unary(method, cast(_Unary, behaviour), audience)
+            else self._unary(cast(_Unary, behaviour), around)
         )
         return _rebuilt(handler, guarded)
 
-    def _unary(self, method: str, behaviour: _Unary, audience: Audience) -> _Unary:
+    def _unary(self, behaviour: _Unary, around: _Around) -> _Unary:
         async def unary(request: Requests, context: Context) -> Message:
-            async with self._around(method, context, audience):
+            async with around(context):
                 return await behaviour(request, context)
 
         return unary
 
-    def _streaming(self, method: str, behaviour: Callable[..., object], audience: Audience) -> _Writing:
+    def _streaming(self, behaviour: Callable[..., object], around: _Around) -> _Writing:
         # A coroutine that writes, also for handlers that yield: a generator left behind by a cancelled call would be
         # finished by the event loop in another task, where spans and timeouts cannot be closed.
         async def streaming(request: Requests, context: Context) -> None:
-            async with self._around(method, context, audience):
+            async with around(context):
                 if inspect.isasyncgenfunction(behaviour):
                     async with aclosing(cast(_Yielding, behaviour)(request, context)) as responses:
                         async for response in responses:
@@ -79,15 +93,13 @@ class HandlerGuard:
         return streaming
 
     @asynccontextmanager
-    async def _around(self, method: str, context: Context, audience: Audience) -> AsyncIterator[None]:
+    async def _around(self, limits: _Limits, method: str, audience: Audience, context: Context) -> AsyncIterator[None]:
         headers = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         answer: WireError | None = None
         with call_served(method, headers) as outcome:
             try:
-                with self._admission.admitted():
-                    async with deadline(context.time_remaining()):
-                        self._identify(method, headers, audience)
-                        yield
+                async with limits(method, context, headers, audience):
+                    yield
                 outcome.code = grpc.StatusCode.OK
             except grpc.aio.AbortError:
                 outcome.code = context.code()
@@ -101,13 +113,33 @@ class HandlerGuard:
         if answer is not None:  # After the span has ended, so that whoever has the answer also finds the call counted.
             await context.abort(answer.code, answer.message, answer.trailers)
 
-    def _identify(self, method: str, headers: Mapping[str, str], audience: Audience) -> None:
+    @asynccontextmanager
+    async def _of_call(
+        self, method: str, context: Context, headers: _Headers, audience: Audience
+    ) -> AsyncIterator[None]:
+        with self._admission.admitted():
+            async with deadline(context.time_remaining()):
+                self._identify(method, headers, audience)
+                yield
+
+    @asynccontextmanager
+    async def _of_stream(
+        self, method: str, context: Context, headers: _Headers, audience: Audience
+    ) -> AsyncIterator[None]:
+        self._admission.check_open()
+        principal = self._identify(method, headers, audience)
+        check = partial(self._authenticator.authenticate, headers)
+        async with self._streams.held(principal.tenant_id or "", check), own_deadline(context.time_remaining()):
+            yield
+
+    def _identify(self, method: str, headers: _Headers, audience: Audience) -> Principal:
         """Make the caller the current principal, if it may call the method."""
         principal = self._authenticator.authenticate(headers)
         authorize(principal, method, audience)
         set_current_principal(principal)
         if principal.tenant_id is not None:
             trace.get_current_span().set_attribute(semconv.TENANT_ID, principal.tenant_id)
+        return principal
 
     def _answer(self, method: str, error: Exception) -> WireError:
         expected = expected_error(error, self._is_unavailable)

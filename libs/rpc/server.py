@@ -14,15 +14,19 @@ from libs.rpc.admission import Admission
 from libs.rpc.auth import Audience, Authenticator
 from libs.rpc.errors import IsUnavailable
 from libs.rpc.handlers import Handler, HandlerGuard
+from libs.rpc.streams import MAX_CONNECTION_GRACE_S, Streams
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _HEALTH_WATCHES = 10_000
 """Every client holds a stream open that watches our health: these must not use up the calls."""
+_MOST_STREAMS, _MOST_STREAMS_PER_TENANT = 1_000, 250
 _LIVENESS = "liveness"
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_concurrent_streams", 100),
+    # Of one connection. Far above what is admitted, which is refused with a reason and a time to come back; grpc would
+    # only reset the call.
+    ("grpc.max_concurrent_streams", 1_000),
     ("grpc.max_metadata_size", 8_192),
     ("grpc.absolute_max_metadata_size", 16_384),
     ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
@@ -32,7 +36,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.max_connection_age_ms", 1_800_000),  # Makes clients look up the addresses again after a scale-up.
-    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.max_connection_age_grace_ms", round(MAX_CONNECTION_GRACE_S * 1_000)),
     ("grpc.so_reuseport", 0),  # Two processes on one port would be a mistake, not a balance.
 )
 
@@ -48,7 +52,8 @@ class GrpcServer:
 
     Made inside the running event loop. `methods` maps `package.Service/Method` to who may call it; `is_unavailable`
     tells which exceptions of handlers mean that a dependency is away. Calls are let in from the first
-    `set_ready(True)` on, at most `max_concurrent_rpcs` at a time. Health and reflection need no credentials.
+    `set_ready(True)` on, at most `max_concurrent_rpcs` at a time; `streams` counts those in which both sides stream.
+    Health and reflection need no credentials.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class GrpcServer:
         drain_s: float = 1.0,
         grace_s: float = 10.0,
         max_concurrent_rpcs: int = 200,
+        streams: Streams | None = None,
     ) -> None:
         self._listen = listen
         self._methods = methods
@@ -70,10 +76,12 @@ class GrpcServer:
         self._drain_s = drain_s
         self._grace_s = grace_s
         self._admission = Admission(max_concurrent_rpcs)
+        self._streams = streams or Streams(_MOST_STREAMS, _MOST_STREAMS_PER_TENANT)
         self._guard = HandlerGuard(
-            authenticator, self._admission, domain=f"{service}.steelyard", is_unavailable=is_unavailable
+            authenticator, self._admission, self._streams, domain=f"{service}.steelyard", is_unavailable=is_unavailable
         )
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=max_concurrent_rpcs + _HEALTH_WATCHES)
+        in_all = max_concurrent_rpcs + _MOST_STREAMS + _HEALTH_WATCHES
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=in_all)
         self._health = health.aio.HealthServicer()
         self._services: list[str] = []
 
@@ -142,10 +150,12 @@ class GrpcServer:
         """Tell clients to go elsewhere, serve on for `drain_s`, then give calls in flight `grace_s` to end.
 
         grpc answers calls that arrive during its own stop with CANCELLED, which clients do not retry; after the drain
-        none arrive from clients that watch our health.
+        none arrive from clients that watch our health. Only then streams are asked to end: by then their clients know
+        where else to open the next one.
         """
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._drain_s)
+        self._streams.drain()
         await self._server.stop(self._grace_s)
 
     def _check_table(self, service: str, handlers: Mapping[str, Handler]) -> None:

@@ -12,6 +12,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from prometheus_client import ProcessCollector, start_http_server
 
 from libs.clock import system_clock
@@ -42,14 +43,15 @@ def setup(service_name: str, instance_id: str, *, environment: Mapping[str, str]
     """Configure logs (LOG_LEVEL), traces and metrics (OTEL_*), and the Prometheus endpoint (METRICS_LISTEN).
 
     Trace ids are always made and passed on. Nothing is exported, and no connection opened, without an
-    OTEL_EXPORTER_OTLP_*ENDPOINT. The OpenTelemetry SDK reads the other OTEL_* variables from the process itself.
+    OTEL_EXPORTER_OTLP_*ENDPOINT; a trace that begins here is then not sampled, unless OTEL_TRACES_SAMPLER is set. The
+    OpenTelemetry SDK reads the other OTEL_* variables from the process itself.
 
     :raises ValueError: if LOG_LEVEL or METRICS_LISTEN is wrong
     :raises OSError: if the address of METRICS_LISTEN cannot be bound
     """
     configure_logs(service_name, instance_id, environment.get("LOG_LEVEL") or "INFO")
     resource = _resource(service_name, instance_id)
-    closers = [_start_traces(resource, export=_exports("TRACES", environment))]
+    closers = [_start_traces(resource, environment, export=_exports("TRACES", environment))]
     if _exports("METRICS", environment):
         closers.append(_start_metric_export(resource, environment))
     port = None
@@ -78,9 +80,11 @@ def _exports(signal: str, environment: Mapping[str, str]) -> bool:
     return any(environment.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT") for part in ("", f"{signal}_"))
 
 
-def _start_traces(resource: Resource, *, export: bool) -> Callable[[], None]:
-    # Without a sampler of its own the provider follows OTEL_TRACES_SAMPLER, by default parentbased_always_on.
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+def _start_traces(resource: Resource, environment: Mapping[str, str], *, export: bool) -> Callable[[], None]:
+    # Without a sampler of its own the provider follows OTEL_TRACES_SAMPLER, by default parentbased_always_on. But spans
+    # of a trace that nobody will see, and that no caller asked for, cost a small call as much as its work.
+    chosen = None if export or environment.get("OTEL_TRACES_SAMPLER") else ParentBased(ALWAYS_OFF)
+    provider = TracerProvider(sampler=chosen, resource=resource, shutdown_on_exit=False)
     trace.set_tracer_provider(provider)
     if not export:
         return provider.shutdown

@@ -68,6 +68,8 @@ _STREAMS = (USAGE_RAW, INGEST, DIRECTORY)
 _CHUNK_MESSAGES = 64
 _LANES_DRAIN_S = 5.0
 
+# A chunk costs a dozen statements and a commit, however few events are in it.
+_RECORDER_REST_S = 0.05
 # Everything behind pays for every publication of a window: this is where changes are gathered under load.
 _WINDOW_PACE = Pace(shortest_s=0.1, longest_s=0.5, factor=3)
 
@@ -179,7 +181,7 @@ async def _accept(process: Process) -> Parts:
     queue = StreamBatchQueue(JetStreamPublisher(js), level, acceptor_epoch=epoch, reply_subject=replies.subject)
     lanes = TenantLanes(queue, replies, system_clock, max_pending_bytes=process.config.max_pending_bytes)
     process.stack.push_async_callback(lanes.drain, _LANES_DRAIN_S)
-    servicer = IngestServicer(AcceptUsage(tenants=tenants, lanes=lanes))
+    servicer = IngestServicer(AcceptUsage(tenants=tenants, lanes=lanes), epoch)
     process.server.add(servicer, ingest_service_pb2_grpc.add_IngestServiceServicer_to_server)
     return {"queue level": level.run(process.stopping)}
 
@@ -228,6 +230,7 @@ def _recorders(
             park=park,
             batch=_CHUNK_MESSAGES,
             max_ack_pending=4 * _CHUNK_MESSAGES,
+            rest_s=_RECORDER_REST_S,
         ).run(process.stopping)
         for number in range(process.config.recorders)
     }

@@ -10,6 +10,13 @@ EVENTS_ACCEPTED = _METER.counter("steelyard.events.accepted", unit="{event}", de
 EVENTS_REJECTED = _METER.counter(
     "steelyard.events.rejected", unit="{event}", description="Refused, by the door or the recorder.", labels=["by"]
 )
+STREAMS_OPEN = _METER.gauge("steelyard.streams.open", unit="{stream}", description="Streams of usage being served.")
+STREAM_BATCHES = _METER.counter(
+    "steelyard.stream.batches",
+    unit="{batch}",
+    description="Batches answered on streams: acknowledged, refused or failed.",
+    labels=["outcome"],
+)
 EVENTS_RECORDED = _METER.counter("steelyard.events.recorded", unit="{event}", description="Added to the log.")
 EVENTS_DUPLICATE = _METER.counter("steelyard.events.duplicate", unit="{event}", description="Sent again.")
 EVENTS_CONFLICT = _METER.counter(

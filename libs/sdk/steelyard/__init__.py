@@ -1,6 +1,12 @@
 """Steelyard's SDK: send usage, ask what it costs. See Client and SyncClient."""
 
 from steelyard.client import Client
+from steelyard.cloud_events import (
+    CloudEventsRefused,
+    usage_event_from_protobuf,
+    usage_events_from_json,
+    usage_events_from_protobuf_batch,
+)
 from steelyard.delivery import Ack, DeliveryReport, EventProblem, Verdict
 from steelyard.errors import (
     AlreadyExists,
@@ -20,6 +26,7 @@ from steelyard.errors import (
 )
 from steelyard.events import UsageEvent, new_event_id
 from steelyard.settings import Endpoints, Options
+from steelyard.spool import Spool, SpoolError, SpoolOptions, WhenFull
 from steelyard.sync_client import SyncClient
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "BufferFull",
     "Client",
     "ClientClosed",
+    "CloudEventsRefused",
     "DeadlineExceeded",
     "DeliveryFailed",
     "DeliveryReport",
@@ -41,10 +49,17 @@ __all__ = [
     "Options",
     "Overloaded",
     "ServerError",
+    "Spool",
+    "SpoolError",
+    "SpoolOptions",
     "SteelyardError",
     "SyncClient",
     "Unavailable",
     "UsageEvent",
     "Verdict",
+    "WhenFull",
     "new_event_id",
+    "usage_event_from_protobuf",
+    "usage_events_from_json",
+    "usage_events_from_protobuf_batch",
 ]

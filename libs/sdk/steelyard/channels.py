@@ -37,11 +37,20 @@ _OPTIONS = [
     ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.enable_http_proxy", 0),  # These are services of one installation, never something behind a web proxy.
+    # A stream waits for ever on a connection that died silently.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
     # A service that restarts is back within seconds; grpc's own backoff grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 3_000),
 ]
+
+
+def credentials_metadata(secret: str, tenant_id: str) -> tuple[tuple[str, str], ...]:
+    """Who calls, and for whom: every unary call of `open_channel` has it already, streams are given it."""
+    headers = (("authorization", f"Bearer {secret}" if secret else ""), ("x-steelyard-tenant", tenant_id))
+    return tuple((name, value) for name, value in headers if value)
 
 
 class _Caller(grpc.aio.UnaryUnaryClientInterceptor):
@@ -58,11 +67,8 @@ class _Caller(grpc.aio.UnaryUnaryClientInterceptor):
     ) -> Any:
         headers: dict[str, str] = {}
         propagate.inject(headers)
-        if self._secret:
-            headers["authorization"] = f"Bearer {self._secret}"
-        if self._tenant_id:
-            headers["x-steelyard-tenant"] = self._tenant_id
-        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *headers.items())
+        credentials = credentials_metadata(self._secret, self._tenant_id)
+        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *headers.items(), *credentials)
         details = grpc.aio.ClientCallDetails(
             method=client_call_details.method,
             timeout=client_call_details.timeout or self._timeout_s,

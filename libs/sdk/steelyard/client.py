@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import grpc
-from opentelemetry import trace
 
-from steelyard.channels import open_channel
-from steelyard.delivery import Ack, DeliveryReport, EventProblem, Verdict
+from steelyard.channels import credentials_metadata, open_channel
+from steelyard.delivery import Ack, DeliveryReport, EventProblem
 from steelyard.errors import BufferFull, ClientClosed, DeliveryFailed, SteelyardError
 from steelyard.events import PropertyValue, UsageEvent
-from steelyard.ingest.v1 import ingest_service_pb2, ingest_service_pb2_grpc
 from steelyard.outbound import OutboundBatch
-from steelyard.retry import pause_s, worth_retrying
+from steelyard.retry import Retrying
 from steelyard.services import Services
 from steelyard.settings import Endpoints, Options
+from steelyard.streaming import EventStream
+from steelyard.unary import BatchSender, CallSender
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LOGGER = logging.getLogger("steelyard")
-_TRACER = trace.get_tracer("steelyard")
 _MAX_EVENTS, _MAX_BYTES = 1000, 750_000
 
 
@@ -66,17 +63,18 @@ class Client:
         self._api_key, self._tenant_id = api_key, tenant_id
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._open = OutboundBatch()
-        self._undelivered = 0
+        self._undelivered, self._undelivered_bytes = 0, 0
         self._space = asyncio.Event()
         self._space.set()
-        self._in_flight = asyncio.Semaphore(self._options.in_flight_batches)
         self._tasks: set[asyncio.Task[None]] = set()
         self._linger: asyncio.TimerHandle | None = None
         self._report, self._failed = DeliveryReport(), list[UsageEvent]()
         self._failure: BaseException | None = None
         self._closed = False
-        self._random = random.Random()  # noqa: S311 - jitter, not a secret
         self.services = Services(self._channel)
+        self._retrying = Retrying(self._options.backoff_s)
+        self._sender: BatchSender = self._stream() if self._options.stream else self._calls(Ack.QUEUED)
+        self._in_flight = asyncio.Semaphore(self._sender.at_a_time)
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,7 +106,7 @@ class Client:
 
     async def record_event(self, event: UsageEvent) -> None:
         """Like record, with an event."""
-        while self._undelivered >= self._options.buffer_events:
+        while self._is_full():
             self._space.clear()
             await self._space.wait()
         self.record_nowait(event)
@@ -116,20 +114,22 @@ class Client:
     def record_nowait(self, event: UsageEvent) -> None:
         """Put one event into the buffer without waiting.
 
-        :raises BufferFull: if buffer_events are undelivered
+        :raises BufferFull: if buffer_events or buffer_bytes are undelivered
         :raises DeliveryFailed, ClientClosed: like record
         """
         if self._closed:
             raise ClientClosed("the client is closed")
         if len(self._failed) >= self._options.buffer_events:
             raise self._take_failed()
-        if self._undelivered >= self._options.buffer_events:
+        if self._is_full():
             raise BufferFull(f"{self._undelivered} events are undelivered")
         encoded = event.to_pb(self._source)
         if self._open and not self._open.has_room(encoded, _MAX_BYTES):
             self._dispatch()  # Together they would be refused.
+        before_bytes = self._open.size_bytes
         self._open.add(event, encoded)
         self._undelivered += 1
+        self._undelivered_bytes += self._open.size_bytes - before_bytes
         if len(self._open) >= self._options.batch_events or self._open.size_bytes >= self._options.batch_bytes:
             self._dispatch()
         elif self._linger is None:
@@ -144,12 +144,12 @@ class Client:
         """
         if self._closed:
             raise ClientClosed("the client is closed")
-        report = DeliveryReport()
+        report, sender = DeliveryReport(), self._calls(ack)
         # Encoded before the first one leaves: a wrong event sends none.
         batches = list(OutboundBatch.cut(events, self._source, max_events=_MAX_EVENTS, max_bytes=_MAX_BYTES))
         for index, batch in enumerate(batches):
             try:
-                verdicts, problems = await self._send_until_answered(batch, ack)
+                verdicts, problems = await sender.deliver(batch)
             except DeliveryFailed as error:
                 left = [event for later in batches[index:] for event in later.events]
                 raise DeliveryFailed(str(error.args[0]), left) from error.__cause__
@@ -178,6 +178,7 @@ class Client:
         try:
             return await self.flush()
         finally:
+            await self._sender.close()
             channels, self._channels = self._channels, {}
             for channel in channels.values():
                 await channel.close()
@@ -192,6 +193,28 @@ class Client:
             )
         return self._channels[endpoint]
 
+    def _calls(self, ack: Ack) -> CallSender:
+        return CallSender(
+            lambda: self.services.ingest,
+            self._retrying,
+            ack=ack,
+            at_a_time=self._options.in_flight_batches,
+            timeout_s=self._options.delivery_timeout_s,
+        )
+
+    def _stream(self) -> EventStream:
+        credentials = credentials_metadata(self._api_key, self._tenant_id)
+        return EventStream(
+            lambda: self.services.ingest.StreamEvents(metadata=credentials),
+            self._retrying,
+            timeout_s=self._options.delivery_timeout_s,
+            silence_s=self._options.call_timeout_s,
+        )
+
+    def _is_full(self) -> bool:
+        options = self._options
+        return self._undelivered >= options.buffer_events or self._undelivered_bytes >= options.buffer_bytes
+
     def _dispatch(self) -> None:
         if self._linger is not None:
             self._linger.cancel()
@@ -205,7 +228,7 @@ class Client:
     async def _deliver(self, batch: OutboundBatch) -> None:
         try:
             async with self._in_flight:
-                verdicts, problems = await self._send_until_answered(batch, Ack.QUEUED)
+                verdicts, problems = await self._sender.deliver(batch)
         except BaseException as error:  # Whatever it is, the events come back.
             self._failed.extend(batch.events)
             self._failure = error
@@ -216,6 +239,7 @@ class Client:
             self._tell(problems)
         finally:
             self._undelivered -= len(batch)
+            self._undelivered_bytes -= batch.size_bytes
             self._space.set()
 
     def _tell(self, problems: Sequence[EventProblem]) -> None:
@@ -234,27 +258,6 @@ class Client:
         error = DeliveryFailed(f"{len(failed)} events could not be delivered: {failure}", failed)
         error.__cause__ = failure
         return error
-
-    async def _send_until_answered(self, batch: OutboundBatch, ack: Ack) -> tuple[list[Verdict], list[EventProblem]]:
-        stub: ingest_service_pb2_grpc.IngestServiceAsyncStub = self.services.ingest
-        request = ingest_service_pb2.IngestEventsRequest(events=batch.encoded, ack_level=ack.value)
-        give_up_at = time.monotonic() + self._options.delivery_timeout_s
-        attempt = 0
-        with _TRACER.start_as_current_span(
-            "steelyard.send_events", context=batch.parent(), links=batch.links(), kind=trace.SpanKind.CLIENT
-        ) as span:
-            span.set_attribute("messaging.batch.message_count", len(batch))
-            while True:
-                attempt += 1
-                try:
-                    return batch.answer(await stub.IngestEvents(request))
-                except SteelyardError as error:
-                    pause = pause_s(attempt, self._options.backoff_s, error, self._random)
-                    if not worth_retrying(error):
-                        raise
-                    if time.monotonic() + pause >= give_up_at:
-                        raise DeliveryFailed(f"no answer after {attempt} tries: {error}", batch.events) from error
-                await asyncio.sleep(pause)
 
 
 def _event(

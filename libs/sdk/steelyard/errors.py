@@ -135,6 +135,11 @@ _BY_CODE: Mapping[grpc.StatusCode, type[SteelyardError]] = {
 }
 
 
+def error_type(code: grpc.StatusCode) -> type[SteelyardError]:
+    """The error that a status code becomes."""
+    return _BY_CODE.get(code, ServerError)
+
+
 def error_from(error: grpc.aio.AioRpcError) -> SteelyardError:
     """Translate a failed call, with its ErrorInfo, BadRequest and RetryInfo details."""
     reason, metadata = "", dict[str, str]()
@@ -149,7 +154,7 @@ def error_from(error: grpc.aio.AioRpcError) -> SteelyardError:
             violations.extend(FieldViolation(v.field, v.reason, v.description) for v in bad_request.field_violations)
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             retry_after_s = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay.ToNanoseconds() / 1e9
-    return _BY_CODE.get(error.code(), ServerError)(
+    return error_type(error.code())(
         error.details() or error.code().name,
         reason=reason,
         metadata=metadata,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Self
+from contextlib import contextmanager
+from typing import Self, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -13,6 +14,11 @@ from steelyard.errors import ServerError
 from steelyard.events import UsageEvent
 from steelyard.ingest.v1 import ingest_service_pb2, usage_event_pb2
 
+Answer: TypeAlias = tuple[list[Verdict], list[EventProblem]]
+"""A verdict per event of a batch, and what is wrong with some of them."""
+
+_TRACER = trace.get_tracer("steelyard")
+_MAX_LINKS = 128
 _FRAMING_BYTES = 4  # Tag and length of one event inside the request.
 
 
@@ -54,18 +60,21 @@ class OutboundBatch:
         if span.is_valid:
             self._contexts[span.span_id] = span
 
-    def parent(self) -> otel_context.Context | None:
-        """The one span that all events were recorded in; otherwise none, and `links` name them."""
-        if len(self._contexts) != 1:
-            return otel_context.Context()
-        (span,) = self._contexts.values()
-        return trace.set_span_in_context(trace.NonRecordingSpan(span))
+    @contextmanager
+    def span(self) -> Iterator[None]:
+        """The span of its delivery: in that of its events if they have one in common, with links to all of them."""
+        parent = otel_context.Context()
+        if len(self._contexts) == 1:
+            (common,) = self._contexts.values()
+            parent = trace.set_span_in_context(trace.NonRecordingSpan(common))
+        links = [trace.Link(span) for span in list(self._contexts.values())[:_MAX_LINKS]]
+        attributes = {"messaging.batch.message_count": len(self)}
+        with _TRACER.start_as_current_span(
+            "steelyard.send_events", parent, trace.SpanKind.CLIENT, attributes, links=links
+        ):
+            yield
 
-    def links(self) -> list[trace.Link]:
-        """The spans that events were recorded in, at most 128."""
-        return [trace.Link(span) for span in list(self._contexts.values())[:128]]
-
-    def answer(self, response: ingest_service_pb2.IngestEventsResponse) -> tuple[list[Verdict], list[EventProblem]]:
+    def answer(self, response: ingest_service_pb2.IngestEventsResponse | ingest_service_pb2.StreamAck) -> Answer:
         """Pair the answer with the events.
 
         :raises ServerError: if it does not have one verdict per event

@@ -43,8 +43,12 @@ class Options:
     """or when its first event is this old."""
     buffer_events: int = 50_000
     """Undelivered events held before `record` waits and `record_nowait` raises BufferFull."""
+    buffer_bytes: int = 64 << 20
+    """The same by size: encoded bytes of undelivered events."""
     in_flight_batches: int = 4
-    """Batches sent at a time."""
+    """Batches sent at a time, each by a call; a stream has as many under way as the server allows it."""
+    stream: bool = False
+    """Deliver what is recorded on one long stream instead of by a call per batch: more throughput, same guarantees."""
     call_timeout_s: float = 10.0
     """Deadline of one call."""
     delivery_timeout_s: float = 120.0
@@ -59,5 +63,7 @@ class Options:
             raise ValueError(f"batch_bytes must be 1024 to 768000, got {self.batch_bytes}")
         if self.buffer_events < self.batch_events:
             raise ValueError("buffer_events must not be smaller than batch_events")
+        if self.buffer_bytes < self.batch_bytes:
+            raise ValueError("buffer_bytes must not be smaller than batch_bytes")
         if self.in_flight_batches < 1:
             raise ValueError(f"in_flight_batches must be at least 1, got {self.in_flight_batches}")

@@ -7,7 +7,10 @@ from libs.rpc import Audience
 _PACKAGE = "steelyard.ingest.v1"
 _ANYBODY_OF_TENANT = Audience.TENANT | Audience.INTERNAL
 
-ACCEPT_METHODS: dict[str, Audience] = {f"{_PACKAGE}.IngestService/IngestEvents": Audience.TENANT}
+ACCEPT_METHODS: dict[str, Audience] = {
+    f"{_PACKAGE}.IngestService/{method}": Audience.TENANT
+    for method in ("IngestEvents", "StreamEvents", "IngestCloudEvents")
+}
 
 QUERY_METHODS: dict[str, Audience] = {
     f"{_PACKAGE}.{method}": audience
@@ -19,6 +22,7 @@ QUERY_METHODS: dict[str, Audience] = {
         "UsageService/GetEvent": _ANYBODY_OF_TENANT,
         "UsageService/ListEvents": _ANYBODY_OF_TENANT,
         "UsageService/GetEventStatus": _ANYBODY_OF_TENANT,
+        "UsageService/GetBatchStatuses": _ANYBODY_OF_TENANT,
         "UsageService/ListEventExceptions": _ANYBODY_OF_TENANT,
         "UsageService/GetEventCounts": _ANYBODY_OF_TENANT,
         "UsageWindowService/ListUsageWindows": Audience.INTERNAL,

@@ -11,6 +11,7 @@ from services.ingest.domain.meter import PropertyFilter
 from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, optional_time, required_time
 from services.ingest.usecases.query_events import EventSelection, EventStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion
+from services.ingest.wire.batch_statuses import batch_status_to_pb, receipts_from_pb
 from services.ingest.wire.events import counts_to_pb, event_to_pb, exception_to_pb, status_to_pb
 from services.ingest.wire.usage_rows import usage_row_to_pb
 from steelyard.ingest.v1 import usage_service_pb2 as pb
@@ -78,6 +79,15 @@ class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
             check_storable(**{f"keys[{index}].source": source, f"keys[{index}].event_id": event_id})
         statuses = await self._events.statuses(current_tenant(), keys)
         return pb.GetEventStatusResponse(statuses=[status_to_pb(status) for status in statuses])
+
+    async def GetBatchStatuses(
+        self, request: pb.GetBatchStatusesRequest, context: Context
+    ) -> pb.GetBatchStatusesResponse:
+        receipts = receipts_from_pb(request.receipts)
+        for index, (epoch, _) in enumerate(receipts):
+            check_storable(**{f"receipts[{index}].acceptor_epoch": epoch})
+        statuses = await self._events.batch_statuses(current_tenant(), receipts)
+        return pb.GetBatchStatusesResponse(statuses=[batch_status_to_pb(status) for status in statuses])
 
     async def ListEventExceptions(
         self, request: pb.ListEventExceptionsRequest, context: Context

@@ -11,9 +11,10 @@ from libs.database import Database, raw
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.recording import Fate
 from services.ingest.domain.stored_event import EventCounts, EventKey, EventStatus, StoredEvent, StoredException
-from services.ingest.store.recording_sql import problem_of
+from services.ingest.store.batch_statuses import read_batch_statuses
+from services.ingest.store.event_exceptions import exception_from_row
 from services.ingest.usecases.errors import EventNotFound
-from services.ingest.usecases.query_events import EventSelection
+from services.ingest.usecases.query_events import BatchStatus, EventSelection, Receipt
 
 _EVENT = """
 SELECT event.source, event.event_id, event.event_type, event.customer_id, event.event_time_ns, event.properties,
@@ -102,7 +103,7 @@ class PostgresEventStore:
             duplicates = {row["position"]: row["times"] for row in await driver.fetch(_DUPLICATES, *wanted)}
             exceptions: dict[int, list[StoredException]] = {}
             for row in await driver.fetch(_EXCEPTIONS_OF, *wanted):
-                exceptions.setdefault(row["position"], []).append(_exception(row))
+                exceptions.setdefault(row["position"], []).append(exception_from_row(row))
         return [
             EventStatus(
                 key=key,
@@ -114,12 +115,16 @@ class PostgresEventStore:
             for at, key in enumerate(keys, start=1)
         ]
 
+    async def batch_statuses(self, tenant_id: str, receipts: Sequence[Receipt]) -> list[BatchStatus]:
+        async with self._database.transaction(tenant_id) as connection:
+            return await read_batch_statuses(await raw(connection), tenant_id, receipts)
+
     async def exceptions(
         self, tenant_id: str, before: tuple[datetime, int, int] | None, limit: int
     ) -> list[StoredException]:
         async with self._database.transaction(tenant_id) as connection:
             rows = await (await raw(connection)).fetch(_EXCEPTIONS, tenant_id, *(before or (None, None, None)), limit)
-        return [_exception(row) for row in rows]
+        return [exception_from_row(row) for row in rows]
 
     async def counts(self, tenant_id: str) -> EventCounts:
         async with self._database.transaction(tenant_id) as connection:
@@ -182,18 +187,6 @@ def _event(row: asyncpg.Record) -> StoredEvent:
         accepted_at=row["accepted_at"],
         measured=row["measured"],
         unassigned=row["unassigned"],
-        batch_id=row["batch_id"],
-        ordinal=row["ordinal"],
-    )
-
-
-def _exception(row: asyncpg.Record) -> StoredException:
-    return StoredException(
-        key=(row["source"], row["event_id"]),
-        fate=Fate(row["verdict"]),
-        problem=problem_of(row),
-        received_at=row["received_at"],
-        customer_id=row["customer_id"],
         batch_id=row["batch_id"],
         ordinal=row["ordinal"],
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from opentelemetry import context as trace_context
 
@@ -18,12 +19,17 @@ from services.ingest.usecases.tenant_lanes import PendingCall, Stored, TenantLan
 
 _ANSWER_MARGIN_S = 0.1
 """Kept back from the caller's deadline, so that the answer still arrives."""
+NOTHING_REFUSED: Mapping[int, Violation] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """A fate per event (None: queued, the rest is not known yet) and the problems by index, ordered."""
+    """A fate per event (None: queued, the rest is not known yet) and the problems by index, ordered.
 
+    `batch_number` is the batch that holds them, those refused at the door included.
+    """
+
+    batch_number: int
     fates: Sequence[Fate | None]
     problems: Sequence[tuple[int, Violation]]
     rejected_at_door: int
@@ -44,16 +50,18 @@ class AcceptUsage:
         size_bytes: int,
         wait_recorded: bool,
         time_left_s: float,
+        refused: Mapping[int, Violation] = NOTHING_REFUSED,
     ) -> Acceptance:
         """Answer when the events are on disk, or, with `wait_recorded`, when they are recorded or time runs out.
 
+        :param refused: by index: what is wrong with events that could not be read, and so pass no door
         :raises QueueUnavailable: if it is not known whether they are on disk
         :raises Overloaded: if they were not taken
         """
         loop = asyncio.get_running_loop()
         rules = self._tenants.rules(tenant_id)
         columns = UsageColumns.from_messages(events)
-        problems = door_problems(columns, rules.policy, rules.tenant_now)
+        problems = {**door_problems(columns, rules.policy, rules.tenant_now), **refused}
         problems |= measure(columns, rules.meters, problems).problems
         accepted = [index for index in range(len(events)) if index not in problems]
         call = PendingCall(
@@ -72,7 +80,7 @@ class AcceptUsage:
         fates: list[Fate | None] = [Fate.REJECTED if index in problems else None for index in range(len(events))]
         await _add_outcome(stored, accepted, fates, problems, ends_at - loop.time())
         ordered = sorted(problems.items(), key=lambda item: item[0])
-        return Acceptance(fates, ordered, rejected_at_door=len(events) - len(accepted))
+        return Acceptance(stored.number, fates, ordered, rejected_at_door=len(events) - len(accepted))
 
 
 async def _add_outcome(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Protocol
 
 from services.ingest.domain.stored_event import EventCounts, EventKey, EventStatus, StoredEvent, StoredException
@@ -21,6 +22,28 @@ class EventSelection:
     unassigned_only: bool = False
 
 
+Receipt = tuple[str, int]
+"""Acceptor epoch and batch number: what an acceptor answered."""
+
+
+class BatchState(Enum):
+    """How far a batch has come; BatchState in the protos says what each means for a producer."""
+
+    QUEUED = "queued"
+    RECORDED = "recorded"
+    LOST = "lost"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """What is known about a batch. `exceptions` are the recorder's, ordered; not the refusals at the door."""
+
+    receipt: Receipt
+    state: BatchState
+    exceptions: Sequence[StoredException]
+
+
 class EventStore(Protocol):
     async def event(self, tenant_id: str, key: EventKey) -> StoredEvent:
         """
@@ -34,6 +57,15 @@ class EventStore(Protocol):
 
     async def statuses(self, tenant_id: str, keys: Sequence[EventKey]) -> list[EventStatus]:
         """Return what is known about each id, in order."""
+
+    async def batch_statuses(self, tenant_id: str, receipts: Sequence[Receipt]) -> list[BatchStatus]:
+        """Return how far each batch has come, in order.
+
+        QUEUED is what is not known to be anything else: also a number that was never given, and the last batches of an
+        acceptor that ended, if the queue lost them, because no later number makes a gap. LOST needs such a gap.
+
+        :raises InvalidInput: if the batches have too many exceptions for one answer; those of one always fit
+        """
 
     async def exceptions(
         self, tenant_id: str, before: tuple[datetime, int, int] | None, limit: int

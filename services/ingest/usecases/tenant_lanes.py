@@ -27,6 +27,8 @@ _logger = logging.getLogger(__name__)
 _RETRY_AFTER_S = Decimal("0.5")
 _SEND_AGAIN_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+_SHARE_OF_ONE_TENANT = 4
+"""One tenant may fill a quarter of the room: the others' usage still gets in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class _Lane:
     calls: deque[PendingCall] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
     blocked: bool = False  # A message is being retried whose fate is unknown.
+    pending_bytes: int = 0
     number: int = 0
     accepted_total: int = 0
     rejected_total: int = 0
@@ -96,9 +99,7 @@ class TenantLanes:
         lane = self._lanes.setdefault(tenant_id, _Lane())
         if lane.blocked:
             raise QueueUnavailable("the queue does not answer", retry_after_s=_RETRY_AFTER_S)
-        if self._pending_bytes + call.size_bytes > self._max_pending_bytes:
-            raise Overloaded("too many events wait for the queue", retry_after_s=_RETRY_AFTER_S)
-        self._pending_bytes += call.size_bytes
+        self._hold(lane, call.size_bytes)
         lane.calls.append(call)
         if lane.task is None:
             lane.task = asyncio.create_task(self._run(tenant_id, lane), name=f"lane {tenant_id}")
@@ -119,6 +120,18 @@ class TenantLanes:
         if late:
             _logger.error("%d tenants had batches under way whose fate is unknown", len(late))
 
+    def _hold(self, lane: _Lane, size_bytes: int) -> None:
+        if lane.pending_bytes and lane.pending_bytes + size_bytes > self._max_pending_bytes // _SHARE_OF_ONE_TENANT:
+            raise Overloaded("too many events of this tenant wait for the queue", retry_after_s=_RETRY_AFTER_S)
+        if self._pending_bytes + size_bytes > self._max_pending_bytes:
+            raise Overloaded("too many events wait for the queue", retry_after_s=_RETRY_AFTER_S)
+        lane.pending_bytes += size_bytes
+        self._pending_bytes += size_bytes
+
+    def _release(self, lane: _Lane, size_bytes: int) -> None:
+        lane.pending_bytes -= size_bytes
+        self._pending_bytes -= size_bytes
+
     async def _run(self, tenant_id: str, lane: _Lane) -> None:
         try:
             while lane.calls:
@@ -127,7 +140,7 @@ class TenantLanes:
                 calls = self._take(lane)
                 if calls:
                     await self._publish(tenant_id, lane, calls)
-                    self._pending_bytes -= sum(call.size_bytes for call in calls)
+                    self._release(lane, sum(call.size_bytes for call in calls))
         finally:
             lane.task = None
 
@@ -138,7 +151,7 @@ class TenantLanes:
         while lane.calls:
             call = lane.calls[0]
             if call.stored.done():
-                self._pending_bytes -= lane.calls.popleft().size_bytes
+                self._release(lane, lane.calls.popleft().size_bytes)
                 continue
             events, size_bytes = events + len(call), size_bytes + call.size_bytes
             if taken and (events > MAX_BATCH_EVENTS or size_bytes > MAX_BATCH_BYTES):

@@ -98,9 +98,9 @@ class Keys:
         return self.stored.get(key_id)
 
 
-def an_authenticator() -> Authenticator:
+def an_authenticator(keys: Keys | None = None) -> Authenticator:
     return Authenticator(
-        keys=Keys(),
+        keys=keys or Keys(),
         operator_key=OPERATOR_KEY,
         internal_key=INTERNAL_KEY,
         clock=lambda: datetime(2026, 3, 1, tzinfo=UTC),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from decimal import Decimal
 
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from libs.errors import DeadlineExceeded
+from libs.errors import DeadlineExceeded, Unavailable
 from libs.rpc import as_tenant, channel, current_tenant, internal_channel, remaining_s, typed_errors
 from tests.component.libs.rpc.echo import ACME_KEY, INTERNAL_KEY, EchoServicer, EchoStub, an_echo_server
 
@@ -115,6 +116,26 @@ class TestCredentials:
         chat = [answer.value async for answer in stub.Chat(iter([HELLO]))]
 
         assert (count, join.value, chat) == (["0"], "hello", ["hello"])
+
+
+class TestRetries:
+    @pytest.mark.parametrize(
+        ("retry_after_s", "attempts"),
+        [(Decimal("0.01"), 4), (Decimal(30), 1)],
+        ids=["short", "long"],
+    )
+    async def test_are_made_by_grpc_unless_the_server_wants_more_time(
+        self, stub: EchoStub, servicer: EchoServicer, retry_after_s: Decimal, attempts: int
+    ) -> None:
+        async def away(text: str) -> str:
+            raise Unavailable("away", reason="AWAY", retry_after_s=retry_after_s)
+
+        servicer.answer = away
+        with pytest.raises(Unavailable) as caught, typed_errors():
+            await stub.Echo(HELLO)
+
+        assert servicer.served == attempts
+        assert (caught.value.reason, caught.value.retry_after_s) == ("AWAY", retry_after_s)
 
 
 class TestAvailability:

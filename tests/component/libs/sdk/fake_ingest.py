@@ -48,6 +48,12 @@ class FakeIngest(ingest_service_pb2_grpc.IngestServiceServicer):
                 response.problems.add(index=index, field="customer_id", reason="BAD", description="is bad")
         return response
 
+    async def StreamEvents(self, requests: object, context: object) -> None:  # type: ignore[override]
+        raise NotImplementedError  # See FakeStreams.
+
+    async def IngestCloudEvents(self, request: object, context: object) -> pb.IngestCloudEventsResponse:
+        raise NotImplementedError
+
     async def _abort(self, context: Context, code: grpc.StatusCode) -> None:
         details = []
         for message in (

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from steelyard import (
+    BufferFull,
     Client,
     ClientClosed,
     DeliveryFailed,
@@ -85,6 +86,20 @@ class TestBuffer:
                 await client.close()
         assert len(returned) >= 3
         assert sorted([*returned, *ids(caught.value)]) == [f"e{number}" for number in range(10)]
+
+    async def test_is_bounded_by_size_as_well(self) -> None:
+        fake = FakeIngest()
+        options = Options(batch_bytes=2_000, buffer_bytes=4_000, linger_s=60)
+        async with serve(fake) as target, a_client(target, options) as client:
+            for number in range(3):
+                client.record_nowait(UsageEvent("call", "c1", {"text": "x" * 1_500}, event_id=f"e{number}"))
+            with pytest.raises(BufferFull):
+                client.record_nowait(UsageEvent("call", "c1"))
+            await asyncio.wait_for(client.record("call", "c1", event_id="e3"), 5)
+            await client.flush()
+            client.record_nowait(UsageEvent("call", "c1", {"text": "x" * 3_000}, event_id="e4"))
+            client.record_nowait(UsageEvent("call", "c1", event_id="e5"))
+        assert sorted(fake.deliveries) == [f"e{number}" for number in range(6)]
 
 
 class TestSend:

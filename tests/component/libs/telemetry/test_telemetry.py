@@ -108,17 +108,17 @@ class TestWithoutCollector:
         working = next(line for line in program.lines if line["message"] == "working")
         version, trace_id, span_id, flags = working["headers"]["traceparent"].split("-")
         assert (version, trace_id, span_id) == ("00", working["trace_id"], working["span_id"])
-        assert int(flags, 16) & SAMPLED
+        assert not int(flags, 16) & SAMPLED
         assert (working["service"], working["instance"]) == ("billing", "billing-1")
         assert (program.ready["threads"], program.ready["sockets"], program.ready["port"]) == (["MainThread"], 0, None)
         assert [line["message"] for line in program.lines] == ["working", "ready", "done"]
 
     def test_the_standard_sampler_variable_is_honoured(self) -> None:
-        with running(OTEL_TRACES_SAMPLER="always_off") as program:
+        with running(OTEL_TRACES_SAMPLER="always_on") as program:
             program.stop()
 
         working = next(line for line in program.lines if line["message"] == "working")
-        assert not int(working["headers"]["traceparent"][-2:], 16) & SAMPLED
+        assert int(working["headers"]["traceparent"][-2:], 16) & SAMPLED
 
     @pytest.mark.parametrize(("level", "first"), [("DEBUG", "working"), ("warning", "ready")])
     def test_log_level(self, level: str, first: str) -> None:
@@ -131,7 +131,7 @@ class TestWithoutCollector:
 
 class TestPrometheus:
     def test_serves_metrics_with_exemplars(self) -> None:
-        with running(METRICS_LISTEN="127.0.0.1:0") as program:
+        with running(METRICS_LISTEN="127.0.0.1:0", OTEL_TRACES_SAMPLER="always_on") as program:
             request = urllib.request.Request(
                 f"http://127.0.0.1:{program.ready['port']}/metrics", headers={"Accept": "application/openmetrics-text"}
             )

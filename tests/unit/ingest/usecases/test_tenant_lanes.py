@@ -223,11 +223,28 @@ class TestTrouble:
 
         assert [len(batch.events) for batch in queue.stored] == [1, 1]  # Its caller had gone before it was sent.
 
+    async def test_one_tenant_leaves_room_for_the_others(self) -> None:
+        queue = FakeQueue()
+        lane = lanes(queue, max_pending_bytes=1_000)
+        queue.open.clear()
+        taken = [asyncio.create_task(lane.put("acme", a_call(), 1)) for _ in range(2)]
+        await settle()
+
+        with pytest.raises(Overloaded, match="of this tenant") as refused:
+            await lane.put("acme", a_call(), 1)
+        other = asyncio.create_task(lane.put("beta", a_call(), 1))
+        await settle()
+        queue.open.set()
+        await asyncio.gather(*taken, other)
+        await lane.put("acme", a_call(), 1)
+
+        assert refused.value.retry_after_s is not None
+
     async def test_more_than_fits_is_refused_until_there_is_room(self) -> None:
         queue = FakeQueue()
         lane = lanes(queue, max_pending_bytes=250)
         queue.open.clear()
-        taken = [asyncio.create_task(lane.put("acme", a_call(), 1)) for _ in range(2)]
+        taken = [asyncio.create_task(lane.put(tenant, a_call(), 1)) for tenant in ("acme", "gamma")]
         await settle()
 
         with pytest.raises(Overloaded) as refused:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import os
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from libs.cli.event_file import EventFileError, read_events
+from libs.cli.event_file import EventFile, EventFileError, FileFormat, Reading
+from libs.cli.event_rows import START
 from steelyard import UsageEvent
 
 HEADER = "event_id,event_type,customer_id,event_time,input_tokens,region"
@@ -28,9 +32,13 @@ EVENT = UsageEvent(
 )
 
 
-def events_of(path: Path, content: str | bytes, event_type: str = "") -> list[UsageEvent]:
+def read_events(path: Path, reading: Reading) -> Iterator[UsageEvent]:
+    return (item.event for item in EventFile(path, reading).events())
+
+
+def events_of(path: Path, content: str | bytes, event_type: str = "", **options: Any) -> list[UsageEvent]:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return list(read_events(path, event_type))
+    return list(read_events(path, Reading(event_type, **options)))
 
 
 def refusal_of(path: Path, content: str | bytes) -> str:
@@ -51,7 +59,9 @@ class TestWhatIsRead:
         assert events_of(tmp_path / "a.csv", start + HEADER + end + ROW + tail) == [EVENT]
         assert events_of(tmp_path / "a.jsonl", start + LINE + end + end + LINE + tail) == [EVENT, EVENT]
 
-    @pytest.mark.parametrize(("name", "content"), [("A.CSV", f"{HEADER}\n{ROW}"), ("a.NDJSON", LINE), ("a.json", LINE)])
+    @pytest.mark.parametrize(
+        ("name", "content"), [("A.CSV", f"{HEADER}\n{ROW}"), ("a.NDJSON", LINE), ("a.b.jsonl", LINE)]
+    )
     def test_the_name_says_how_to_read_it(self, tmp_path: Path, name: str, content: str) -> None:
         assert events_of(tmp_path / name, content) == [EVENT]
 
@@ -94,11 +104,54 @@ class TestWhatIsRead:
 
         writer = threading.Thread(target=write)
         writer.start()
-        events = read_events(pipe, "")
+        events = read_events(pipe, Reading())
         assert len(list(itertools.islice(events, 500))) == 500
         gone_on.set()
         assert len(list(events)) == 1500
         writer.join()
+
+    def test_booleans_are_true_and_false(self, tmp_path: Path) -> None:
+        [event] = events_of(tmp_path / "a.jsonl", LINE.replace("812", "true").replace('"eu"', "false"))
+        assert event.properties == {"input_tokens": "true", "region": "false"}
+
+    @pytest.mark.parametrize("digits", ["123456789", "1234567891", "12345678", "1234567"])
+    def test_an_instant_is_kept_to_the_nanosecond(self, tmp_path: Path, digits: str) -> None:
+        text = f"{HEADER}\n{ROW}".replace("59Z", f"59.{digits}Z")
+        if len(digits) > 9:
+            assert "is not an instant" in refusal_of(tmp_path / "a.csv", text)
+        else:
+            [event] = events_of(tmp_path / "a.csv", text)
+            assert event.to_pb("").event_time.nanos == int(digits.ljust(9, "0"))
+
+    @pytest.mark.parametrize(("name", "content"), [("a.csv.gz", f"{HEADER}\n{ROW}\n"), ("a.JSONL.GZ", LINE)])
+    def test_gzip_is_read_as_what_it_holds(self, tmp_path: Path, name: str, content: str) -> None:
+        whole = gzip.compress(content.encode())
+        assert events_of(tmp_path / name, whole) == [EVENT]
+        for broken in (whole[:-9], whole[:30] + b"xxx" + whole[33:], content.encode()):
+            assert "not a whole gzip file" in refusal_of(tmp_path / name, broken)
+
+    @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.jsonl.gz"])
+    def test_is_read_on_from_behind_every_event(self, tmp_path: Path, name: str) -> None:
+        rows = [ROW.replace("e1", f"e{number}").replace("eu", '"\n\xe9u\u20ac"') for number in range(5)]
+        lines = [LINE.replace("e1", f"e{number}").replace("eu", "\xe9u") for number in range(5)]
+        text = "\ufeff" + ("\n".join([HEADER, *rows]) if "csv" in name else "\n\n".join(lines))
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+        items = list(EventFile(path, Reading()).events())
+        assert len(items) == 5
+        for index, mark in enumerate([START, *(item.end for item in items)]):
+            assert list(EventFile(path, Reading()).events(mark)) == items[index:]
+
+    def test_ids_may_come_from_content_and_line(self, tmp_path: Path) -> None:
+        rows = "customer_id,event_type,event_time\nc,t,2026-01-31T23:59:59Z\nc,t,2026-01-31T23:59:59Z\n"
+        one, two = events_of(tmp_path / "a.csv", rows, derive_ids=True)
+        assert one.event_id != two.event_id
+        assert events_of(tmp_path / "b.csv.gz", gzip.compress(rows.encode()), derive_ids=True) == [one, two]
+        other = events_of(tmp_path / "a.csv", rows.replace("c,t", "d,t"), derive_ids=True)
+        assert {event.event_id for event in other}.isdisjoint({one.event_id, two.event_id})
+        assert events_of(tmp_path / "c.csv", f"{HEADER}\n{ROW}", derive_ids=True) == [EVENT]
+        with pytest.raises(EventFileError, match="ids of their own"):
+            events_of(tmp_path / "c.json", "", derive_ids=True)
 
 
 class TestWhatIsRefused:
@@ -131,22 +184,22 @@ class TestWhatIsRefused:
             ("{", "not JSON: Expecting property name enclosed in double quotes at column 2"),
             (f"{LINE} {LINE}", f"not JSON: Extra data at column {len(LINE) + 2}"),
             ("[]", "not an object; each line holds one event"),
-            ("[" * 100_000, "maximum recursion depth exceeded while decoding a JSON array from a unicode string"),
-            (LINE.replace("812", "NaN"), "NaN is no number of JSON"),
-            (LINE.replace("812", "-Infinity"), "-Infinity is no number of JSON"),
+            ("[" * 100_000, "too deeply nested"),
+            (LINE.replace("812", "NaN"), "properties.input_tokens: NaN is no number of JSON"),
+            (LINE.replace("812", "-Infinity"), "properties.input_tokens: -Infinity is no number of JSON"),
             (LINE.replace('"region"', '"input_tokens"'), "keys that are there twice: input_tokens"),
             (LINE.replace('"event_type"', '"event_id"'), "keys that are there twice: event_id"),
             (LINE.replace("properties", "tokens"), "unknown: tokens; what is measured goes into properties"),
             (LINE.replace('"e1"', "5"), "event_id must be text"),
             (LINE.replace('"e1"', '""'), "event_id is missing"),
             (LINE.replace('"e1"', "null"), "event_id is missing"),
-            (LINE.replace("812", "null"), "properties.input_tokens must be text or a number"),
-            (LINE.replace("812", "true"), "properties.input_tokens must be text or a number"),
-            (LINE.replace("812", "[1]"), "properties.input_tokens must be text or a number"),
+            (LINE.replace("812", "null"), "properties.input_tokens: must be text, a number or a boolean, not null"),
+            (LINE.replace("812", "[1]"), "properties.input_tokens: must be text, a number or a boolean, not nested"),
+            (LINE.replace("properties", "specversion"), "a CloudEvent: say --format cloudevents"),
             (LINE.replace('{"input_tokens": 812, "region": "eu"}', '"x"'), "properties must be an object"),
             (LINE.replace('"eu"', r'"\ud800"'), "not UTF-8 text"),
             (LINE.replace("eu", "e" * 700_000), "an event of 700,070 bytes; 700,000 is the limit"),
-            (" " * 2_000_000, "longer than 1,048,576 characters"),
+            (" " * 2_000_000, "longer than 1,048,576 bytes"),
         ],
     )
     def test_json_that_is_no_event(self, tmp_path: Path, line: str, reason: str) -> None:
@@ -176,17 +229,18 @@ class TestWhatIsRefused:
         good = f"{HEADER}\n{ROW}\n{ROW}" if name == "a.csv" else f"\n{LINE}\n{LINE}"
         assert refusal_of(tmp_path / name, good.encode().replace(b"eu", b"\xe9u")) == f"{name}:2: not UTF-8 text"
 
-    @pytest.mark.parametrize("name", ["a.txt", "a", "a.csv.gz", ".csv"])
+    @pytest.mark.parametrize("name", ["a.txt", "a", "a.txt.gz", ".csv"])
     def test_a_name_that_does_not_say_how_to_read_it(self, tmp_path: Path, name: str) -> None:
-        assert (
-            refusal_of(tmp_path / name, ROW)
-            == f"{name}: the name must end in .csv or .jsonl, which says how to read it"
-        )
+        said = refusal_of(tmp_path / name, ROW)
+        assert said.startswith(f"{name}: the name must end in .csv, .jsonl, ")
+        content = f"{HEADER}\n{ROW}".encode()
+        content = gzip.compress(content) if name.endswith("gz") else content
+        assert events_of(tmp_path / name, content, format=FileFormat.CSV) == [EVENT]
 
     def test_what_stands_before_the_bad_line_is_read(self, tmp_path: Path) -> None:
         path = tmp_path / "a.jsonl"
         path.write_text(f"{LINE}\n{{\n")
-        events = read_events(path, "")
+        events = read_events(path, Reading())
         assert next(events) == EVENT
         with pytest.raises(EventFileError):
             next(events)

@@ -24,7 +24,7 @@ from libs.errors import (
     Unavailable,
     Violation,
 )
-from libs.rpc.errors import STATUS_DETAILS, internal_error, service_error_from, typed_errors, wire_error
+from libs.rpc.errors import RETRY_PUSHBACK, STATUS_DETAILS, internal_error, service_error_from, typed_errors, wire_error
 
 VIOLATION = Violation("zone", "INVALID_ZONE", "no such zone")
 ONE_OF_EACH: list[ServiceError] = [
@@ -37,8 +37,8 @@ ONE_OF_EACH: list[ServiceError] = [
     Unauthenticated("who"),
     DeadlineExceeded("late"),
     ResourceExhausted("full", retry_after_s=Decimal("0.25")),
+    ResourceExhausted("as many as there may be"),
     Unavailable("away", retry_after_s=Decimal(30)),
-    Unavailable("away"),
 ]
 
 
@@ -62,6 +62,12 @@ class TestThereAndBack:
         assert (back.message, back.reason, back.metadata) == (error.message, error.reason, error.metadata)
         assert getattr(back, "violations", None) == getattr(error, "violations", None)
         assert getattr(back, "retry_after_s", None) == getattr(error, "retry_after_s", None)
+
+    def test_what_is_unavailable_says_when_to_come_back(self) -> None:
+        back = service_error_from(sent(Unavailable("away")))
+
+        assert isinstance(back, Unavailable)
+        assert back.retry_after_s == Decimal("0.25")
 
     def test_every_kind_is_covered(self) -> None:
         assert {error.kind for error in ONE_OF_EACH} == set(Kind)
@@ -151,3 +157,28 @@ class TestServiceErrorFrom:
             raise error
 
         assert caught.value.__cause__ is error
+
+
+class TestPushback:
+    """What makes grpc's own retries wait as RetryInfo says."""
+
+    @staticmethod
+    def pushback_ms(retry_after_s: Decimal | None) -> int:
+        error = Unavailable("away", retry_after_s=retry_after_s)
+        return int(dict(wire_error(error, "test.steelyard").trailers)[RETRY_PUSHBACK])
+
+    def test_is_what_was_asked_for_and_up_to_half_more(self) -> None:
+        pushbacks = [self.pushback_ms(Decimal("0.4")) for _ in range(200)]
+
+        assert 400 <= min(pushbacks) < 440
+        assert 560 < max(pushbacks) <= 600
+
+    def test_forbids_retries_that_would_use_up_the_callers_time(self) -> None:
+        assert self.pushback_ms(Decimal(30)) == -1
+
+    def test_comes_with_everything_that_is_unavailable(self) -> None:
+        assert 250 <= self.pushback_ms(None) <= 375
+
+    def test_comes_with_nothing_that_does_not_pass(self) -> None:
+        for error in (wire_error(NotFound("no"), "test.steelyard"), internal_error("test.steelyard")):
+            assert dict(error.trailers).keys() == {STATUS_DETAILS}

@@ -22,26 +22,50 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from steelyard.cloudevents.v1 import cloud_event_pb2 as steelyard_dot_cloudevents_dot_v1_dot_cloud__event__pb2
 from steelyard.ingest.v1 import usage_event_pb2 as steelyard_dot_ingest_dot_v1_dot_usage__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(steelyard/ingest/v1/ingest_service.proto\x12\x13steelyard.ingest.v1\x1a%steelyard/ingest/v1/usage_event.proto\"x\n\x13IngestEventsRequest\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.steelyard.ingest.v1.UsageEvent\x12\x30\n\tack_level\x18\x02 \x01(\x0e\x32\x1d.steelyard.ingest.v1.AckLevel\"\x80\x01\n\x14IngestEventsResponse\x12\x33\n\x08verdicts\x18\x01 \x03(\x0e\x32!.steelyard.ingest.v1.EventVerdict\x12\x33\n\x08problems\x18\x02 \x03(\x0b\x32!.steelyard.ingest.v1.EventProblem\"Q\n\x0c\x45ventProblem\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t*S\n\x08\x41\x63kLevel\x12\x19\n\x15\x41\x43K_LEVEL_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43K_LEVEL_QUEUED\x10\x01\x12\x16\n\x12\x41\x43K_LEVEL_RECORDED\x10\x02*\xb8\x01\n\x0c\x45ventVerdict\x12\x1d\n\x19\x45VENT_VERDICT_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45VENT_VERDICT_QUEUED\x10\x01\x12\x1a\n\x16\x45VENT_VERDICT_RECORDED\x10\x02\x12\x1b\n\x17\x45VENT_VERDICT_DUPLICATE\x10\x03\x12\x1a\n\x16\x45VENT_VERDICT_CONFLICT\x10\x04\x12\x1a\n\x16\x45VENT_VERDICT_REJECTED\x10\x05\x32t\n\rIngestService\x12\x63\n\x0cIngestEvents\x12(.steelyard.ingest.v1.IngestEventsRequest\x1a).steelyard.ingest.v1.IngestEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(steelyard/ingest/v1/ingest_service.proto\x12\x13steelyard.ingest.v1\x1a\x1egoogle/protobuf/duration.proto\x1a*steelyard/cloudevents/v1/cloud_event.proto\x1a%steelyard/ingest/v1/usage_event.proto\"x\n\x13IngestEventsRequest\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.steelyard.ingest.v1.UsageEvent\x12\x30\n\tack_level\x18\x02 \x01(\x0e\x32\x1d.steelyard.ingest.v1.AckLevel\"\xb4\x01\n\x14IngestEventsResponse\x12\x33\n\x08verdicts\x18\x01 \x03(\x0e\x32!.steelyard.ingest.v1.EventVerdict\x12\x33\n\x08problems\x18\x02 \x03(\x0b\x32!.steelyard.ingest.v1.EventProblem\x12\x32\n\x07receipt\x18\x03 \x01(\x0b\x32!.steelyard.ingest.v1.BatchReceipt\"<\n\x0c\x42\x61tchReceipt\x12\x16\n\x0e\x61\x63\x63\x65ptor_epoch\x18\x01 \x01(\t\x12\x14\n\x0c\x62\x61tch_number\x18\x02 \x01(\x03\"Q\n\x0c\x45ventProblem\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\"\x84\x01\n\x13StreamEventsRequest\x12/\n\x04open\x18\x01 \x01(\x0b\x32\x1f.steelyard.ingest.v1.StreamOpenH\x00\x12\x31\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32 .steelyard.ingest.v1.StreamBatchH\x00\x42\t\n\x07\x63ontent\">\n\nStreamOpen\x12\x30\n\tack_level\x18\x01 \x01(\x0e\x32\x1d.steelyard.ingest.v1.AckLevel\"d\n\x0bStreamBatch\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12/\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1f.steelyard.ingest.v1.UsageEvent\x12\x14\n\x0ctrace_parent\x18\x03 \x01(\t\"\xef\x01\n\x14StreamEventsResponse\x12\x33\n\x06\x63redit\x18\x01 \x01(\x0b\x32!.steelyard.ingest.v1.StreamCreditH\x00\x12-\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x1e.steelyard.ingest.v1.StreamAckH\x00\x12\x35\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\".steelyard.ingest.v1.StreamFailureH\x00\x12\x31\n\x05\x64rain\x18\x04 \x01(\x0b\x32 .steelyard.ingest.v1.StreamDrainH\x00\x42\t\n\x07\x63ontent\".\n\x0cStreamCredit\x12\x0f\n\x07\x62\x61tches\x18\x01 \x01(\x05\x12\r\n\x05\x62ytes\x18\x02 \x01(\x03\"\xb9\x01\n\tStreamAck\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x33\n\x08verdicts\x18\x02 \x03(\x0e\x32!.steelyard.ingest.v1.EventVerdict\x12\x33\n\x08problems\x18\x03 \x03(\x0b\x32!.steelyard.ingest.v1.EventProblem\x12\x32\n\x07receipt\x18\x04 \x01(\x0b\x32!.steelyard.ingest.v1.BatchReceipt\"\x82\x01\n\rStreamFailure\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12.\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\r\n\x0bStreamDrain\"\xda\x01\n\x18IngestCloudEventsRequest\x12\x35\n\x05\x65vent\x18\x01 \x01(\x0b\x32$.steelyard.cloudevents.v1.CloudEventH\x00\x12:\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32).steelyard.cloudevents.v1.CloudEventBatchH\x00\x12\x0e\n\x04json\x18\x03 \x01(\x0cH\x00\x12\x30\n\tack_level\x18\x04 \x01(\x0e\x32\x1d.steelyard.ingest.v1.AckLevelB\t\n\x07\x63ontent\"\xb9\x01\n\x19IngestCloudEventsResponse\x12\x33\n\x08verdicts\x18\x01 \x03(\x0e\x32!.steelyard.ingest.v1.EventVerdict\x12\x33\n\x08problems\x18\x02 \x03(\x0b\x32!.steelyard.ingest.v1.EventProblem\x12\x32\n\x07receipt\x18\x03 \x01(\x0b\x32!.steelyard.ingest.v1.BatchReceipt*S\n\x08\x41\x63kLevel\x12\x19\n\x15\x41\x43K_LEVEL_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43K_LEVEL_QUEUED\x10\x01\x12\x16\n\x12\x41\x43K_LEVEL_RECORDED\x10\x02*\xb8\x01\n\x0c\x45ventVerdict\x12\x1d\n\x19\x45VENT_VERDICT_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45VENT_VERDICT_QUEUED\x10\x01\x12\x1a\n\x16\x45VENT_VERDICT_RECORDED\x10\x02\x12\x1b\n\x17\x45VENT_VERDICT_DUPLICATE\x10\x03\x12\x1a\n\x16\x45VENT_VERDICT_CONFLICT\x10\x04\x12\x1a\n\x16\x45VENT_VERDICT_REJECTED\x10\x05\x32\xd1\x02\n\rIngestService\x12\x63\n\x0cIngestEvents\x12(.steelyard.ingest.v1.IngestEventsRequest\x1a).steelyard.ingest.v1.IngestEventsResponse\x12g\n\x0cStreamEvents\x12(.steelyard.ingest.v1.StreamEventsRequest\x1a).steelyard.ingest.v1.StreamEventsResponse(\x01\x30\x01\x12r\n\x11IngestCloudEvents\x12-.steelyard.ingest.v1.IngestCloudEventsRequest\x1a..steelyard.ingest.v1.IngestCloudEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.ingest.v1.ingest_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACKLEVEL']._serialized_start=440
-  _globals['_ACKLEVEL']._serialized_end=523
-  _globals['_EVENTVERDICT']._serialized_start=526
-  _globals['_EVENTVERDICT']._serialized_end=710
-  _globals['_INGESTEVENTSREQUEST']._serialized_start=104
-  _globals['_INGESTEVENTSREQUEST']._serialized_end=224
-  _globals['_INGESTEVENTSRESPONSE']._serialized_start=227
-  _globals['_INGESTEVENTSRESPONSE']._serialized_end=355
-  _globals['_EVENTPROBLEM']._serialized_start=357
-  _globals['_EVENTPROBLEM']._serialized_end=438
-  _globals['_INGESTSERVICE']._serialized_start=712
-  _globals['_INGESTSERVICE']._serialized_end=828
+  _globals['_ACKLEVEL']._serialized_start=1966
+  _globals['_ACKLEVEL']._serialized_end=2049
+  _globals['_EVENTVERDICT']._serialized_start=2052
+  _globals['_EVENTVERDICT']._serialized_end=2236
+  _globals['_INGESTEVENTSREQUEST']._serialized_start=180
+  _globals['_INGESTEVENTSREQUEST']._serialized_end=300
+  _globals['_INGESTEVENTSRESPONSE']._serialized_start=303
+  _globals['_INGESTEVENTSRESPONSE']._serialized_end=483
+  _globals['_BATCHRECEIPT']._serialized_start=485
+  _globals['_BATCHRECEIPT']._serialized_end=545
+  _globals['_EVENTPROBLEM']._serialized_start=547
+  _globals['_EVENTPROBLEM']._serialized_end=628
+  _globals['_STREAMEVENTSREQUEST']._serialized_start=631
+  _globals['_STREAMEVENTSREQUEST']._serialized_end=763
+  _globals['_STREAMOPEN']._serialized_start=765
+  _globals['_STREAMOPEN']._serialized_end=827
+  _globals['_STREAMBATCH']._serialized_start=829
+  _globals['_STREAMBATCH']._serialized_end=929
+  _globals['_STREAMEVENTSRESPONSE']._serialized_start=932
+  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1171
+  _globals['_STREAMCREDIT']._serialized_start=1173
+  _globals['_STREAMCREDIT']._serialized_end=1219
+  _globals['_STREAMACK']._serialized_start=1222
+  _globals['_STREAMACK']._serialized_end=1407
+  _globals['_STREAMFAILURE']._serialized_start=1410
+  _globals['_STREAMFAILURE']._serialized_end=1540
+  _globals['_STREAMDRAIN']._serialized_start=1542
+  _globals['_STREAMDRAIN']._serialized_end=1555
+  _globals['_INGESTCLOUDEVENTSREQUEST']._serialized_start=1558
+  _globals['_INGESTCLOUDEVENTSREQUEST']._serialized_end=1776
+  _globals['_INGESTCLOUDEVENTSRESPONSE']._serialized_start=1779
+  _globals['_INGESTCLOUDEVENTSRESPONSE']._serialized_end=1964
+  _globals['_INGESTSERVICE']._serialized_start=2239
+  _globals['_INGESTSERVICE']._serialized_end=2576
 # @@protoc_insertion_point(module_scope)

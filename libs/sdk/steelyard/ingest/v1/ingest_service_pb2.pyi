@@ -5,9 +5,11 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from steelyard.cloudevents.v1 import cloud_event_pb2 as _cloud_event_pb2
 from steelyard.ingest.v1 import usage_event_pb2 as _usage_event_pb2
 import builtins as _builtins
 import sys
@@ -116,6 +118,7 @@ class IngestEventsResponse(_message.Message):
 
     VERDICTS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedScalarFieldContainer[Global___EventVerdict.ValueType]:
         """Verdict i belongs to event i."""
@@ -124,19 +127,52 @@ class IngestEventsResponse(_message.Message):
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventProblem]:
         """Why events were rejected or are in conflict."""
 
+    @_builtins.property
+    def receipt(self) -> Global___BatchReceipt:
+        """Where the events are in the queue: ask GetBatchStatuses whether they are recorded."""
+
     def __init__(
         self,
         *,
         verdicts: _abc.Iterable[Global___EventVerdict.ValueType] | None = ...,
         problems: _abc.Iterable[Global___EventProblem] | None = ...,
+        receipt: Global___BatchReceipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "receipt", b"receipt", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IngestEventsResponse: _TypeAlias = IngestEventsResponse  # noqa: Y015
+
+@_typing.final
+class BatchReceipt(_message.Message):
+    """BatchReceipt names the batch in the queue that holds the events of a call, possibly with those of other calls of the
+    same tenant.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTOR_EPOCH_FIELD_NUMBER: _builtins.int
+    BATCH_NUMBER_FIELD_NUMBER: _builtins.int
+    acceptor_epoch: _builtins.str
+    """One life of one acceptor process."""
+    batch_number: _builtins.int
+    """The batch's number in it."""
+    def __init__(
+        self,
+        *,
+        acceptor_epoch: _builtins.str = ...,
+        batch_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptor_epoch", b"acceptor_epoch", "batch_number", b"batch_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchReceipt: _TypeAlias = BatchReceipt  # noqa: Y015
 
 @_typing.final
 class EventProblem(_message.Message):
@@ -171,3 +207,336 @@ class EventProblem(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventProblem: _TypeAlias = EventProblem  # noqa: Y015
+
+@_typing.final
+class StreamEventsRequest(_message.Message):
+    """StreamEventsRequest is what a producer sends on a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPEN_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def open(self) -> Global___StreamOpen:
+        """The first message, and only that."""
+
+    @_builtins.property
+    def batch(self) -> Global___StreamBatch:
+        """Events."""
+
+    def __init__(
+        self,
+        *,
+        open: Global___StreamOpen | None = ...,
+        batch: Global___StreamBatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "content", b"content", "open", b"open"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "content", b"content", "open", b"open"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["open", "batch"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___StreamEventsRequest: _TypeAlias = StreamEventsRequest  # noqa: Y015
+
+@_typing.final
+class StreamOpen(_message.Message):
+    """StreamOpen begins a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACK_LEVEL_FIELD_NUMBER: _builtins.int
+    ack_level: Global___AckLevel.ValueType
+    """What each acknowledgement has to wait for."""
+    def __init__(
+        self,
+        *,
+        ack_level: Global___AckLevel.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_level", b"ack_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamOpen: _TypeAlias = StreamOpen  # noqa: Y015
+
+@_typing.final
+class StreamBatch(_message.Message):
+    """StreamBatch is one batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    TRACE_PARENT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Chosen by the caller: at least 1, and greater than that of the batch before it on this stream."""
+    trace_parent: _builtins.str
+    """W3C traceparent of the span that sends the batch; empty: the batch belongs to the trace that opened the stream."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_usage_event_pb2.UsageEvent]:
+        """1 to 1,000 events of the caller's tenant."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        events: _abc.Iterable[_usage_event_pb2.UsageEvent] | None = ...,
+        trace_parent: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "number", b"number", "trace_parent", b"trace_parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamBatch: _TypeAlias = StreamBatch  # noqa: Y015
+
+@_typing.final
+class StreamEventsResponse(_message.Message):
+    """StreamEventsResponse is what the server answers on a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDIT_FIELD_NUMBER: _builtins.int
+    ACK_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def credit(self) -> Global___StreamCredit:
+        """How much may be under way. The first message; a later one replaces it."""
+
+    @_builtins.property
+    def ack(self) -> Global___StreamAck:
+        """A batch is safe."""
+
+    @_builtins.property
+    def failure(self) -> Global___StreamFailure:
+        """A batch was not taken, or it is not known whether it was."""
+
+    @_builtins.property
+    def drain(self) -> Global___StreamDrain:
+        """The server wants the stream to end."""
+
+    def __init__(
+        self,
+        *,
+        credit: Global___StreamCredit | None = ...,
+        ack: Global___StreamAck | None = ...,
+        failure: Global___StreamFailure | None = ...,
+        drain: Global___StreamDrain | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "content", b"content", "credit", b"credit", "drain", b"drain", "failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "content", b"content", "credit", b"credit", "drain", b"drain", "failure", b"failure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["credit", "ack", "failure", "drain"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___StreamEventsResponse: _TypeAlias = StreamEventsResponse  # noqa: Y015
+
+@_typing.final
+class StreamCredit(_message.Message):
+    """StreamCredit limits what is sent and neither acknowledged nor failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCHES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    batches: _builtins.int
+    """Batches under way at most."""
+    bytes: _builtins.int
+    """Encoded bytes of StreamBatch under way at most; a single batch may always be sent."""
+    def __init__(
+        self,
+        *,
+        batches: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "bytes", b"bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamCredit: _TypeAlias = StreamCredit  # noqa: Y015
+
+@_typing.final
+class StreamAck(_message.Message):
+    """StreamAck answers one batch, like IngestEventsResponse."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The batch."""
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedScalarFieldContainer[Global___EventVerdict.ValueType]:
+        """Verdict i belongs to event i."""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventProblem]:
+        """Why events were rejected or are in conflict."""
+
+    @_builtins.property
+    def receipt(self) -> Global___BatchReceipt:
+        """Where the events are in the queue."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        verdicts: _abc.Iterable[Global___EventVerdict.ValueType] | None = ...,
+        problems: _abc.Iterable[Global___EventProblem] | None = ...,
+        receipt: Global___BatchReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "problems", b"problems", "receipt", b"receipt", "verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamAck: _TypeAlias = StreamAck  # noqa: Y015
+
+@_typing.final
+class StreamFailure(_message.Message):
+    """StreamFailure says why a batch was not acknowledged, as the status of IngestEvents would."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """The batch."""
+    code: _builtins.int
+    """A google.rpc.Code: UNAVAILABLE or RESOURCE_EXHAUSTED (send it again), INVALID_ARGUMENT and others (do not)."""
+    reason: _builtins.str
+    """Stable reason, for example "BATCH_TOO_LARGE" or "OVERLOADED"."""
+    description: _builtins.str
+    """For people."""
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """Do not send it again before; unset if it is not to be sent again."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        code: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        description: _builtins.str = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "description", b"description", "number", b"number", "reason", b"reason", "retry_after", b"retry_after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamFailure: _TypeAlias = StreamFailure  # noqa: Y015
+
+@_typing.final
+class StreamDrain(_message.Message):
+    """StreamDrain asks the caller to close its side, read on until the stream ends, and open the next one. What still
+    arrives within two seconds is taken.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamDrain: _TypeAlias = StreamDrain  # noqa: Y015
+
+@_typing.final
+class IngestCloudEventsRequest(_message.Message):
+    """IngestCloudEventsRequest carries one batch of 1 to 1,000 CloudEvents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    JSON_FIELD_NUMBER: _builtins.int
+    ACK_LEVEL_FIELD_NUMBER: _builtins.int
+    json: _builtins.bytes
+    """UTF-8 JSON of media type application/cloudevents+json (an object) or application/cloudevents-batch+json (an
+    array of them). Numbers keep every digit.
+    """
+    ack_level: Global___AckLevel.ValueType
+    """What to wait for."""
+    @_builtins.property
+    def event(self) -> _cloud_event_pb2.CloudEvent:
+        """One event."""
+
+    @_builtins.property
+    def batch(self) -> _cloud_event_pb2.CloudEventBatch:
+        """Several events."""
+
+    def __init__(
+        self,
+        *,
+        event: _cloud_event_pb2.CloudEvent | None = ...,
+        batch: _cloud_event_pb2.CloudEventBatch | None = ...,
+        json: _builtins.bytes = ...,
+        ack_level: Global___AckLevel.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "content", b"content", "event", b"event", "json", b"json"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_level", b"ack_level", "batch", b"batch", "content", b"content", "event", b"event", "json", b"json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["event", "batch", "json"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___IngestCloudEventsRequest: _TypeAlias = IngestCloudEventsRequest  # noqa: Y015
+
+@_typing.final
+class IngestCloudEventsResponse(_message.Message):
+    """IngestCloudEventsResponse has one verdict per event, in the order of the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedScalarFieldContainer[Global___EventVerdict.ValueType]:
+        """Verdict i belongs to event i."""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventProblem]:
+        """Why events were rejected or are in conflict."""
+
+    @_builtins.property
+    def receipt(self) -> Global___BatchReceipt:
+        """Where the events are in the queue."""
+
+    def __init__(
+        self,
+        *,
+        verdicts: _abc.Iterable[Global___EventVerdict.ValueType] | None = ...,
+        problems: _abc.Iterable[Global___EventProblem] | None = ...,
+        receipt: Global___BatchReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "receipt", b"receipt", "verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestCloudEventsResponse: _TypeAlias = IngestCloudEventsResponse  # noqa: Y015

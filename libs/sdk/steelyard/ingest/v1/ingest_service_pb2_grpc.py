@@ -41,6 +41,16 @@ class IngestServiceStub(object):
                 request_serializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestEventsRequest.SerializeToString,
                 response_deserializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestEventsResponse.FromString,
                 _registered_method=True)
+        self.StreamEvents = channel.stream_stream(
+                '/steelyard.ingest.v1.IngestService/StreamEvents',
+                request_serializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.StreamEventsRequest.SerializeToString,
+                response_deserializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.StreamEventsResponse.FromString,
+                _registered_method=True)
+        self.IngestCloudEvents = channel.unary_unary(
+                '/steelyard.ingest.v1.IngestService/IngestCloudEvents',
+                request_serializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestCloudEventsRequest.SerializeToString,
+                response_deserializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestCloudEventsResponse.FromString,
+                _registered_method=True)
 
 
 class IngestServiceServicer(object):
@@ -61,6 +71,40 @@ class IngestServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamEvents(self, request_iterator, context):
+        """StreamEvents accepts batches over one stream, each under the limits of IngestEvents, and acknowledges each by its
+        number, in the order in which they become safe, which may differ from the order of sending.
+
+        The caller opens with StreamOpen and is told a credit; it has at most that many batches and bytes unacknowledged.
+        To resume after any end of the stream, open another one and send again what was not acknowledged, with the same
+        event ids. A batch that cannot be taken is answered with a failure of its own, and the stream goes on.
+        A server that wants a stream to end sends StreamDrain, when it stops and now and then besides: close your side,
+        read until the stream ends with OK, and open the next one.
+        Without a deadline the stream may live on as long as its key is good.
+        Caller: tenant key.
+        Errors that end the stream: INVALID_ARGUMENT STREAM_NOT_OPEN, STREAM_OPENED_TWICE, ACK_LEVEL_MISSING,
+        CONTENT_MISSING, BATCH_NUMBER_NOT_GROWING; RESOURCE_EXHAUSTED CREDIT_EXCEEDED or TOO_MANY_STREAMS (with
+        RetryInfo); UNAUTHENTICATED API_KEY_REVOKED, seconds after it was; UNAVAILABLE when the server stops.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IngestCloudEvents(self, request, context):
+        """IngestCloudEvents accepts CloudEvents 1.0, in the protobuf format or as JSON, each as one usage event:
+        id -> event_id, source -> source, type -> event_type, subject -> customer_id, time -> event_time, and the members
+        of data (a JSON object of text, numbers and booleans) and the extension attributes -> properties. A name in both is
+        refused. Trace context is no property. Limits hold for the request and for what it is as usage events. Otherwise
+        like IngestEvents, with the same idempotency and verdicts.
+
+        Caller: tenant key.
+        Errors: those of IngestEvents; INVALID_ARGUMENT CONTENT_MISSING or NOT_CLOUD_EVENTS, if the content as a whole
+        cannot be read. What is wrong with one event is its verdict.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -68,6 +112,16 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.IngestEvents,
                     request_deserializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestEventsRequest.FromString,
                     response_serializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestEventsResponse.SerializeToString,
+            ),
+            'StreamEvents': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamEvents,
+                    request_deserializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.StreamEventsRequest.FromString,
+                    response_serializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.StreamEventsResponse.SerializeToString,
+            ),
+            'IngestCloudEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.IngestCloudEvents,
+                    request_deserializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestCloudEventsRequest.FromString,
+                    response_serializer=steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestCloudEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -99,6 +153,60 @@ class IngestService(object):
             '/steelyard.ingest.v1.IngestService/IngestEvents',
             steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestEventsRequest.SerializeToString,
             steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamEvents(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/steelyard.ingest.v1.IngestService/StreamEvents',
+            steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.StreamEventsRequest.SerializeToString,
+            steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.StreamEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IngestCloudEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.ingest.v1.IngestService/IngestCloudEvents',
+            steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestCloudEventsRequest.SerializeToString,
+            steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2.IngestCloudEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

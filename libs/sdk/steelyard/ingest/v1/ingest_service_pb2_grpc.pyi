@@ -44,6 +44,32 @@ class IngestServiceStub:
     Errors: INVALID_ARGUMENT BATCH_TOO_LARGE, BATCH_EMPTY or ACK_LEVEL_MISSING; UNAVAILABLE QUEUE_UNAVAILABLE (the
     outcome is unknown: send again); RESOURCE_EXHAUSTED OVERLOADED (with RetryInfo).
     """
+    StreamEvents: _grpc.StreamStreamMultiCallable[_ingest_service_pb2.StreamEventsRequest, _ingest_service_pb2.StreamEventsResponse]
+    """StreamEvents accepts batches over one stream, each under the limits of IngestEvents, and acknowledges each by its
+    number, in the order in which they become safe, which may differ from the order of sending.
+
+    The caller opens with StreamOpen and is told a credit; it has at most that many batches and bytes unacknowledged.
+    To resume after any end of the stream, open another one and send again what was not acknowledged, with the same
+    event ids. A batch that cannot be taken is answered with a failure of its own, and the stream goes on.
+    A server that wants a stream to end sends StreamDrain, when it stops and now and then besides: close your side,
+    read until the stream ends with OK, and open the next one.
+    Without a deadline the stream may live on as long as its key is good.
+    Caller: tenant key.
+    Errors that end the stream: INVALID_ARGUMENT STREAM_NOT_OPEN, STREAM_OPENED_TWICE, ACK_LEVEL_MISSING,
+    CONTENT_MISSING, BATCH_NUMBER_NOT_GROWING; RESOURCE_EXHAUSTED CREDIT_EXCEEDED or TOO_MANY_STREAMS (with
+    RetryInfo); UNAUTHENTICATED API_KEY_REVOKED, seconds after it was; UNAVAILABLE when the server stops.
+    """
+    IngestCloudEvents: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.IngestCloudEventsRequest, _ingest_service_pb2.IngestCloudEventsResponse]
+    """IngestCloudEvents accepts CloudEvents 1.0, in the protobuf format or as JSON, each as one usage event:
+    id -> event_id, source -> source, type -> event_type, subject -> customer_id, time -> event_time, and the members
+    of data (a JSON object of text, numbers and booleans) and the extension attributes -> properties. A name in both is
+    refused. Trace context is no property. Limits hold for the request and for what it is as usage events. Otherwise
+    like IngestEvents, with the same idempotency and verdicts.
+
+    Caller: tenant key.
+    Errors: those of IngestEvents; INVALID_ARGUMENT CONTENT_MISSING or NOT_CLOUD_EVENTS, if the content as a whole
+    cannot be read. What is wrong with one event is its verdict.
+    """
 
 @_typing.type_check_only
 class IngestServiceAsyncStub(IngestServiceStub):
@@ -60,6 +86,32 @@ class IngestServiceAsyncStub(IngestServiceStub):
     Caller: tenant key.
     Errors: INVALID_ARGUMENT BATCH_TOO_LARGE, BATCH_EMPTY or ACK_LEVEL_MISSING; UNAVAILABLE QUEUE_UNAVAILABLE (the
     outcome is unknown: send again); RESOURCE_EXHAUSTED OVERLOADED (with RetryInfo).
+    """
+    StreamEvents: _aio.StreamStreamMultiCallable[_ingest_service_pb2.StreamEventsRequest, _ingest_service_pb2.StreamEventsResponse]  # type: ignore[assignment]
+    """StreamEvents accepts batches over one stream, each under the limits of IngestEvents, and acknowledges each by its
+    number, in the order in which they become safe, which may differ from the order of sending.
+
+    The caller opens with StreamOpen and is told a credit; it has at most that many batches and bytes unacknowledged.
+    To resume after any end of the stream, open another one and send again what was not acknowledged, with the same
+    event ids. A batch that cannot be taken is answered with a failure of its own, and the stream goes on.
+    A server that wants a stream to end sends StreamDrain, when it stops and now and then besides: close your side,
+    read until the stream ends with OK, and open the next one.
+    Without a deadline the stream may live on as long as its key is good.
+    Caller: tenant key.
+    Errors that end the stream: INVALID_ARGUMENT STREAM_NOT_OPEN, STREAM_OPENED_TWICE, ACK_LEVEL_MISSING,
+    CONTENT_MISSING, BATCH_NUMBER_NOT_GROWING; RESOURCE_EXHAUSTED CREDIT_EXCEEDED or TOO_MANY_STREAMS (with
+    RetryInfo); UNAUTHENTICATED API_KEY_REVOKED, seconds after it was; UNAVAILABLE when the server stops.
+    """
+    IngestCloudEvents: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.IngestCloudEventsRequest, _ingest_service_pb2.IngestCloudEventsResponse]  # type: ignore[assignment]
+    """IngestCloudEvents accepts CloudEvents 1.0, in the protobuf format or as JSON, each as one usage event:
+    id -> event_id, source -> source, type -> event_type, subject -> customer_id, time -> event_time, and the members
+    of data (a JSON object of text, numbers and booleans) and the extension attributes -> properties. A name in both is
+    refused. Trace context is no property. Limits hold for the request and for what it is as usage events. Otherwise
+    like IngestEvents, with the same idempotency and verdicts.
+
+    Caller: tenant key.
+    Errors: those of IngestEvents; INVALID_ARGUMENT CONTENT_MISSING or NOT_CLOUD_EVENTS, if the content as a whole
+    cannot be read. What is wrong with one event is its verdict.
     """
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -80,6 +132,44 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         Caller: tenant key.
         Errors: INVALID_ARGUMENT BATCH_TOO_LARGE, BATCH_EMPTY or ACK_LEVEL_MISSING; UNAVAILABLE QUEUE_UNAVAILABLE (the
         outcome is unknown: send again); RESOURCE_EXHAUSTED OVERLOADED (with RetryInfo).
+        """
+
+    @_abc_1.abstractmethod
+    def StreamEvents(
+        self,
+        request_iterator: _MaybeAsyncIterator[_ingest_service_pb2.StreamEventsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_ingest_service_pb2.StreamEventsResponse], _abc.AsyncIterator[_ingest_service_pb2.StreamEventsResponse]]:
+        """StreamEvents accepts batches over one stream, each under the limits of IngestEvents, and acknowledges each by its
+        number, in the order in which they become safe, which may differ from the order of sending.
+
+        The caller opens with StreamOpen and is told a credit; it has at most that many batches and bytes unacknowledged.
+        To resume after any end of the stream, open another one and send again what was not acknowledged, with the same
+        event ids. A batch that cannot be taken is answered with a failure of its own, and the stream goes on.
+        A server that wants a stream to end sends StreamDrain, when it stops and now and then besides: close your side,
+        read until the stream ends with OK, and open the next one.
+        Without a deadline the stream may live on as long as its key is good.
+        Caller: tenant key.
+        Errors that end the stream: INVALID_ARGUMENT STREAM_NOT_OPEN, STREAM_OPENED_TWICE, ACK_LEVEL_MISSING,
+        CONTENT_MISSING, BATCH_NUMBER_NOT_GROWING; RESOURCE_EXHAUSTED CREDIT_EXCEEDED or TOO_MANY_STREAMS (with
+        RetryInfo); UNAUTHENTICATED API_KEY_REVOKED, seconds after it was; UNAVAILABLE when the server stops.
+        """
+
+    @_abc_1.abstractmethod
+    def IngestCloudEvents(
+        self,
+        request: _ingest_service_pb2.IngestCloudEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_service_pb2.IngestCloudEventsResponse, _abc.Awaitable[_ingest_service_pb2.IngestCloudEventsResponse]]:
+        """IngestCloudEvents accepts CloudEvents 1.0, in the protobuf format or as JSON, each as one usage event:
+        id -> event_id, source -> source, type -> event_type, subject -> customer_id, time -> event_time, and the members
+        of data (a JSON object of text, numbers and booleans) and the extension attributes -> properties. A name in both is
+        refused. Trace context is no property. Limits hold for the request and for what it is as usage events. Otherwise
+        like IngestEvents, with the same idempotency and verdicts.
+
+        Caller: tenant key.
+        Errors: those of IngestEvents; INVALID_ARGUMENT CONTENT_MISSING or NOT_CLOUD_EVENTS, if the content as a whole
+        cannot be read. What is wrong with one event is its verdict.
         """
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

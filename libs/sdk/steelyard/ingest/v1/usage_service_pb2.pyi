@@ -59,6 +59,38 @@ WINDOW_SIZE_MONTH: WindowSize.ValueType  # 5
 """Local months."""
 Global___WindowSize: _TypeAlias = WindowSize  # noqa: Y015
 
+class _BatchState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BatchStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BatchState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BATCH_STATE_UNSPECIFIED: _BatchState.ValueType  # 0
+    """Never sent."""
+    BATCH_STATE_QUEUED: _BatchState.ValueType  # 1
+    """Not recorded yet: it is in the queue, as far as is known."""
+    BATCH_STATE_RECORDED: _BatchState.ValueType  # 2
+    """Recorded: every event has its fate."""
+    BATCH_STATE_LOST: _BatchState.ValueType  # 3
+    """The queue lost it: send its events again, with the same ids."""
+    BATCH_STATE_PARKED: _BatchState.ValueType  # 4
+    """Its message could not be recorded and is set aside until a person looks at it; nothing of it is lost."""
+
+class BatchState(_BatchState, metaclass=_BatchStateEnumTypeWrapper):
+    """BatchState is how far a batch has come."""
+
+BATCH_STATE_UNSPECIFIED: BatchState.ValueType  # 0
+"""Never sent."""
+BATCH_STATE_QUEUED: BatchState.ValueType  # 1
+"""Not recorded yet: it is in the queue, as far as is known."""
+BATCH_STATE_RECORDED: BatchState.ValueType  # 2
+"""Recorded: every event has its fate."""
+BATCH_STATE_LOST: BatchState.ValueType  # 3
+"""The queue lost it: send its events again, with the same ids."""
+BATCH_STATE_PARKED: BatchState.ValueType  # 4
+"""Its message could not be recorded and is set aside until a person looks at it; nothing of it is lost."""
+Global___BatchState: _TypeAlias = BatchState  # noqa: Y015
+
 @_typing.final
 class QueryUsageRequest(_message.Message):
     """QueryUsageRequest asks for a quantity."""
@@ -588,6 +620,88 @@ class EventException(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventException: _TypeAlias = EventException  # noqa: Y015
+
+@_typing.final
+class GetBatchStatusesRequest(_message.Message):
+    """GetBatchStatusesRequest asks about receipts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedCompositeFieldContainer[_ingest_service_pb2.BatchReceipt]:
+        """1 to 1,000 receipts of IngestService."""
+
+    def __init__(
+        self,
+        *,
+        receipts: _abc.Iterable[_ingest_service_pb2.BatchReceipt] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipts", b"receipts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBatchStatusesRequest: _TypeAlias = GetBatchStatusesRequest  # noqa: Y015
+
+@_typing.final
+class GetBatchStatusesResponse(_message.Message):
+    """GetBatchStatusesResponse answers in the order of the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUSES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchStatus]:
+        """Status i belongs to receipt i."""
+
+    def __init__(
+        self,
+        *,
+        statuses: _abc.Iterable[Global___BatchStatus] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["statuses", b"statuses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBatchStatusesResponse: _TypeAlias = GetBatchStatusesResponse  # noqa: Y015
+
+@_typing.final
+class BatchStatus(_message.Message):
+    """BatchStatus is what is known about a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    EXCEPTIONS_FIELD_NUMBER: _builtins.int
+    state: Global___BatchState.ValueType
+    """How far it has come."""
+    @_builtins.property
+    def receipt(self) -> _ingest_service_pb2.BatchReceipt:
+        """The batch."""
+
+    @_builtins.property
+    def exceptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventException]:
+        """Its events in conflict or rejected by the recorder, those of all calls that share the batch; at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        receipt: _ingest_service_pb2.BatchReceipt | None = ...,
+        state: Global___BatchState.ValueType = ...,
+        exceptions: _abc.Iterable[Global___EventException] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exceptions", b"exceptions", "receipt", b"receipt", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchStatus: _TypeAlias = BatchStatus  # noqa: Y015
 
 @_typing.final
 class ListEventExceptionsRequest(_message.Message):

@@ -55,6 +55,11 @@ class UsageServiceStub(object):
                 request_serializer=steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetEventStatusRequest.SerializeToString,
                 response_deserializer=steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetEventStatusResponse.FromString,
                 _registered_method=True)
+        self.GetBatchStatuses = channel.unary_unary(
+                '/steelyard.ingest.v1.UsageService/GetBatchStatuses',
+                request_serializer=steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetBatchStatusesRequest.SerializeToString,
+                response_deserializer=steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetBatchStatusesResponse.FromString,
+                _registered_method=True)
         self.ListEventExceptions = channel.unary_unary(
                 '/steelyard.ingest.v1.UsageService/ListEventExceptions',
                 request_serializer=steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.ListEventExceptionsRequest.SerializeToString,
@@ -108,6 +113,15 @@ class UsageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBatchStatuses(self, request, context):
+        """GetBatchStatuses says whether batches that were accepted are recorded by now.
+
+        Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEventExceptions(self, request, context):
         """ListEventExceptions lists conflicts and rejections, newest first.
 
@@ -148,6 +162,11 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     servicer.GetEventStatus,
                     request_deserializer=steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetEventStatusRequest.FromString,
                     response_serializer=steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetEventStatusResponse.SerializeToString,
+            ),
+            'GetBatchStatuses': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBatchStatuses,
+                    request_deserializer=steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetBatchStatusesRequest.FromString,
+                    response_serializer=steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetBatchStatusesResponse.SerializeToString,
             ),
             'ListEventExceptions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEventExceptions,
@@ -269,6 +288,33 @@ class UsageService(object):
             '/steelyard.ingest.v1.UsageService/GetEventStatus',
             steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetEventStatusRequest.SerializeToString,
             steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetEventStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBatchStatuses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.ingest.v1.UsageService/GetBatchStatuses',
+            steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetBatchStatusesRequest.SerializeToString,
+            steelyard_dot_ingest_dot_v1_dot_usage__service__pb2.GetBatchStatusesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,11 @@ class UsageServiceStub:
 
     Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations.
     """
+    GetBatchStatuses: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.GetBatchStatusesRequest, _usage_service_pb2.GetBatchStatusesResponse]
+    """GetBatchStatuses says whether batches that were accepted are recorded by now.
+
+    Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations.
+    """
     ListEventExceptions: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.ListEventExceptionsRequest, _usage_service_pb2.ListEventExceptionsResponse]
     """ListEventExceptions lists conflicts and rejections, newest first.
 
@@ -88,6 +93,11 @@ class UsageServiceAsyncStub(UsageServiceStub):
     """
     GetEventStatus: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.GetEventStatusRequest, _usage_service_pb2.GetEventStatusResponse]  # type: ignore[assignment]
     """GetEventStatus says what became of event ids: recorded, in conflict, rejected, or unknown.
+
+    Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations.
+    """
+    GetBatchStatuses: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.GetBatchStatusesRequest, _usage_service_pb2.GetBatchStatusesResponse]  # type: ignore[assignment]
+    """GetBatchStatuses says whether batches that were accepted are recorded by now.
 
     Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations.
     """
@@ -146,6 +156,17 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.GetEventStatusResponse, _abc.Awaitable[_usage_service_pb2.GetEventStatusResponse]]:
         """GetEventStatus says what became of event ids: recorded, in conflict, rejected, or unknown.
+
+        Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations.
+        """
+
+    @_abc_1.abstractmethod
+    def GetBatchStatuses(
+        self,
+        request: _usage_service_pb2.GetBatchStatusesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_service_pb2.GetBatchStatusesResponse, _abc.Awaitable[_usage_service_pb2.GetBatchStatusesResponse]]:
+        """GetBatchStatuses says whether batches that were accepted are recorded by now.
 
         Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations.
         """
