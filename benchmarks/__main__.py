@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import accepted, freshness, invoices, recorded
+from benchmarks import accepted, calls, freshness, invoices, keys, recorded, soak, spool
 from benchmarks.machine import machine_facts
 from benchmarks.report import Report, table_rows, write_json
 from benchmarks.sender import BenchmarkError
@@ -23,9 +23,16 @@ BENCHMARKS: dict[str, Callable[[float], Report]] = {
     "recorded-live": recorded.run_live_backlog,
     "sustained": recorded.run_sustained,
     "sustained-live": recorded.run_live_sustained,
+    "sustained-live-100-tenants": recorded.run_live_sustained_many,
+    "calls": calls.run,
+    "keys-uuid7": keys.run_uuid7,
+    "keys-random": keys.run_random,
     "freshness": freshness.run,
     "freshness-live": freshness.run_live,
+    "soak": soak.run_soak,
+    "catch-up": soak.run_catch_up,
     "invoices": invoices.run,
+    "spool": spool.run,
 }
 _RESULTS = Path(__file__).parent / "results"
 

@@ -6,12 +6,22 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from benchmarks.bare_tables import Source, bare_insert_s
 from benchmarks.machine import CpuMeter
 from benchmarks.report import Figure, Report
 from benchmarks.sender import in_flight
-from benchmarks.system import RECORDER, new_tenant, paused, postgres_url, running_stack, say, until_recorded
+from benchmarks.system import (
+    RECORDER,
+    new_tenant,
+    new_tenants,
+    paused,
+    postgres_url,
+    running_stack,
+    say,
+    until_recorded,
+)
 from benchmarks.workload import BATCH_EVENTS, Workload
 from libs.clock import monotonic_s
 from libs.embedded.stack import Stack
@@ -19,6 +29,7 @@ from libs.embedded.stack import Stack
 _WORKLOAD = Workload(events=300_000)
 _LAST_MINUTE = timedelta(minutes=1)
 _IN_FLIGHT = 8
+_MANY = 100
 _FLOOR_EVENTS_PER_TRANSACTION = 10_000
 _FLOOR_IS = "COPY of the same rows into the same keys, log and window tables, services stopped"
 _TABLES = (Source("event_keys", "t.batch_id"), Source("events", "t.batch_id"), Source("usage_windows", "t.version"))
@@ -47,6 +58,11 @@ def run_live_sustained(scale: float) -> Report:
     return _run("sustained-live", replace(_WORKLOAD, spread=_LAST_MINUTE).scaled(scale), _sustained)
 
 
+def run_live_sustained_many(scale: float) -> Report:
+    """The same by a hundred tenants, who share the customers between them."""
+    return _run("sustained-live-100-tenants", replace(_WORKLOAD, spread=_LAST_MINUTE).scaled(scale), _sustained_many)
+
+
 def _run(
     name: str, workload: Workload, measure: Callable[[Stack, Workload], Coroutine[None, None, _Measured]]
 ) -> Report:
@@ -70,6 +86,22 @@ async def _backlog(stack: Stack, workload: Workload) -> _Measured:
             cpu, began_s = CpuMeter(stack), monotonic_s()
         say("recording them")
         ended_s = await until_recorded(tenant.client, workload.events)
+        return ended_s - began_s, cpu.used_s()
+
+
+async def _sustained_many(stack: Stack, workload: Workload) -> _Measured:
+    share = replace(workload, events=workload.events // _MANY, customers=max(1, workload.customers // _MANY))
+    async with new_tenants(stack, share.customer_ids(), _MANY) as tenants:
+        of_tenants = [share.requests(batch_events=min(BATCH_EVENTS, share.events)) for _ in tenants]
+        say(f"sending and recording {share.events} events of each of {_MANY} tenants")
+        cpu, began_s = CpuMeter(stack), monotonic_s()
+        calls = [
+            partial(tenant.sender, batch)
+            for turn in zip(*of_tenants, strict=True)
+            for tenant, batch in zip(tenants, turn, strict=True)
+        ]
+        await in_flight(calls, _IN_FLIGHT, lambda call: call())
+        ended_s = [await until_recorded(tenant.client, share.events) for tenant in tenants][-1]
         return ended_s - began_s, cpu.used_s()
 
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -93,24 +93,44 @@ def operator(stack: Stack) -> Client:
 
 
 @asynccontextmanager
+async def new_tenants(stack: Stack, customers: Sequence[str], count: int) -> AsyncIterator[list[Tenant]]:
+    """Create so many tenants, each with all these customers."""
+    say(f"creating {count} tenants with {len(customers)} customers each")
+    async with AsyncExitStack() as opened:
+        tenants = [
+            await opened.enter_async_context(_created(stack, customers, f"{TENANT}-{number:03}"))
+            for number in range(count)
+        ]
+        for tenant in tenants:
+            await until_rated(tenant.client)
+        yield tenants
+
+
+@asynccontextmanager
 async def new_tenant(stack: Stack, customers: Sequence[str]) -> AsyncIterator[Tenant]:
     """Create the tenant with meters, rate card and customers, each with one subscription."""
     say(f"creating {len(customers)} customers")
-    key = await _create_tenant(stack)
+    async with _created(stack, customers, TENANT) as tenant:
+        await until_rated(tenant.client)  # The first bills of all customers are work, too.
+        yield tenant
+
+
+@asynccontextmanager
+async def _created(stack: Stack, customers: Sequence[str], tenant_id: str) -> AsyncIterator[Tenant]:
+    key = await _create_tenant(stack, tenant_id)
     async with _client(stack, key) as client, Sender(stack.endpoints().ingest, key) as sender:
         await _create_catalog(client)
         await in_flight(customers, _SET_UP_IN_FLIGHT, lambda customer: _create_customer(client, customer))
-        await until_rated(client)  # The first bills of all customers are work, too.
         yield Tenant(client, sender)
 
 
-async def _create_tenant(stack: Stack) -> str:
+async def _create_tenant(stack: Stack, tenant_id: str) -> str:
     async with operator(stack) as client:
         tenants = client.services.tenants
-        tenant = tenant_pb2.Tenant(tenant_id=TENANT, display_name="Benchmark", test_clock_time=stamp(CLOCK))
+        tenant = tenant_pb2.Tenant(tenant_id=tenant_id, display_name="Benchmark", test_clock_time=stamp(CLOCK))
         await tenants.CreateTenant(tenant_service_pb2.CreateTenantRequest(request_id=new_id(), tenant=tenant))
         key = await tenants.CreateApiKey(
-            tenant_service_pb2.CreateApiKeyRequest(request_id=new_id(), tenant_id=TENANT, display_name="benchmark")
+            tenant_service_pb2.CreateApiKeyRequest(request_id=new_id(), tenant_id=tenant_id, display_name="benchmark")
         )
     return key.secret
 

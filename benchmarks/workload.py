@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from benchmarks.report import Value
@@ -18,7 +19,7 @@ PERIOD_END = datetime(2026, 2, 1, tzinfo=UTC)
 CLOCK = PERIOD_END - timedelta(seconds=1)
 """Where the tenant's test clock stands while events are sent, so that every time of the period is in the past."""
 
-_SOURCE = "llm-gateway-7f9c4d5b6-x2k8q.eu-central-1.example.com"
+SOURCE = "llm-gateway-7f9c4d5b6-x2k8q.eu-central-1.example.com"
 _SEED = 1
 
 
@@ -33,22 +34,28 @@ class Workload:
     events: int
     customers: int = 1_000
     spread: timedelta = PERIOD_END - PERIOD_START
+    random_ids: bool = False
 
     def scaled(self, scale: float) -> Workload:
         """Return it with fewer (or more) events and customers."""
         batches = max(1, round(self.events * scale / BATCH_EVENTS))
-        return Workload(batches * BATCH_EVENTS, max(2, round(self.customers * scale)), self.spread)
+        return replace(self, events=batches * BATCH_EVENTS, customers=max(2, round(self.customers * scale)))
 
     def customer_ids(self) -> list[str]:
         """The ids of all customers."""
         return [f"customer-{index:05d}-of-the-benchmark" for index in range(self.customers)]
 
     def requests(self, *, batch_events: int = BATCH_EVENTS) -> list[bytes]:
-        """Return all events as serialised IngestEventsRequests; the same but for their ids (UUIDv7) at every call."""
+        """Return all events as serialised IngestEventsRequests; the same but for their ids at every call."""
+        return list(self.stream(batch_events=batch_events))
+
+    def stream(self, *, batch_events: int = BATCH_EVENTS) -> Iterator[bytes]:
+        """Make them one after another, for workloads that are too large to be kept."""
         rng = random.Random(_SEED)
         customers = self.customer_ids()
-        events = [self._event(rng, rng.choice(customers)) for _ in range(self.events)]
-        return [request(events[at : at + batch_events]) for at in range(0, len(events), batch_events)]
+        for at in range(0, self.events, batch_events):
+            count = min(batch_events, self.events - at)
+            yield request([self._event(rng, rng.choice(customers)) for _ in range(count)])
 
     def facts(self) -> dict[str, Value]:
         """What is fixed and printed."""
@@ -60,20 +67,23 @@ class Workload:
             "properties": len(sample.properties),
             "events": self.events,
             "event_bytes": sample.ByteSize(),
-            "event_ids": "UUIDv7",
+            "event_ids": "random" if self.random_ids else "UUIDv7",
             "event_times": f"spread over {self.spread}",
         }
 
     def _event(self, rng: random.Random, customer_id: str) -> usage_event_pb2.UsageEvent:
         at = PERIOD_END - timedelta(seconds=1 + rng.random() * (self.spread.total_seconds() - 1))
-        return event(customer_id, at, 1 + int(rng.lognormvariate(6.4, 1.1)), 1 + int(rng.lognormvariate(4.6, 1.0)))
+        made = event(customer_id, at, 1 + int(rng.lognormvariate(6.4, 1.1)), 1 + int(rng.lognormvariate(4.6, 1.0)))
+        if self.random_ids:
+            made.event_id = str(uuid.uuid4())
+        return made
 
 
 def event(customer_id: str, at: datetime, input_tokens: int, output_tokens: int) -> usage_event_pb2.UsageEvent:
     """Make one event under a new id."""
     made = usage_event_pb2.UsageEvent(
         event_id=new_event_id(),
-        source=_SOURCE,
+        source=SOURCE,
         event_type=EVENT_TYPE,
         customer_id=customer_id,
         properties={"input_tokens": str(input_tokens), "output_tokens": str(output_tokens)},
