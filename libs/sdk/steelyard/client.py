@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Self
 import grpc
 
 from steelyard.channels import credentials_metadata, open_channel
-from steelyard.delivery import Ack, DeliveryReport, EventProblem
+from steelyard.delivery import Ack, DeliveryReport, EventProblem, tell
 from steelyard.errors import BufferFull, ClientClosed, DeliveryFailed, SteelyardError
-from steelyard.events import PropertyValue, UsageEvent
+from steelyard.events import PropertyValue, UsageEvent, make_event
 from steelyard.outbound import OutboundBatch
 from steelyard.retry import Retrying
 from steelyard.services import Services
@@ -25,7 +24,6 @@ from steelyard.unary import BatchSender, CallSender
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LOGGER = logging.getLogger("steelyard")
 _MAX_EVENTS, _MAX_BYTES = 1000, 750_000
 
 
@@ -100,7 +98,7 @@ class Client:
             among them and was not taken
         :raises ClientClosed: after close
         """
-        event = _event(event_type, customer_id, properties, event_id, event_time)
+        event = make_event(event_type, customer_id, properties, event_id, event_time)
         await self.record_event(event)
         return event.event_id
 
@@ -236,20 +234,11 @@ class Client:
                 raise
         else:
             self._report.add(verdicts, problems)
-            self._tell(problems)
+            tell(self._on_problem, problems)
         finally:
             self._undelivered -= len(batch)
             self._undelivered_bytes -= batch.size_bytes
             self._space.set()
-
-    def _tell(self, problems: Sequence[EventProblem]) -> None:
-        if self._on_problem is None:
-            return
-        for problem in problems:
-            try:
-                self._on_problem(problem)
-            except Exception:
-                _LOGGER.exception("on_problem failed for event %s", problem.event_id)
 
     def _take_failed(self) -> DeliveryFailed:
         """The error with everything that could not be delivered, which is then its receiver's to deal with."""
@@ -258,22 +247,3 @@ class Client:
         error = DeliveryFailed(f"{len(failed)} events could not be delivered: {failure}", failed)
         error.__cause__ = failure
         return error
-
-
-def _event(
-    event_type: str,
-    customer_id: str,
-    properties: Mapping[str, PropertyValue] | None,
-    event_id: str | None,
-    event_time: datetime | None,
-) -> UsageEvent:
-    event = UsageEvent(event_type=event_type, customer_id=customer_id, properties=properties or {})
-    if event_id is None and event_time is None:
-        return event
-    return UsageEvent(
-        event_type=event_type,
-        customer_id=customer_id,
-        properties=event.properties,
-        event_id=event_id or event.event_id,
-        event_time=event_time or event.event_time,
-    )

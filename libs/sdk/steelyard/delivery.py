@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from steelyard.ingest.v1 import ingest_service_pb2
+
+_LOGGER = logging.getLogger("steelyard")
 
 
 class Ack(Enum):
@@ -37,6 +41,17 @@ class EventProblem:
     field: str
     reason: str
     description: str
+
+
+def tell(on_problem: Callable[[EventProblem], None] | None, problems: Sequence[EventProblem]) -> None:
+    """Call `on_problem` for each; what it raises is logged."""
+    if on_problem is None:
+        return
+    for problem in problems:
+        try:
+            on_problem(problem)
+        except Exception:
+            _LOGGER.exception("on_problem failed for event %s", problem.event_id)
 
 
 @dataclass(slots=True)

@@ -76,6 +76,23 @@ class UsageEvent:
         )
 
 
+def make_event(
+    event_type: str,
+    customer_id: str,
+    properties: Mapping[str, PropertyValue] | None,
+    event_id: str | None,
+    event_time: datetime | None,
+) -> UsageEvent:
+    """An event with id and time of its own where none are given."""
+    return UsageEvent(
+        event_type,
+        customer_id,
+        properties or {},
+        event_id or new_event_id(),
+        event_time or datetime.now(UTC),
+    )
+
+
 def _text(key: str, value: PropertyValue) -> str:
     if type(value) is str:
         return value

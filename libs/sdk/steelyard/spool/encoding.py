@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
-
 from opentelemetry import trace
 
 from steelyard.errors import InvalidRequest
-from steelyard.events import PropertyValue, UsageEvent
+from steelyard.events import UsageEvent
 from steelyard.spool.settings import MAX_CALL_BYTES
 
 _MAX_EVENT_BYTES = MAX_CALL_BYTES - 1_000
-
-
-def make_event(
-    event_type: str,
-    customer_id: str,
-    properties: Mapping[str, PropertyValue] | None,
-    event_id: str | None,
-    event_time: datetime | None,
-) -> UsageEvent:
-    """An event with id and time of its own where none are given."""
-    given: dict[str, object] = {}
-    if event_id is not None:
-        given["event_id"] = event_id
-    if event_time is not None:
-        given["event_time"] = event_time
-    return UsageEvent(event_type, customer_id, properties or {}, **given)  # type: ignore[arg-type]
 
 
 def encode(event: UsageEvent, source: str) -> bytes:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 
-from steelyard.delivery import EventProblem
+from steelyard.delivery import EventProblem, tell
 from steelyard.errors import SteelyardError
-from steelyard.events import PropertyValue, UsageEvent
+from steelyard.events import PropertyValue, UsageEvent, make_event
 from steelyard.settings import Endpoints
 from steelyard.spool import metrics, outgoing, processes
 from steelyard.spool.buffer import Buffer
-from steelyard.spool.encoding import encode, make_event, trace_parent
+from steelyard.spool.encoding import encode, trace_parent
 from steelyard.spool.errors import SpoolError
 from steelyard.spool.file import SpoolFile
 from steelyard.spool.incoming import used_bytes
@@ -27,8 +27,6 @@ from steelyard.spool.settings import SpoolOptions
 from steelyard.spool.stats import DeadLetter, SpoolStats, read_dead_letters, read_stats
 from steelyard.spool.transport import Transport
 from steelyard.spool.writer import Writer
-
-_LOGGER = logging.getLogger("steelyard")
 
 
 class Spool:
@@ -111,7 +109,7 @@ class Spool:
             writer = Writer(self._file, self._buffer, self._options, self._wake_sender)
             self._threads = [threading.Thread(target=writer.run, name="steelyard-spool-write", daemon=True)]
             if self._transport is not None:
-                self._sender = Sender(self._file, self._transport, self._options, self._tell)
+                self._sender = Sender(self._file, self._transport, self._options, partial(tell, self._on_problem))
                 self._threads.append(
                     threading.Thread(target=self._sender.run, name="steelyard-spool-send", daemon=True)
                 )
@@ -245,15 +243,6 @@ class Spool:
     def _wake_sender(self) -> None:
         if self._sender is not None:
             self._sender.wake.set()
-
-    def _tell(self, problems: Sequence[EventProblem]) -> None:
-        if self._on_problem is None:
-            return
-        for problem in problems:
-            try:
-                self._on_problem(problem)
-            except Exception:
-                _LOGGER.exception("on_problem failed for event %s", problem.event_id)
 
     def before_fork(self) -> None:
         """Close what must not be carried over, and hold every lock that a child would find locked for ever."""
