@@ -1,6 +1,6 @@
 # Thin targets over scripts/ and the `steelyard` command. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-slow check check-k8s bench format protos requirements
+.PHONY: help setup demo up down test test-slow test-faults check check-k8s bench format protos requirements
 
 PYTEST_ARGUMENTS ?= -n auto --maxprocesses 4 --dist loadfile
 SOURCES := libs services tests scripts $(wildcard benchmarks)
@@ -25,6 +25,10 @@ test: setup ## Tests that need seconds, with real PostgreSQL and NATS
 
 test-slow: setup ## Tests that need minutes
 	.venv/bin/pytest -m slow
+
+test-faults: setup ## More than a hundred seeded runs with faults, half an hour; fails if interesting cases never came up
+	.venv/bin/pytest tests/faults
+	.venv/bin/python -m tests.faults
 
 check: setup .venv-protos ## Format, lint, types, import contracts, protos, generated code
 	.venv/bin/ruff format --check .

@@ -106,7 +106,7 @@ class _FileSending:
         text = "the whole file may be sent again"
         if self._state is not None and self._state.save(self._answered, is_last=True):
             text = "the same command goes on behind them, with --restart it sends the whole file again"
-        note(f"{self.total.total:,} events before that were answered; {text}")
+        note(f"events answered before that: {self.total.total:,}; {text}")
 
     def _go_on(self, *, insisted: bool) -> None:
         try:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,15 @@ from libs.embedded.machine import Account
 _POLL_S = 0.02
 _LOG_TAIL_BYTES = 2_000
 _KILL_WAIT_S = 10
-
+# Popen can change the account itself, but then forks for good, and what a library has told the C library to do at a
+# fork (gRPC does) may end the child of a process with several threads by SIGSEGV. So it starts this, by vfork.
+_AS_ACCOUNT = """
+import os, sys
+os.setgroups([])
+os.setgid(int(sys.argv[1]))
+os.setuid(int(sys.argv[2]))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 StartHook = Callable[[str, int, signal.Signals], None]
 """Is told the name, process id and stop signal of every process as soon as it was started."""
@@ -61,20 +70,16 @@ class Child:
         """
         if self.running:
             raise EmbeddedError(f"{self.name} is running already (process {self.pid})")
-        uid, gid = (self._account.uid, self._account.gid) if self._account else (None, None)
         with self.log_file.open("ab") as log:
             try:
                 self._process = subprocess.Popen(
-                    [str(argument) for argument in arguments],
+                    [*self._changing_account(), *map(str, arguments)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     cwd=directory,
                     env=dict(environment),
                     start_new_session=True,
-                    user=uid,
-                    group=gid,
-                    extra_groups=[] if self._account else None,
                 )
             except OSError as error:
                 raise EmbeddedError(f"{self.name} cannot be started: {error}") from error
@@ -135,6 +140,12 @@ class Child:
         """Return where the log is and how it ends."""
         end = self.log_file.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace")
         return f"{self.log_file}:\n{end}"
+
+    def _changing_account(self) -> list[str]:
+        """What to start so that the rest of the command runs as the account; it keeps its process id."""
+        if self._account is None:
+            return []
+        return [sys.executable, "-ISc", _AS_ACCOUNT, str(self._account.gid), str(self._account.uid)]
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:

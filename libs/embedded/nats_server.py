@@ -14,7 +14,7 @@ from libs.embedded.child import Child, StartHook
 from libs.embedded.machine import free_port
 
 _CONFIGURATION = """\
-server_name: "steelyard"
+server_name: "{name}"
 listen: "127.0.0.1:{port}"
 http: "127.0.0.1:{monitor_port}"
 max_payload: 1MB
@@ -26,17 +26,29 @@ jetstream {{
   max_file_store: 50GB
   max_memory_store: 256MB
 }}
+{further}
 """
 
 
 class EmbeddedNats:
     """nats-server on 127.0.0.1; `start` after `stop` or `kill` uses the same ports and data.
 
-    Durable means that a publish is acknowledged only when it is on disk; `durable=False` is for tests.
+    Durable means that a publish is acknowledged only when it is on disk; `durable=False` is for tests. A server of a
+    cluster needs a `name` of its own; `configuration` are further lines for the server (`cluster {...}`).
     """
 
-    def __init__(self, directory: Path, *, durable: bool = True, on_start: StartHook | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        durable: bool = True,
+        on_start: StartHook | None = None,
+        name: str = "steelyard",
+        configuration: str = "",
+    ) -> None:
         self.directory = directory
+        self._name = name
+        self._configuration = configuration
         self.port = free_port()
         self.monitor_port = free_port()
         self._sync_interval = "always" if durable else '"2m"'
@@ -73,6 +85,8 @@ class EmbeddedNats:
                 monitor_port=self.monitor_port,
                 store=self.directory / "jetstream",
                 sync_interval=self._sync_interval,
+                name=self._name,
+                further=self._configuration,
             )
         )
         self.child.start([nats_server(), "-c", configuration], {"PATH": os.defpath}, self.directory)

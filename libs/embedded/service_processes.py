@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,23 @@ class ProcessPlan:
     role: str
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What is executed for a process, and its whole environment."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+Launcher = Callable[[ProcessPlan, Mapping[str, str]], Launch]
+"""Is asked at every start of a process, with the environment that it would have; ports and peers are in there."""
+
+
+def launch_service(plan: ProcessPlan, environment: Mapping[str, str]) -> Launch:
+    """Run the service as it is run everywhere: `python -m services.<service> --role <role>`."""
+    return Launch((sys.executable, "-m", f"services.{plan.service}", "--role", plan.role), environment)
+
+
 PROCESS_PLANS = (
     ProcessPlan("ingest-accept", "ingest", "accept"),
     ProcessPlan("ingest-record", "ingest", "record"),
@@ -54,6 +71,8 @@ class ServiceProcesses:
 
     `environments` holds the variables of each service; ports, peers and metrics are added here. A process keeps its
     ports when it is started again. Logs go to `<directory>/<name>.log`; `project` is where the package `services` lies.
+    `launcher` may have something else executed, or in another environment (through a proxy, say); migrations are run
+    as always.
     """
 
     def __init__(
@@ -63,11 +82,13 @@ class ServiceProcesses:
         *,
         project: Path = PROJECT,
         on_start: StartHook | None = None,
+        launcher: Launcher = launch_service,
     ) -> None:
         self._directory = directory
         self._environments = environments
         self._project = project
         self._on_start = on_start
+        self._launcher = launcher
         self._plans = {plan.name: plan for plan in PROCESS_PLANS}
         self._ports = {name: free_port() for name in self._plans}
         self._metrics_ports = {name: free_port() for name in self._plans}
@@ -115,9 +136,8 @@ class ServiceProcesses:
         """
         chosen = names or self.names
         for name in chosen:
-            plan = self._plans[name]
-            command = [sys.executable, "-m", f"services.{plan.service}", "--role", plan.role]
-            self._children[name].start(command, self._environment(plan), self._project)
+            launch = self._launcher(self._plans[name], self._environment(self._plans[name]))
+            self._children[name].start(launch.command, launch.environment, self._project)
         deadline = time.monotonic() + timeout_s
         for name in chosen:
             self._wait_until_serving(name, max(1, deadline - time.monotonic()))

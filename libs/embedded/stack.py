@@ -1,8 +1,9 @@
 """Everything on one machine: PostgreSQL, nats-server, the four services and their databases, as one context manager.
 
-Servers that exist already are used instead of ours: with `NATS_URL` in the environment no nats-server is started, and
-no PostgreSQL with `<SERVICE>_DATABASE_URL`, `<SERVICE>_WORKER_DATABASE_URL` and `<SERVICE>_ADMIN_DATABASE_URL` of all
-four services. Everything else in the environment (`OTEL_*` for one) reaches the service processes as it is.
+Servers that exist already are used instead of ours: with `NATS_URL` in the settings or the environment no nats-server
+is started, and no PostgreSQL with `<SERVICE>_DATABASE_URL`, `<SERVICE>_WORKER_DATABASE_URL` and
+`<SERVICE>_ADMIN_DATABASE_URL` of all four services in the environment. Everything else in the environment (`OTEL_*` for
+one) reaches the service processes as it is.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from libs.embedded.errors import EmbeddedError
 from libs.embedded.machine import data_root
 from libs.embedded.nats_server import EmbeddedNats
 from libs.embedded.postgres import EmbeddedPostgres
-from libs.embedded.service_processes import PROJECT, ServiceProcesses
+from libs.embedded.service_processes import PROJECT, Launcher, ServiceProcesses, launch_service
 from libs.embedded.state import Endpoints, StackState
 
 DEFAULT_ROOT = PROJECT / ".steelyard"
@@ -41,7 +42,7 @@ class Stack:
 
     `settings` are further environment variables of all services (`STEELYARD_TEST_CLOCKS=1`). `report` is told in a few
     words what happens. `durable=False` trades the safety of what is stored for speed, in tests. `project` is where the
-    package `services` lies.
+    package `services` lies. `launcher` decides what is executed for a service process, and in which environment.
 
     Once started, `root` is the directory in use, `services` the processes, `postgres` and `nats` the servers (None
     where an existing one is used).
@@ -60,12 +61,14 @@ class Stack:
         settings: Mapping[str, str] | None = None,
         report: Callable[[str], None] = _LOGGER.info,
         project: Path = PROJECT,
+        launcher: Launcher = launch_service,
     ) -> None:
         self._preferred_root = root
         self._durable = durable
         self._settings = dict(settings or {})
         self._report = report
         self._project = project
+        self._launcher = launcher
         self._resources = ExitStack()
         self._endpoints: Endpoints | None = None
 
@@ -118,7 +121,9 @@ class Stack:
         environments = {service: environment | urls for service, urls in self._databases(resources, state).items()}
         logs = self.root / "logs"
         logs.mkdir(exist_ok=True, mode=0o700)
-        self.services = ServiceProcesses(logs, environments, project=self._project, on_start=state.add_process)
+        self.services = ServiceProcesses(
+            logs, environments, project=self._project, on_start=state.add_process, launcher=self._launcher
+        )
         resources.callback(self.services.stop)
         self._report("migrating four databases")
         self.services.migrate()
@@ -128,7 +133,7 @@ class Stack:
         state.publish(self._endpoints)
 
     def _nats_url(self, resources: ExitStack, state: StackState) -> str:
-        existing = os.environ.get("NATS_URL")
+        existing = self._settings.get("NATS_URL") or os.environ.get("NATS_URL")
         if existing:
             return existing
         self._report("starting nats-server")

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -65,7 +66,7 @@ class StackState:
     """The files `lock` and `state.json` of one data root.
 
     The lock is held as long as the owner lives, however it dies; the state outlives it, and tells the next owner which
-    processes it has to stop.
+    processes it has to stop. Processes may be added by several threads.
     """
 
     def __init__(self, root: Path) -> None:
@@ -74,6 +75,7 @@ class StackState:
         self._lock: IO[str] | None = None
         self._processes: dict[str, ProcessRecord] = {}
         self._endpoints: Endpoints | None = None
+        self._adding = threading.Lock()
 
     def acquire(self) -> None:
         """Become the owner of the data root and stop what a killed owner left running.
@@ -104,8 +106,9 @@ class StackState:
 
     def add_process(self, name: str, pid: int, stop_signal: signal.Signals) -> None:
         """Note a process that was just started; a restarted one replaces its predecessor."""
-        self._processes[name] = ProcessRecord.of(name, pid, stop_signal)
-        self._save()
+        with self._adding:
+            self._processes[name] = ProcessRecord.of(name, pid, stop_signal)
+            self._save()
 
     def publish(self, endpoints: Endpoints) -> None:
         """Let other processes find the services."""

@@ -96,7 +96,12 @@ class RunningIngest:
 
     async def _serves(self, role: str) -> bool:
         stub: Any = health_pb2_grpc.HealthStub(self.channels[role])  # Its stubs have no methods.
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
+        except grpc.aio.AioRpcError as error:  # The connection to a killed predecessor breaks off now.
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def kill(self, role: str) -> None:

@@ -114,7 +114,7 @@ class TestGoingOn:
                 code, out, err = await outcome(process)
             assert (code, out) == (130 if end is signal.SIGINT else -end, "")
             if end is signal.SIGINT:
-                assert "events before that were answered; the same command goes on behind them" in err
+                assert "; the same command goes on behind them" in err
             answered, ingest.open_for = sum(ingest.batch_sizes), 1_000
             known = json.loads(usage.with_name("usage.csv.sending").read_text())["counts"]["QUEUED"]
             assert 1_000 <= known <= answered < ROWS

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import urllib.request
+from pathlib import Path
 
 import nats
 from nats.js.api import StreamConfig
@@ -29,3 +32,13 @@ class TestEmbeddedNats:
 
     def test_acknowledges_only_what_is_on_disk(self, own_nats: EmbeddedNats) -> None:
         assert "sync_interval: always" in (own_nats.directory / "nats.conf").read_text()
+
+    def test_has_the_name_and_the_further_configuration_it_is_given(self, server_root: Path) -> None:
+        directory = server_root / "named-nats"
+        directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with (
+            EmbeddedNats(directory, name="nats-7", configuration='server_tags: ["seven"]') as server,
+            directly.open(f"{server.monitor_url}/varz") as page,
+        ):
+            told = json.load(page)
+        assert (told["server_name"], told["tags"]) == ("nats-7", ["seven"])

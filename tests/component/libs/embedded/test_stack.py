@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -16,7 +16,7 @@ import pytest
 from libs.embedded.databases import SERVICES
 from libs.embedded.errors import EmbeddedError
 from libs.embedded.machine import temporary_root
-from libs.embedded.service_processes import PROJECT
+from libs.embedded.service_processes import PROJECT, Launch, ProcessPlan, launch_service
 from libs.embedded.stack import Stack, running_endpoints, stop_running
 from libs.embedded.state import StackState
 
@@ -166,3 +166,20 @@ class TestExistingServers:
                 assert (second.postgres, second.nats) == (None, None)
                 assert second.endpoints().nats_url == first.endpoints().nats_url
                 assert first.postgres.run_sql("SELECT count(*) FROM migrated", "rating") == ["2"]
+
+
+class TestWhatAStackIsMadeOf:
+    def test_a_launcher_decides_what_is_executed(self, project: Path) -> None:
+        def launch(plan: ProcessPlan, environment: Mapping[str, str]) -> Launch:
+            usual = launch_service(plan, environment)
+            elsewhere = usual.environment["NATS_URL"].replace("127.0.0.1", "localhost")
+            return Launch((*usual.command, "--as", plan.name), {**usual.environment, "NATS_URL": elsewhere})
+
+        with Stack(project / "data", durable=False, project=project, launcher=launch) as stack:
+            log = stack.services.child("ingest-record").log_tail()
+            assert "['--role', 'record', '--as', 'ingest-record'] nats://localhost:" in log
+
+    def test_nats_may_be_a_server_of_its_settings(self, project: Path, nats_url: str) -> None:
+        with Stack(project / "data", durable=False, project=project, settings={"NATS_URL": nats_url}) as stack:
+            assert stack.nats is None
+            assert nats_url in stack.services.child("billing").log_tail()

@@ -1,0 +1,1 @@
+"""Faults: real processes are killed, stopped, cut off and crashed at named points; checkers judge what is left."""

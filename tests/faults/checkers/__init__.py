@@ -1,0 +1,1 @@
+"""Judges of a run: functions of the history and of what is stored in the end."""

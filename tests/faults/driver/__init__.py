@@ -1,0 +1,1 @@
+"""What happens outside of the service processes: the workload, the faults, the history."""
