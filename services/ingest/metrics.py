@@ -35,3 +35,6 @@ MISSING_BATCHES = _METER.gauge(
 UNACCOUNTED_MESSAGES = _METER.gauge(
     "steelyard.queue.unaccounted", unit="{message}", description="Messages passed by the consumer but not recorded."
 )
+QUEUE_LOST = _METER.gauge(
+    "steelyard.queue.lost", unit="1", description="1 while a loss of the queue is unresolved: there is no watermark."
+)

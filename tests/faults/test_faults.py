@@ -60,8 +60,7 @@ class TestEachKindOfFault:
 
 
 @pytest.mark.slow
-class TestKnownLimits:
-    @pytest.mark.xfail(strict=True, reason="docs/faults.md: nothing tells what acceptors that died with the queue sent")
+class TestLostWithoutAWitness:
     async def test_a_queue_lost_with_its_acceptors_is_named(self, world: World) -> None:
         plan = Plan(seed=1, fault=FAULTS["wiped-queue-and-acceptors"], batches=16, lasting_s=2.0, month=False)
         outcome = await Run(world, plan).play()

@@ -127,6 +127,7 @@ class Keeper:
             metrics.WATERMARK_LAG.set((now - report.watermark).total_seconds())
         metrics.MISSING_BATCHES.set(len(report.holds))
         metrics.UNACCOUNTED_MESSAGES.set(report.unaccounted)
+        metrics.QUEUE_LOST.set(report.queue_is_lost)
 
 
 def encode_watermark(at: datetime, holds: Sequence[Hold]) -> bytes:

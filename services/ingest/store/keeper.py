@@ -49,11 +49,13 @@ class PostgresKeeper:
                 return None
             for position in published:
                 await driver.execute(sql.ADD_POSITION, position.stream_epoch, position.stream_seq, "", "", 0)
-            floor = await self._floor(driver, queue)
+            floor = await self._floor(driver, queue, now)
+            # Until somebody has said that producers have sent it again, no promise is made to anybody.
+            is_lost = await driver.fetchval(sql.IS_LOST)
             await self._check_numbers(driver, queue, floor, now)
             reached, unaccounted = await self._advance(driver, queue, floor)
             holds = await _holds(driver)
-            if reached.seq > floor.seq and reached.marked_at is not None:
+            if reached.seq > floor.seq and reached.marked_at is not None and not is_lost:
                 await self._offer(connection, driver, queue, reached.marked_at, holds)
             if reached.marked_at is not None:
                 await driver.execute(sql.CLOSE_NUMBERS, queue.stream_epoch, reached.seq)
@@ -61,19 +63,21 @@ class PostgresKeeper:
             await driver.execute(sql.FORGET_RESOLVED, now - _RESOLVED_KEPT)
             purge_below = await self._forget(driver, queue, reached)
             newest = await driver.fetchval(sql.LATEST_MARKED_AT, queue.stream_epoch)
-        return KeeperReport(reached.marked_at, newest, holds, unaccounted, purge_below)
+        return KeeperReport(None if is_lost else reached.marked_at, newest, holds, unaccounted, purge_below, is_lost)
 
-    async def _floor(self, driver: asyncpg.Connection, queue: QueueFloor) -> _Floor:
+    async def _floor(self, driver: asyncpg.Connection, queue: QueueFloor, now: datetime) -> _Floor:
         row = await driver.fetchrow(sql.FLOOR)
         if row is None:
             return _Floor(max(queue.first_seq - 1, 0), None)
         if row["stream_epoch"] != queue.stream_epoch:
-            _logger.warning("USAGE_RAW was created anew at %s", queue.stream_epoch)
+            _logger.error("USAGE_RAW was created anew at %s; until that is resolved: no watermark", queue.stream_epoch)
+            await driver.execute(sql.NOTE_LOSS, queue.stream_epoch, 0, now)
             return _Floor(max(queue.first_seq - 1, 0), row["marked_at"])
         if row["stream_seq"] > queue.last_seq:
             # The server lost messages and gives their sequences to others, so what we know of those tells nothing any
             # more. What the stream holds now is vouched for by the acknowledgements alone.
             _logger.error("USAGE_RAW ends at %d, before the watermark's %d", queue.last_seq, row["stream_seq"])
+            await driver.execute(sql.NOTE_LOSS, queue.stream_epoch, queue.last_seq, now)
             for table in ("stream_positions", "markers"):
                 await driver.execute(sql.FORGET_BEYOND.format(table), queue.stream_epoch, queue.last_seq)
             return _Floor(queue.last_seq, row["marked_at"])

@@ -60,6 +60,11 @@ SELECT tenant_id, acceptor_epoch, max(batch_number) FROM seen GROUP BY tenant_id
 ON CONFLICT (tenant_id, acceptor_epoch) DO UPDATE
     SET checked_through = greatest(kept.checked_through, excluded.checked_through)
 """  # noqa: S608 - put together from constants
+# The whole queue is gone, or its end: which numbers acceptors had used by then nobody can tell.
+NOTE_LOSS = """
+INSERT INTO queue_losses (stream_epoch, stream_seq, noticed_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+"""
+IS_LOST = "SELECT EXISTS (SELECT FROM queue_losses WHERE resolved_at IS NULL)"
 NEWEST_MARKER = """
 SELECT stream_seq, marked_at FROM markers
 WHERE stream_epoch = $1 AND stream_seq > $2 AND stream_seq <= $3 ORDER BY stream_seq DESC LIMIT 1

@@ -159,10 +159,12 @@ class Hold:
 @dataclass(frozen=True, slots=True)
 class KeeperReport:
     """What a look at the queue has found. `watermark` is None until there is one; `unaccounted` messages were passed
-    by the consumer but nobody recorded them; `purge_below` is the first sequence that has to stay."""
+    by the consumer but nobody recorded them; `purge_below` is the first sequence that has to stay; `queue_is_lost`
+    until somebody has said that what the queue lost was sent again, and there is no watermark meanwhile."""
 
     watermark: datetime | None
     newest_marker: datetime | None
     holds: Sequence[Hold]
     unaccounted: int
     purge_below: int
+    queue_is_lost: bool

@@ -52,6 +52,13 @@ class Ledger:
         assert report is not None
         return report
 
+    async def resolve_losses(self) -> None:
+        """As docs/runbooks/stream-lost.md says."""
+        async with self._worker.queue_transaction() as connection:
+            await (await raw(connection)).execute(
+                "UPDATE queue_losses SET resolved_at = now() WHERE resolved_at IS NULL"
+            )
+
     async def after_version(self) -> int:
         async with self._worker.queue_transaction() as connection:
             value = await (await raw(connection)).fetchval("SELECT awaited_after_version FROM outbox_watermarks")
@@ -106,23 +113,36 @@ class TestTheWatermark:
         assert len(ledger.offers.made) == 1
         assert await ledger.after_version() >= version
 
-    async def test_goes_on_in_a_stream_that_was_made_anew(self, record: RecordUsage, ledger: Ledger) -> None:
+    async def test_a_stream_that_was_made_anew_gives_none_until_its_loss_is_resolved(
+        self, record: RecordUsage, ledger: Ledger
+    ) -> None:
+        """What acceptors that ended with the old stream had in it, no number will ever tell."""
         anew = STREAM + timedelta(days=1)
         await record([a_batch(1, Event("1"), seq=1)], [a_marker(2)])
         await ledger.look(acked_through=2)
         await record([a_batch(2, Event("2"), seq=3)])  # Recorded, but not looked at before the stream was gone.
 
         await record([], [QueuedMarker("m", NOON + timedelta(minutes=1), StreamPosition(anew, 1))])
-        report = await ledger.look(acked_through=1, epoch=anew)
+        first = await ledger.look(acked_through=1, epoch=anew)
+        await record([], [QueuedMarker("n", NOON + timedelta(minutes=2), StreamPosition(anew, 2))])
+        second = await ledger.look(acked_through=2, epoch=anew)
 
-        assert (report.watermark, report.holds) == (NOON + timedelta(minutes=1), [])
+        assert [(item.watermark, item.queue_is_lost) for item in (first, second)] == [(None, True)] * 2
+        assert len(ledger.offers.made) == 1
+        await ledger.resolve_losses()
+        await record([], [QueuedMarker("o", NOON + timedelta(minutes=3), StreamPosition(anew, 3))])
+        third = await ledger.look(acked_through=3, epoch=anew)
+        assert (third.watermark, third.holds, third.queue_is_lost) == (NOON + timedelta(minutes=3), [], False)
+        assert [at for at, _ in ledger.offers.made] == [NOON + timedelta(seconds=2), NOON + timedelta(minutes=3)]
 
     async def test_survives_a_server_that_lost_the_end_of_its_stream(self, record: RecordUsage, ledger: Ledger) -> None:
         """Sequences 5 to 9 are given anew, in the same stream."""
         await record([], [a_marker(seq) for seq in range(1, 10)])
         await ledger.look(acked_through=9)
 
-        assert (await ledger.look(acked_through=2, last_seq=4)).watermark == NOON + timedelta(seconds=9)
+        cut = await ledger.look(acked_through=2, last_seq=4)
+        assert (cut.watermark, cut.queue_is_lost) == (None, True)
+        await ledger.resolve_losses()
         later = QueuedMarker("new", NOON + timedelta(hours=1), StreamPosition(STREAM, 6))
         await record([], [later])
         assert (await ledger.look(acked_through=6)).unaccounted == 1

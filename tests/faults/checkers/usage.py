@@ -117,10 +117,7 @@ def watermark(evidence: Evidence) -> list[str]:
             acknowledged_at[key] = min(acknowledged_at.get(key, operation.end.wall), operation.end.wall)
     recorded: set[tuple[str, str]] = set()
     problems: list[str] = []
-    is_lost = False
     for record in evidence.records:
-        # Between the loss of a queue and the next batch of an acceptor nothing tells what is missing (docs/faults.md).
-        is_lost = record.what == "queue_lost" or (is_lost and record.what != "queue_repaired")
         if record.what != "watermark":
             continue
         recorded.update((tenant, event_id) for tenant, event_id in record.data["recorded"])
@@ -128,8 +125,7 @@ def watermark(evidence: Evidence) -> list[str]:
         passed = [
             key for key, since in acknowledged_at.items() if since < at and key not in recorded and key[0] not in held
         ]
-        if not is_lost:
-            problems += _some(f"acknowledged before the watermark {at:.3f}, and not recorded when it was seen", passed)
+        problems += _some(f"acknowledged before the watermark {at:.3f}, and not recorded when it was seen", passed)
     return problems[:_SHOWN]
 
 

@@ -15,6 +15,8 @@ from tests.faults.driver.world import World
 
 _NAMED = "SELECT acceptor_epoch, batch_number FROM missing_batches WHERE tenant_id = $1"
 # The runbook's last step (docs/runbooks/stream-lost.md), once the producer has sent everything again.
+_IS_LOST = "SELECT EXISTS (SELECT FROM queue_losses WHERE resolved_at IS NULL)"
+_LIFT_ALL = "UPDATE queue_losses SET resolved_at = now() WHERE resolved_at IS NULL"
 _LIFT = "UPDATE missing_batches SET resolved_at = now() WHERE tenant_id = ANY ($1) AND resolved_at IS NULL"
 
 
@@ -32,6 +34,8 @@ async def unnamed_losses(world: World, session: TenantSession, lost: Sequence[Ba
     connection = await asyncpg.connect(world.superuser_url("ingest"), timeout=5)
     try:
         named = {tuple(row) for row in await connection.fetch(_NAMED, session.tenant_id)}
+        if await connection.fetchval(_IS_LOST):
+            return []
     finally:
         await connection.close()
     return [
@@ -46,6 +50,7 @@ async def lift_holds(world: World, tenants: Sequence[str]) -> None:
     connection = await asyncpg.connect(world.superuser_url("ingest"), timeout=5)
     try:
         await connection.execute(_LIFT, list(tenants))
+        await connection.execute(_LIFT_ALL)
     finally:
         await connection.close()
 
