@@ -90,6 +90,7 @@ class TestGeneratedMonth:
         assert result["period"] == {"start": "2026-01-01T00:00:00+00:00", "end": "2026-02-01T00:00:00+00:00"}
         assert_everything_adds_up(result, unique=GENERATED)
         assert_bills_are(result, uses)
+        assert len(result["trace_id"]) == 32  # Also where nobody collects traces.
 
 
 @pytest.fixture(scope="module")

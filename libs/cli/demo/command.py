@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import threading
 import time
@@ -28,6 +29,7 @@ from libs.telemetry import setup
 from steelyard import Endpoints, SteelyardError
 
 _TENANT = "demo"
+_SAMPLER = "parentbased_always_on"
 
 
 def demo(
@@ -58,7 +60,8 @@ def demo(
 
 
 def _run(workload: Workload, *, seed: int, keep: bool, json_file: Path | None) -> Outcome:
-    telemetry = setup("steelyard-demo", "demo")
+    # It shows a trace, also if nobody collects it.
+    telemetry = setup("steelyard-demo", "demo", environment={"OTEL_TRACES_SAMPLER": _SAMPLER, **os.environ})
     began_s = time.monotonic()
     root = data_root(home() / "demo")
     if root.exists():
