@@ -67,8 +67,11 @@ def _interrupted(process: subprocess.Popen[str]) -> tuple[str, str]:
     return process.communicate(timeout=1)
 
 
-def _allow_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# Started in the background of a script, tests inherit that Ctrl-C is ignored. Not by preexec_fn, which would fork this
+# process with the threads of gRPC in it.
+_ALLOW_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,13 @@ class CommandLine:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*COMMAND, *arguments],
+            [sys.executable, "-c", _ALLOW_CTRL_C, *COMMAND, *arguments],
             cwd=self.folder,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Started in the background of a script, tests inherit that Ctrl-C is ignored.
-            preexec_fn=_allow_ctrl_c,
         )
 
     def run(self, *arguments: str) -> Done:
