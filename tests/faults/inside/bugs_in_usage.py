@@ -136,10 +136,10 @@ def watermark_from_clock(active: Active) -> None:
     advance = keeper.PostgresKeeper._advance
 
     async def wrong(self: object, driver: asyncpg.Connection, queue: QueueFloor, floor: object) -> tuple[object, int]:
-        reached, unaccounted = await advance(self, driver, queue, floor)
-        if active() and reached.seq > floor.seq:  # type: ignore[attr-defined]
-            return keeper._Floor(reached.seq, system_clock()), 0
-        return reached, unaccounted
+        if active():
+            return keeper._Floor(queue.last_seq, system_clock()), 0
+        reached: tuple[object, int] = await advance(self, driver, queue, floor)
+        return reached
 
     keeper.PostgresKeeper._advance = wrong
 
