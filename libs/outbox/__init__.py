@@ -8,7 +8,7 @@ from libs.outbox.fact_relay import FactRelay
 from libs.outbox.facts import Fact, FactOutbox, FactTables, fact_tables
 from libs.outbox.leases import lease_table
 from libs.outbox.marks import Mark, StateOutbox, mark_table, marking, pending_floor
-from libs.outbox.pace import Pace
+from libs.outbox.pace import Pace, StepPace
 from libs.outbox.packing import StateValue
 from libs.outbox.publisher import Publisher
 from libs.outbox.state_relay import StateFeed, StateRelay
@@ -27,6 +27,7 @@ __all__ = [
     "StateOutbox",
     "StateRelay",
     "StateValue",
+    "StepPace",
     "WatermarkFeed",
     "WatermarkForwarder",
     "WatermarkOutbox",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from libs.clock import monotonic_s
 from libs.database import is_outage
@@ -16,23 +17,28 @@ _SHORTEST_REST_S = 0.05
 _LONGEST_REST_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How long to rest after a step that found work: so many times as long as it took, within bounds.
+class Pace(Protocol):
+    """How long to rest after a step that found work. What can be done together piles up meanwhile, so that a step
+    costs less per item."""
 
-    Work that can be done together piles up meanwhile, so that under load a step costs less per item.
-    """
+    def rest_s(self, took_s: float) -> float:
+        """Return the rest after a step of a duration."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepPace:
+    """Rests so many times as long as the step took, within bounds: longer under load."""
 
     shortest_s: float
     longest_s: float
     factor: float = 1.0
 
     def rest_s(self, took_s: float) -> float:
-        """Return the rest after a step of a duration."""
         return min(max(took_s * self.factor, self.shortest_s), self.longest_s)
 
 
-NO_REST = Pace(0.0, 0.0)
+NO_REST = StepPace(0.0, 0.0)
 
 
 async def repeat(

@@ -15,13 +15,13 @@ from libs.database import Database, is_outage, raw
 from libs.ids import new_id
 from libs.outbox import leases
 from libs.outbox.marks import Mark
-from libs.outbox.pace import Pace, repeat
+from libs.outbox.pace import Pace, StepPace, repeat
 from libs.outbox.packing import StateValue, pack_id, packs
 from libs.outbox.publisher import Publisher, acknowledged, trace_headers
 
 _logger = logging.getLogger(__name__)
 
-PACE = Pace(shortest_s=0.1, longest_s=0.1)
+PACE = StepPace(shortest_s=0.1, longest_s=0.1)
 """Changes of an item within a rest leave in one message."""
 
 _MARKS_AT_ONCE = 10_000

@@ -27,7 +27,7 @@ from libs.messaging import (
     connect,
     ensure_streams,
 )
-from libs.outbox import Pace, StateRelay, WatermarkFeed, WatermarkForwarder
+from libs.outbox import StateRelay, WatermarkFeed, WatermarkForwarder
 from libs.process import stop_on_signals, supervise
 from libs.rpc import Audience, Authenticator, GrpcServer
 from libs.telemetry import setup
@@ -41,6 +41,7 @@ from services.ingest.messaging.queue_level import QueueLevel
 from services.ingest.messaging.recorded_replies import NatsRecordedReplies
 from services.ingest.messaging.usage_recorder import DURABLE, SUBJECTS, UsageRecorder, tenant_of
 from services.ingest.messaging.window_feed import WATERMARK_SUBJECT, WindowPublisher, window_feed
+from services.ingest.messaging.window_pace import WindowPace
 from services.ingest.rpc.ingest_service import IngestServicer
 from services.ingest.rpc.methods import ACCEPT_METHODS, QUERY_METHODS
 from services.ingest.rpc.register import QueryPorts, add_query_servicers
@@ -70,8 +71,6 @@ _LANES_DRAIN_S = 5.0
 
 # A chunk costs a dozen statements and a commit, however few events are in it.
 _RECORDER_REST_S = 0.05
-# Everything behind pays for every publication of a window: this is where changes are gathered under load.
-_WINDOW_PACE = Pace(shortest_s=0.1, longest_s=0.5, factor=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +188,13 @@ async def _accept(process: Process) -> Parts:
 def _record(process: Process, worker: Database) -> Parts:
     js, stopping = process.nats.jetstream(), process.stopping
     publisher = JetStreamPublisher(js)
-    windows = window_feed(tables.window_marks, read_windows)
-    relay = StateRelay(worker, WindowPublisher(publisher), windows, system_clock, _WINDOW_PACE)
+    windows, pace = window_feed(tables.window_marks, read_windows), WindowPace()
+    relay = StateRelay(worker, WindowPublisher(publisher), windows, system_clock, pace)
+
+    def on_recorded(lag_s: float) -> None:
+        pace.recorded(lag_s)
+        relay.wake.set()
+
     feed = WatermarkFeed(WATERMARK_NAME, tables.watermarks, tables.window_marks, WATERMARK_SUBJECT)
     forwarder = WatermarkForwarder(worker, publisher, feed, system_clock)
     margin = timedelta(seconds=process.config.purge_margin_s)
@@ -204,7 +208,7 @@ def _record(process: Process, worker: Database) -> Parts:
     customers = CustomerSync(PostgresKnownCustomers(worker))
     _follow(process, customers.appliers())
     transactions = PostgresRecordingTransactions(worker)
-    return _recorders(process, worker, transactions, relay.wake.set) | {
+    return _recorders(process, worker, transactions, on_recorded) | {
         "partitions": PartitionsAhead(transactions, system_clock).run(stopping),
         "keeper": keeper.run(stopping),
         "window relay": relay.run(stopping),
@@ -214,7 +218,10 @@ def _record(process: Process, worker: Database) -> Parts:
 
 
 def _recorders(
-    process: Process, worker: Database, transactions: PostgresRecordingTransactions, on_recorded: Callable[[], None]
+    process: Process,
+    worker: Database,
+    transactions: PostgresRecordingTransactions,
+    on_recorded: Callable[[float], None],
 ) -> Parts:
     """Several consumers, so that one computes while PostgreSQL works for another."""
     recorder = UsageRecorder(RecordUsage(transactions, system_clock), process.nats, system_clock, on_recorded)

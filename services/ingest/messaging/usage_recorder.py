@@ -30,9 +30,14 @@ _logger = logging.getLogger(__name__)
 
 
 class UsageRecorder:
-    """Handler of a chunk of deliveries: one transaction, then the replies to acceptors that wait."""
+    """Handler of a chunk of deliveries: one transaction, then the replies to acceptors that wait.
 
-    def __init__(self, record: RecordUsage, connection: Client, clock: Clock, on_recorded: Callable[[], None]) -> None:
+    `on_recorded` hears after each chunk how old its newest batch was by then (s; 0 if there was none).
+    """
+
+    def __init__(
+        self, record: RecordUsage, connection: Client, clock: Clock, on_recorded: Callable[[float], None]
+    ) -> None:
         self._record = record
         self._on_recorded = on_recorded
         self._connection = connection
@@ -54,10 +59,18 @@ class UsageRecorder:
                 batches.append(batch)
                 replies.append(reply_subject)
         report = await self._record(batches, markers)
-        self._on_recorded()
+        lag_s = self._lag_s(batches)
+        self._on_recorded(lag_s)
         for subject, outcome in zip(replies, report.outcomes, strict=True):
             await self._reply(subject, outcome)
-        self._count(report, batches, monotonic_s() - started_s)
+        metrics.RECORDER_CHUNK_DURATION.record(monotonic_s() - started_s)
+        if batches:
+            metrics.RECORDER_LAG.set(lag_s)
+        _count(report)
+
+    def _lag_s(self, batches: Sequence[QueuedBatch]) -> float:
+        newest = max((item.batch.received_at for item in batches), default=None)
+        return max(0.0, (self._clock() - newest).total_seconds()) if newest else 0.0
 
     async def _reply(self, subject: str, outcome: BatchOutcome) -> None:
         if not subject:
@@ -67,15 +80,12 @@ class UsageRecorder:
         except nats.errors.Error as error:  # The caller then hears "queued", which is true.
             _logger.info("a reply is lost: %s", error)
 
-    def _count(self, report: ChunkReport, batches: Sequence[QueuedBatch], duration_s: float) -> None:
-        metrics.EVENTS_RECORDED.add(report.fates[Fate.RECORDED])
-        metrics.EVENTS_DUPLICATE.add(report.fates[Fate.DUPLICATE])
-        metrics.EVENTS_CONFLICT.add(report.fates[Fate.CONFLICT])
-        metrics.EVENTS_REJECTED.add(report.fates[Fate.REJECTED], "recorder")
-        metrics.RECORDER_CHUNK_DURATION.record(duration_s)
-        if batches:
-            newest = max(item.batch.received_at for item in batches)
-            metrics.RECORDER_LAG.set(max(0.0, (self._clock() - newest).total_seconds()))
+
+def _count(report: ChunkReport) -> None:
+    metrics.EVENTS_RECORDED.add(report.fates[Fate.RECORDED])
+    metrics.EVENTS_DUPLICATE.add(report.fates[Fate.DUPLICATE])
+    metrics.EVENTS_CONFLICT.add(report.fates[Fate.CONFLICT])
+    metrics.EVENTS_REJECTED.add(report.fates[Fate.REJECTED], "recorder")
 
 
 def tenant_of(delivery: Delivery) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from libs.outbox import Pace
+from libs.outbox import StepPace
 from libs.outbox.pace import repeat
 from services.rating.usecases.rate_due_periods import RateDuePeriods
 
-PACE = Pace(shortest_s=0.05, longest_s=0.1)
+PACE = StepPace(shortest_s=0.05, longest_s=0.1)
 """Changes of a billing period within a rest are rated once. Short, because ingest has gathered them already."""
 
 
