@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from benchmarks.bare_tables import Source, bare_insert_s
+from benchmarks.bare_tables import Source, copy_s
 from benchmarks.machine import CpuMeter
 from benchmarks.report import Figure, Report
 from benchmarks.sender import BenchmarkError, in_flight
@@ -49,7 +49,7 @@ def run(scale: float) -> Report:
         stack.services.stop()
         say("writing the same rows without us")
         transactions = max(1, workload.customers // _FLOOR_INVOICES_PER_TRANSACTION)
-        floor_s = asyncio.run(bare_insert_s(postgres_url(stack, "billing"), _TABLES, transactions))
+        floor_s = asyncio.run(copy_s(postgres_url(stack, "billing"), _TABLES, transactions))
     invoices = workload.customers
     return Report(
         benchmark="invoices",

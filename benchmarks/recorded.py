@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from benchmarks.bare_tables import Source, bare_insert_s
+from benchmarks.bare_tables import Source, copy_s, insert_s
 from benchmarks.machine import CpuMeter
 from benchmarks.report import Figure, Report
 from benchmarks.sender import in_flight
@@ -31,7 +31,10 @@ _LAST_MINUTE = timedelta(minutes=1)
 _IN_FLIGHT = 8
 _MANY = 100
 _FLOOR_EVENTS_PER_TRANSACTION = 10_000
-_FLOOR_IS = "COPY of the same rows into the same keys, log and window tables, services stopped"
+_INSERT_IS = (
+    "set-wise INSERT of the same rows into the same keys, log and window tables by bare asyncpg, services stopped"
+)
+_COPY_IS = "binary COPY of these rows, encoded beforehand"
 _TABLES = (Source("event_keys", "t.batch_id"), Source("events", "t.batch_id"), Source("usage_windows", "t.version"))
 
 _Measured = tuple[float, dict[str, float]]
@@ -71,10 +74,17 @@ def _run(
         stack.services.stop()
         say("writing the same rows without us")
         transactions = max(1, workload.events // _FLOOR_EVENTS_PER_TRANSACTION)
-        floor_s = asyncio.run(bare_insert_s(postgres_url(stack, "ingest"), _TABLES, transactions))
+        url = postgres_url(stack, "ingest")
+        floors = {
+            _INSERT_IS: asyncio.run(insert_s(url, _TABLES, transactions)),
+            _COPY_IS: asyncio.run(copy_s(url, _TABLES, transactions)),
+        }
     settings = {"batch_events": BATCH_EVENTS, "in_flight": _IN_FLIGHT, "floor_transactions": transactions}
-    figure = Figure("recorded", workload.events / elapsed_s, "events/s", workload.events / floor_s, _FLOOR_IS)
-    return Report(name, [figure], settings, workload.facts(), elapsed_s, cpu_s)
+    figures = [
+        Figure("recorded", workload.events / elapsed_s, "events/s", workload.events / floor_s, floor_is)
+        for floor_is, floor_s in floors.items()
+    ]
+    return Report(name, figures, settings, workload.facts(), elapsed_s, cpu_s)
 
 
 async def _backlog(stack: Stack, workload: Workload) -> _Measured:

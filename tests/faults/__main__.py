@@ -7,6 +7,7 @@ import asyncio
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,8 +36,6 @@ def main() -> None:
     print(f"\n{totals.table()}\n")
     for failure in totals.failures:
         print(failure)
-    if arguments.totals:
-        arguments.totals.write_text(totals.to_json())
     below = [] if arguments.fault or arguments.totals else totals.below_the_floor(FLOORS)
     for case in below:
         print(f"below the floor: {case}")
@@ -46,6 +45,11 @@ def main() -> None:
 def _run(arguments: argparse.Namespace) -> Totals:
     totals, until_s = Totals(), time.monotonic() + arguments.minutes * 60
     seed, rotation = arguments.seed, (arguments.fault,) if arguments.fault else ROTATION
+
+    def keep() -> None:
+        if arguments.totals:  # After each run: what has been judged is not lost with this process.
+            arguments.totals.write_text(totals.to_json())
+
     for count, faults, in_cluster, short_waits in (
         (arguments.runs, rotation, False, True),
         (arguments.cluster_runs, CLUSTER_FAULTS, True, True),
@@ -54,20 +58,27 @@ def _run(arguments: argparse.Namespace) -> Totals:
     ):
         if count:
             seeds = range(seed, seed + count)
-            _in_a_world(faults, seeds, until_s, totals, in_cluster=in_cluster, short_waits=short_waits)
+            _in_a_world(faults, seeds, until_s, totals, keep, in_cluster=in_cluster, short_waits=short_waits)
             seed += count
     return totals
 
 
 def _in_a_world(
-    faults: tuple[str, ...], seeds: range, until_s: float, totals: Totals, *, in_cluster: bool, short_waits: bool
+    faults: tuple[str, ...],
+    seeds: range,
+    until_s: float,
+    totals: Totals,
+    keep: Callable[[], None],
+    *,
+    in_cluster: bool,
+    short_waits: bool,
 ) -> None:
     root = temporary_root()
     failed_before = len(totals.failures)
     with ExitStack() as resources:
         cluster = resources.enter_context(NatsCluster(root)) if in_cluster else None
         world = resources.enter_context(World(root, cluster=cluster, short_waits=short_waits))
-        asyncio.run(campaign(world, faults, seeds, until_s=until_s, totals=totals))
+        asyncio.run(campaign(world, faults, seeds, until_s=until_s, totals=totals, after_run=keep))
     if len(totals.failures) == failed_before:
         shutil.rmtree(root)
     else:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.faults.driver.faults import FAULTS
@@ -129,7 +129,13 @@ def merged(texts: Sequence[str]) -> Totals:
 
 
 async def campaign(
-    world: World, faults: Sequence[str], seeds: Sequence[int], *, until_s: float, totals: Totals
+    world: World,
+    faults: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    until_s: float,
+    totals: Totals,
+    after_run: Callable[[], None],
 ) -> None:
     """Run one fault per seed, in rotation, until the time is over; print a line for each."""
     for seed in seeds:
@@ -143,8 +149,10 @@ async def campaign(
             totals.failures.append(f"seed {seed}, fault {name}: {error!r}")
             print(f"seed {seed:4} {name:24} NOT JUDGED {error!r}"[:300], flush=True)
             await asyncio.to_thread(world.calm)
+            after_run()
             continue
         totals.add(outcome)
+        after_run()
         verdict = f"VIOLATES {sorted(outcome.violations)}" if outcome.violations else "ok"
         rest = f"{outcome.took_s:5.1f} s, at rest after {outcome.converged_in_s:4.1f} s"
         print(f"seed {seed:4} {name:24} {rest}  {verdict}  {', '.join(outcome.hits)}"[:300], flush=True)
