@@ -23,6 +23,8 @@ _FIRST_RETRY_S = 0.05
 _LAST_RETRY_S = 2.0
 _FULL_FOR_S = Decimal(1)
 _MESSAGE_ID = "Nats-Msg-Id"
+_IN_PROCESS = 10158
+"""A cluster is still agreeing on a message with this id, one that we sent before: whether it will be stored is open."""
 
 # No reply, no stream (yet), or no connection. That the server refused is known; that it has not stored is not.
 _RETRIED = (
@@ -109,7 +111,7 @@ class JetStreamPublisher:
                 if _is_full(refused) and not unknown:
                     full = f"the stream of {subject} is full"
                     raise StreamFull(full, subject=subject, retry_after_s=_FULL_FOR_S) from refused
-                if (refused.code or 0) < 500:
+                if (refused.code or 0) < 500 and refused.err_code != _IN_PROCESS:
                     raise
                 error, unknown = refused, True
             delay_s = backoff_s(attempt, first_s=_FIRST_RETRY_S, most_s=_LAST_RETRY_S, jitter=self._jitter)

@@ -4,11 +4,13 @@ import asyncio
 import signal
 import time
 from dataclasses import replace
+from typing import Any
 
 import nats.errors
 import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from nats.js.api import PubAck
 from nats.js.errors import APIError
 
 from libs.embedded.nats_server import EmbeddedNats
@@ -17,6 +19,10 @@ from libs.messaging import USAGE_RAW, JetStreamPublisher, PublishUnknown, Stream
 from libs.messaging.connection import connect
 
 KEPT = StreamDefinition(name="kept", subjects=("kept.>",))
+
+
+def _in_process() -> APIError:
+    return APIError(code=409, err_code=10158, description="duplicate message id is in process")
 
 
 class TestJetStreamPublisher:
@@ -76,6 +82,25 @@ class TestJetStreamPublisher:
         await ensure_streams(js, [replace(stream, max_msg_size=10)])
         with pytest.raises(APIError):
             await publisher.publish(f"{stream.name}.a", bytes(11), "acme:2", {})
+
+    async def test_a_cluster_that_still_has_the_message_in_process_is_asked_again(
+        self, js: JetStreamContext, stream: StreamDefinition, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish, answers = js.publish, [TimeoutError(), _in_process(), _in_process()]
+
+        async def in_process(*arguments: Any, **options: Any) -> PubAck:
+            if answers:
+                raise answers.pop(0)
+            return await publish(*arguments, **options)
+
+        monkeypatch.setattr(js, "publish", in_process)
+        await JetStreamPublisher(js).publish(f"{stream.name}.a", b"1", "acme:1", {})
+        assert answers == []
+        assert (await js.stream_info(stream.name)).state.messages == 1
+
+        answers += [_in_process()] * 1_000
+        with pytest.raises(PublishUnknown):
+            await JetStreamPublisher(js, deadline_s=0.3).publish(f"{stream.name}.a", b"2", "acme:2", {})
 
     async def test_a_closed_connection_ends_the_attempts(self, nats_url: str) -> None:
         client = await connect(nats_url, name="closed")
