@@ -55,7 +55,7 @@ PART_COLUMNS: Columns = {
 USAGE_COLUMNS: Columns = {
     "FROM": lambda day: instant(day.period.start),
     "TO": lambda day: instant(day.period.end),
-    "QUANTITY#": lambda day: quantity(day.quantity),
+    "QUANTITY#": lambda day: quantity(day.quantity) if day.quantity else "-",
     "EVENTS#": lambda day: day.event_count,
     "WINDOWS#": lambda day: day.window_count,
 }

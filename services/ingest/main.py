@@ -56,6 +56,7 @@ from services.ingest.store.parked import PostgresParkedPositions
 from services.ingest.store.partitions import PartitionsAhead
 from services.ingest.store.reconciliation import PostgresReconciliationStore
 from services.ingest.store.recording_transactions import PostgresRecordingTransactions
+from services.ingest.store.usage_quantities import PostgresQuantityStore
 from services.ingest.store.usage_queries import PostgresUsageStore
 from services.ingest.store.usage_windows import PostgresWindowStore, read_windows
 from services.ingest.usecases.accept_usage import AcceptUsage
@@ -255,6 +256,7 @@ def _query(process: Process, worker: Database) -> Parts:
         usage=PostgresUsageStore(api),
         events=PostgresEventStore(api),
         windows=PostgresWindowStore(api),
+        quantities=PostgresQuantityStore(api),
         reconciliation=PostgresReconciliationStore(api),
         clock=system_clock,
     )

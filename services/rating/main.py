@@ -57,6 +57,7 @@ from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.rater import Rater
 from services.rating.usecases.reconcile import Reconcile
+from services.rating.usecases.refresh_exact_usage import RefreshExactUsage
 from services.rating.wire.usage import watermark_to_bytes
 from steelyard.rating.v1 import charge_service_pb2_grpc, rate_card_service_pb2_grpc, reconciliation_service_pb2_grpc
 
@@ -102,7 +103,8 @@ class Worker:
             WATERMARK_NAME, tables.outbox_watermarks, tables.charge_marks, charge_feed.WATERMARK_SUBJECT
         )
         self._forwarder = WatermarkForwarder(database, publisher, watermarks, system_clock)
-        self._rater = Rater(RateDuePeriods(open_work, system_clock, self._rated))
+        refresh = RefreshExactUsage(open_work, ingest)
+        self._rater = Rater(RateDuePeriods(open_work, refresh, system_clock, self._rated))
         self._watermark_loop = WatermarkLoop(self._js, ForwardWatermark(open_work), metrics.forwarded)
         wakes.rater, wakes.relay = self._rater.wake, self._relay.wake
         self._apply_usage = ApplyUsage(open_work, system_clock, wakes.marked)
@@ -176,7 +178,15 @@ def add_services(server: GrpcServer, database: Database, peers: Peers, wakes: Wa
     charges = ChargeServicer(
         get_charges=GetCharges(open_work),
         preview_charge=PreviewCharge(get_rate_cards),
-        confirm_charges=ConfirmCharges(open_work, peers.windows, fetch_usage, fetch_periods, system_clock, wakes.rated),
+        confirm_charges=ConfirmCharges(
+            open_work,
+            peers.windows,
+            fetch_usage,
+            RefreshExactUsage(open_work, peers.windows),
+            fetch_periods,
+            system_clock,
+            wakes.rated,
+        ),
     )
     reconciliation = ReconciliationServicer(reconcile=Reconcile(open_work, peers.windows))
     server.add(rate_cards, rate_card_service_pb2_grpc.add_RateCardServiceServicer_to_server)

@@ -1,4 +1,4 @@
-"""Many channels to one server, made and closed at the same moment, over and over (ADR 0028)."""
+"""Many channels to one server, made and closed at the same moment, over and over (ADR 0032)."""
 
 from __future__ import annotations
 

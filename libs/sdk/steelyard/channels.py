@@ -36,7 +36,7 @@ _SERVICE_CONFIG = json.dumps(
 _OPTIONS = [
     ("grpc.service_config", _SERVICE_CONFIG),
     # Channels of a process otherwise share connections, and two that begin to watch the health of a shared one at the
-    # same moment can end the process by SIGSEGV (grpcio 1.85; ADR 0028).
+    # same moment can end the process by SIGSEGV (grpcio 1.85; ADR 0032).
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.enable_http_proxy", 0),  # These are services of one installation, never something behind a web proxy.

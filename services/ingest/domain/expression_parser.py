@@ -1,59 +1,71 @@
-"""From the text of an expression to a program for a stack machine.
+"""From the text of an expression to a tree.
 
-expression = term { ("+" | "-") term }
+expression = conjunct { "or" conjunct }
+conjunct   = negation { "and" negation }
+negation   = "not" negation | comparison
+comparison = sum [ ("==" | "!=" | "<" | "<=" | ">" | ">=") sum ]
+sum        = term { ("+" | "-") term }
 term       = factor { ("*" | "/") factor }
-factor     = "-" factor | "(" expression ")" | number | property
+factor     = "-" factor | "(" expression ")" | number | text | call | name
+call       = function "(" expression { "," expression } ")"
 number     = digits [ "." digits ]
-property   = [A-Za-z_] { [A-Za-z0-9_.] }
+text       = "'" { any but ' } "'", or the same with double quotes
+name       = [A-Za-z_] { [A-Za-z0-9_.] }
+
+A name is a property, also with `event.properties.` before it; `event.type`, which may be written `event.code`, and
+`event.timestamp` are the event's own. Names of functions and `and`, `or`, `not` are properties where they can be
+nothing else: meters of the time before there were functions keep their meaning.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from decimal import Decimal
-from enum import Enum
 
 from libs.money import DecimalRejected, parse_decimal
+from services.ingest.domain.expression_nodes import (
+    Apply,
+    Attribute,
+    Constant,
+    EventAttribute,
+    ExpressionRejected,
+    Function,
+    Node,
+    Property,
+)
+from services.ingest.domain.expression_tokens import Tokens
 
 MAX_LENGTH = 500
 """Characters."""
 MAX_DEPTH = 20
-"""Parentheses and signs inside each other."""
+"""Parentheses, signs and negations inside each other."""
 MAX_NODES = 50
-"""Numbers, properties and operators."""
+"""Numbers, texts, properties, operators and functions."""
 
-_TOKEN = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)|(?P<property>[A-Za-z_][A-Za-z0-9_.]*)|(?P<symbol>[-+*/()])")
-_BLANK = re.compile(r"[ \t\r\n]*")
-
-
-class ExpressionRejected(ValueError):
-    """A text is not an expression.
-
-    `reason` is TOO_LONG, TOO_DEEP, TOO_COMPLEX, UNEXPECTED_CHARACTER, UNEXPECTED_TOKEN, UNEXPECTED_END or
-    INVALID_NUMBER; `position` counts characters from 0.
-    """
-
-    def __init__(self, reason: str, position: int, description: str) -> None:
-        super().__init__(f"{description} (at position {position})")
-        self.reason = reason
-        self.position = position
-
-
-class Operator(Enum):
-    ADD = "+"
-    SUBTRACT = "-"
-    MULTIPLY = "*"
-    DIVIDE = "/"
-    NEGATE = "negate"
+_COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
+_CALLABLE = {
+    item.value: item
+    for item in (
+        Function.IF,
+        Function.MIN,
+        Function.MAX,
+        Function.ABS,
+        Function.ROUND,
+        Function.CEIL,
+        Function.FLOOR,
+        Function.CONCAT,
+    )
+}
+_ATTRIBUTES = {
+    "event.type": EventAttribute.TYPE,
+    "event.code": EventAttribute.TYPE,
+    "event.timestamp": EventAttribute.TIMESTAMP,
+}
+_PROPERTIES = "event.properties."
 
 
-Instruction = Decimal | str | Operator
-"""Push a number, push a property, or replace the topmost values of the stack by their result."""
-
-
-def parse_expression(text: str) -> tuple[Instruction, ...]:
-    """The program of an expression, operands before their operator.
+def parse_expression(text: str) -> Node:
+    """The tree of an expression, whose types are not yet checked.
 
     :raises ExpressionRejected: if the text is not an expression, or beyond the limits
     """
@@ -66,87 +78,115 @@ class _Parser:
     """Recursive descent, one token ahead."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._program: list[Instruction] = []
+        self._tokens = Tokens(text)
+        self._nodes = 0
         self._depth = 0
-        self._next_token(0)
 
-    def parse(self) -> tuple[Instruction, ...]:
-        self._expression()
-        if self._lexeme:
-            raise self._unexpected("an operator")
-        return tuple(self._program)
+    def parse(self) -> Node:
+        node = self._expression()
+        if self._tokens.lexeme:
+            raise self._tokens.unexpected("an operator")
+        return node
 
-    def _expression(self) -> None:
-        self._chain(self._term, "+-")
+    def _expression(self) -> Node:
+        return self._chain(self._conjunct, {"or"})
 
-    def _term(self) -> None:
-        self._chain(self._factor, "*/")
+    def _conjunct(self) -> Node:
+        return self._chain(self._negation, {"and"})
 
-    def _chain(self, operand: Callable[[], None], operators: str) -> None:
-        operand()
-        while self._lexeme and self._lexeme in operators:
-            operator, position = Operator(self._lexeme), self._position
-            self._advance()
-            operand()
-            self._emit(operator, position)
+    def _negation(self) -> Node:
+        position = self._tokens.position
+        if self._tokens.lexeme == "not" and self._tokens.negates:
+            return self._apply(position, Function.NOT, self._nested(self._negation))
+        return self._comparison()
 
-    def _factor(self) -> None:
-        position = self._position
-        if self._lexeme == "-":
-            self._nested(self._factor)
-            self._emit(Operator.NEGATE, position)
-        elif self._lexeme == "(":
-            self._nested(self._expression)
-            if self._lexeme != ")":
-                raise self._unexpected("')'")
-            self._advance()
-        elif self._kind == "number":
-            self._emit(self._number(), position)
-            self._advance()
-        elif self._kind == "property":
-            self._emit(self._lexeme, position)
-            self._advance()
+    def _comparison(self) -> Node:
+        left = self._sum()
+        if self._tokens.lexeme not in _COMPARISONS:
+            return left
+        function, position = Function(self._tokens.lexeme), self._tokens.position
+        self._tokens.advance()
+        return self._apply(position, function, left, self._sum())
+
+    def _sum(self) -> Node:
+        return self._chain(self._term, {"+", "-"})
+
+    def _term(self) -> Node:
+        return self._chain(self._factor, {"*", "/"})
+
+    def _chain(self, operand: Callable[[], Node], operators: set[str]) -> Node:
+        node = operand()
+        while self._tokens.lexeme in operators:
+            function, position = Function(self._tokens.lexeme), self._tokens.position
+            self._tokens.advance()
+            node = self._apply(position, function, node, operand())
+        return node
+
+    def _factor(self) -> Node:
+        tokens = self._tokens
+        if tokens.lexeme == "-":
+            position = tokens.position
+            return self._apply(position, Function.NEGATE, self._nested(self._factor))
+        if tokens.lexeme == "(":
+            node = self._nested(self._expression)
+            self._close("')'")
+            return node
+        if tokens.kind == "name" and tokens.lexeme in _CALLABLE and tokens.calls:
+            return self._call()
+        return self._operand()
+
+    def _call(self) -> Node:
+        function, position = _CALLABLE[self._tokens.lexeme], self._tokens.position
+        self._tokens.advance()
+        arguments = [self._nested(self._expression)]
+        while self._tokens.lexeme == ",":
+            arguments.append(self._nested(self._expression))
+        self._close("',' or ')'")
+        return self._apply(position, function, *arguments)
+
+    def _operand(self) -> Node:
+        tokens, position = self._tokens, self._tokens.position
+        if tokens.kind == "number":
+            node: Node = Constant(position, self._number())
+        elif tokens.kind == "text":
+            node = Constant(position, tokens.lexeme[1:-1])
+        elif tokens.lexeme in _ATTRIBUTES:
+            node = Attribute(position, _ATTRIBUTES[tokens.lexeme])
+        elif tokens.kind == "name":
+            node = Property(position, tokens.lexeme.removeprefix(_PROPERTIES))
         else:
-            raise self._unexpected("a number, a property or '('")
-
-    def _nested(self, rule: Callable[[], None]) -> None:
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise ExpressionRejected("TOO_DEEP", self._position, f"nested more than {MAX_DEPTH} deep")
-        self._advance()
-        rule()
-        self._depth -= 1
+            raise tokens.unexpected("a number, a text, a property or '('")
+        self._count(position)
+        tokens.advance()
+        return node
 
     def _number(self) -> Decimal:
         try:
-            return parse_decimal(self._lexeme)
+            return parse_decimal(self._tokens.lexeme)
         except DecimalRejected as error:
-            raise ExpressionRejected("INVALID_NUMBER", self._position, str(error)) from error
+            raise ExpressionRejected("INVALID_NUMBER", self._tokens.position, str(error)) from error
 
-    def _emit(self, instruction: Instruction, position: int) -> None:
-        if len(self._program) == MAX_NODES:
-            raise ExpressionRejected(
-                "TOO_COMPLEX", position, f"more than {MAX_NODES} numbers, properties and operators"
-            )
-        self._program.append(instruction)
+    def _nested(self, rule: Callable[[], Node]) -> Node:
+        """Read what follows the token that opens a level."""
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ExpressionRejected("TOO_DEEP", self._tokens.position, f"nested more than {MAX_DEPTH} deep")
+        self._tokens.advance()
+        node = rule()
+        self._depth -= 1
+        return node
 
-    def _advance(self) -> None:
-        self._next_token(self._position + len(self._lexeme))
+    def _close(self, wanted: str) -> None:
+        if self._tokens.lexeme != ")":
+            raise self._tokens.unexpected(wanted)
+        self._tokens.advance()
 
-    def _next_token(self, start: int) -> None:
-        blank = _BLANK.match(self._text, start)
-        self._position = blank.end() if blank else start
-        self._kind, self._lexeme = "end", ""
-        if self._position == len(self._text):
-            return
-        match = _TOKEN.match(self._text, self._position)
-        if match is None:
-            character = self._text[self._position]
-            raise ExpressionRejected("UNEXPECTED_CHARACTER", self._position, f"{character!r} means nothing here")
-        self._kind, self._lexeme = match.lastgroup or "", match.group()
+    def _apply(self, position: int, function: Function, *arguments: Node) -> Node:
+        self._count(position)
+        return Apply(position, function, arguments)
 
-    def _unexpected(self, wanted: str) -> ExpressionRejected:
-        if not self._lexeme:
-            return ExpressionRejected("UNEXPECTED_END", self._position, f"expected {wanted}, but the text ends")
-        return ExpressionRejected("UNEXPECTED_TOKEN", self._position, f"expected {wanted}, not {self._lexeme[:40]!r}")
+    def _count(self, position: int) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            description = f"more than {MAX_NODES} numbers, texts, properties, operators and functions"
+            raise ExpressionRejected("TOO_COMPLEX", position, description)

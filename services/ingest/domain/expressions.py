@@ -1,153 +1,138 @@
-"""Arithmetic over the properties of an event, for meters that sum an expression.
+"""Expressions over the properties of an event: what a meter measures in it.
 
-Arithmetic is exact, but a quotient is rounded half to even to 12 decimals. An expression is compiled once; it is then
-evaluated over columns: one property of all events of a batch.
+Arithmetic is exact, but a quotient is rounded half to even to 12 decimals. An expression is compiled once, with its
+types checked; it is then evaluated over columns: one property of all events of a batch.
 """
 
 from __future__ import annotations
 
 import decimal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
+from typing import NoReturn
 
-from libs.money import MAX_INTEGER_DIGITS, MAX_SCALE, QUANTITY_CONTEXT
-from services.ingest.domain.expression_parser import ExpressionRejected, Instruction, Operator, parse_expression
+from services.ingest.domain.expression_evaluation import EventRows, Values, evaluate
+from services.ingest.domain.expression_nodes import Apply, ExpressionRejected, Node, Property, ValueType
+from services.ingest.domain.expression_parser import parse_expression
+from services.ingest.domain.expression_range import check_range, stays_in_range
+from services.ingest.domain.expression_types import check_types
 
-__all__ = ["EvaluationFailed", "Expression", "ExpressionRejected", "compile_expression"]
+__all__ = ["EvaluationFailed", "EventRows", "Expression", "ExpressionRejected", "ValueType", "compile_expression"]
 
-QUOTIENT_SCALE = 12
-MAX_RESULT_DIGITS = 40
-"""Before the decimal point: so that sums of results, times a unit price, still fit the context of quantities."""
-MAX_RESULT_SCALE = 36
-
-# ROUND_05UP never ends a rounded quotient in 0 or 5, so the second rounding cannot mistake it for a tie or for exact.
-_DIVISION_CONTEXT = Context(
-    prec=QUANTITY_CONTEXT.prec,
-    rounding=decimal.ROUND_05UP,
-    Emin=QUANTITY_CONTEXT.Emin,
-    Emax=QUANTITY_CONTEXT.Emax,
-    traps=[decimal.InvalidOperation, decimal.Overflow],
-)
-_QUOTIENT_UNIT = Decimal((0, (1,), -QUOTIENT_SCALE))
-# A value with too many digits on either side of the point cannot be written as a multiple of the last place.
-_RESULT_CONTEXT = Context(prec=MAX_RESULT_DIGITS + MAX_RESULT_SCALE, traps=[decimal.Inexact, decimal.InvalidOperation])
-_RESULT_UNIT = Decimal((0, (1,), -MAX_RESULT_SCALE))
+MAX_RESULT_LENGTH = 256
+"""Characters of a text, as many as a property may have."""
 
 
 class EvaluationFailed(ValueError):
-    """Some rows have no result; `reasons` has all of them: row -> DIVISION_BY_ZERO or RESULT_OUT_OF_RANGE."""
+    """Some rows have no result; `reasons` has all of them: row -> DIVISION_BY_ZERO, RESULT_OUT_OF_RANGE or
+    RESULT_TOO_LONG."""
 
     def __init__(self, reasons: Mapping[int, str]) -> None:
         super().__init__(f"{len(reasons)} rows have no result, the first is row {min(reasons)}")
         self.reasons = dict(reasons)
 
 
+class _TextTooLong(ValueError):
+    """A result has more characters than a text may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression; `properties` are the names that it reads.
+    """A compiled expression of a number or a text; `properties` are the names that it reads.
 
     `stays_in_range`: its results cannot leave the range of results, whatever numbers the door lets in.
     """
 
     text: str
-    program: tuple[Instruction, ...]
+    root: Node
+    result_type: ValueType
     properties: frozenset[str]
     stays_in_range: bool
 
-    def evaluate_columns(self, columns: Mapping[str, Sequence[Decimal]], count: int) -> list[Decimal]:
-        """The value in each of `count` rows; `columns[name][row]` is a property of a row, from `parse_decimal`.
+    def evaluate(self, events: EventRows, rows: Sequence[int]) -> Values:
+        """The value in each of the rows, Decimal or str by `result_type`. What `events` raises goes through.
 
-        :raises EvaluationFailed: naming every row that divides by zero, or whose result has more than 40 digits
-            before the point or 36 after it; without these rows the evaluation succeeds
-        :raises ValueError: if a column has not `count` rows
+        :raises EvaluationFailed: naming by its place in `rows` every row that divides by zero, whose number has more
+            than 40 digits before the point or 36 after it, or whose text has more than 256 characters
+        """
+        try:
+            return self._checked(events, rows)
+        except (decimal.DecimalException, _TextTooLong) as error:
+            raise EvaluationFailed(self._failures(events, rows)) from error
+
+    def evaluate_columns(self, columns: Mapping[str, Sequence[Decimal]], count: int) -> list[Decimal]:
+        """The number in each of `count` rows; `columns[name][row]` is a property of a row, from `parse_decimal`.
+
+        :raises EvaluationFailed: as `evaluate` does; without these rows the evaluation succeeds
+        :raises ValueError: if a column has not `count` rows, or the expression needs more than columns of numbers
         :raises KeyError: if a property has no column
         """
-        needed = {name: columns[name] for name in self.properties}
-        for name, column in needed.items():
-            if len(column) != count:
-                raise ValueError(f"column {name} has {len(column)} rows, not {count}")
-        try:
-            return _run(self.program, needed, count, check=not self.stays_in_range)
-        except decimal.DecimalException as error:
-            raise EvaluationFailed(self._failures(needed, count)) from error
+        for name in self.properties:
+            if len(columns[name]) != count:
+                raise ValueError(f"column {name} has {len(columns[name])} rows, not {count}")
+        # A copy, because an expression that is a property gives the caller's own column.
+        return list(self.evaluate(_NumberColumns(columns), range(count)))
 
-    def _failures(self, columns: Mapping[str, Sequence[Decimal]], count: int) -> dict[int, str]:
+    def _checked(self, events: EventRows, rows: Sequence[int]) -> Values:
+        values = evaluate(self.root, events, rows)
+        if self.result_type is ValueType.TEXT:
+            if max(map(len, values), default=0) > MAX_RESULT_LENGTH:
+                raise _TextTooLong
+        elif not self.stays_in_range:
+            check_range(values)
+        return values
+
+    def _failures(self, events: EventRows, rows: Sequence[int]) -> dict[int, str]:
         reasons: dict[int, str] = {}
-        for row in range(count):
+        for place, row in enumerate(rows):
             try:
-                _run(self.program, {name: [column[row]] for name, column in columns.items()}, 1, check=True)
+                self._checked(events, [row])
             except decimal.DivisionByZero:
-                reasons[row] = "DIVISION_BY_ZERO"
+                reasons[place] = "DIVISION_BY_ZERO"
             except decimal.DecimalException:
-                reasons[row] = "RESULT_OUT_OF_RANGE"
+                reasons[place] = "RESULT_OUT_OF_RANGE"
+            except _TextTooLong:
+                reasons[place] = "RESULT_TOO_LONG"
         return reasons
 
 
-def compile_expression(text: str) -> Expression:
+def compile_expression(text: str, result_type: ValueType = ValueType.NUMBER) -> Expression:
     """Compile an expression such as `input_tokens + 4 * output_tokens`; see `expression_parser` for the grammar.
 
-    :raises ExpressionRejected: if the text is not an expression, or beyond the limits
+    :raises ExpressionRejected: if the text is not an expression of that type, or beyond the limits
+    :raises ValueError: if the type is neither number nor text
     """
-    program = parse_expression(text)
-    properties = frozenset(step for step in program if isinstance(step, str))
-    return Expression(text, program, properties, _stays_in_range(program))
+    if result_type is ValueType.BOOLEAN:
+        raise ValueError("nothing is measured by a condition")
+    root = check_types(parse_expression(text), result_type)
+    in_range = result_type is ValueType.NUMBER and stays_in_range(root)
+    return Expression(text, root, result_type, frozenset(_properties(root)), in_range)
 
 
-def _stays_in_range(program: Sequence[Instruction]) -> bool:
-    """Follow the digits before and after the point, as many as there can be, through the program."""
-    stack: list[tuple[int, int]] = []
-    for step in program:
-        if isinstance(step, Decimal):
-            exponent = step.as_tuple().exponent
-            assert isinstance(exponent, int)  # Grammar has neither infinities nor NaN.
-            stack.append((max(step.adjusted() + 1, 1), max(-exponent, 0)))
-        elif isinstance(step, str):
-            stack.append((MAX_INTEGER_DIGITS, MAX_SCALE))
-        elif step is Operator.DIVIDE:
-            return False  # Dividing by little makes much.
-        elif step is not Operator.NEGATE:
-            right, left = stack.pop(), stack.pop()
-            if step is Operator.MULTIPLY:
-                stack.append((left[0] + right[0], left[1] + right[1]))
-            else:
-                stack.append((max(left[0], right[0]) + 1, max(left[1], right[1])))
-    ((digits, scale),) = stack
-    return digits <= MAX_RESULT_DIGITS and scale <= MAX_RESULT_SCALE
+def _properties(node: Node) -> Iterator[str]:
+    if isinstance(node, Property):
+        yield node.name
+    if isinstance(node, Apply):
+        for argument in node.arguments:
+            yield from _properties(argument)
 
 
-def _run(
-    program: Sequence[Instruction], columns: Mapping[str, Sequence[Decimal]], count: int, *, check: bool
-) -> list[Decimal]:
-    """Run a program over columns of `count` rows. `map` over a context's method keeps the loops out of Python."""
-    stack: list[Sequence[Decimal]] = []
-    for step in program:
-        if isinstance(step, Decimal):
-            stack.append([step] * count)
-        elif isinstance(step, str):
-            stack.append(columns[step])
-        elif step is Operator.NEGATE:
-            stack.append(list(map(QUANTITY_CONTEXT.minus, stack.pop())))
-        else:
-            right, left = stack.pop(), stack.pop()
-            stack.append(list(map(_BINARY[step], left, right)))
-    (result,) = stack
-    if check:
-        for value in result:
-            _RESULT_CONTEXT.quantize(value, _RESULT_UNIT)
-    return list(result)
+class _NumberColumns:
+    """Rows of which nothing is known but numbers."""
 
+    def __init__(self, columns: Mapping[str, Sequence[Decimal]]) -> None:
+        self._columns = columns
 
-def _quotient(dividend: Decimal, divisor: Decimal) -> Decimal:
-    if not divisor:  # decimal itself calls 0/0 something else than 1/0.
-        raise decimal.DivisionByZero
-    quotient = _DIVISION_CONTEXT.divide(dividend, divisor)
-    return quotient.quantize(_QUOTIENT_UNIT, rounding=decimal.ROUND_HALF_EVEN, context=_DIVISION_CONTEXT)
+    def numbers(self, name: str, rows: Sequence[int]) -> Sequence[Decimal]:
+        column = self._columns[name]
+        return column if isinstance(rows, range) else [column[row] for row in rows]
 
+    def texts(self, name: str, rows: Sequence[int]) -> NoReturn:
+        raise ValueError(f"{name} is needed as a text")
 
-_BINARY = {
-    Operator.ADD: QUANTITY_CONTEXT.add,
-    Operator.SUBTRACT: QUANTITY_CONTEXT.subtract,
-    Operator.MULTIPLY: QUANTITY_CONTEXT.multiply,
-    Operator.DIVIDE: _quotient,
-}
+    def types(self, rows: Sequence[int]) -> NoReturn:
+        raise ValueError("the event type is needed")
+
+    def timestamps(self, rows: Sequence[int]) -> NoReturn:
+        raise ValueError("the event time is needed")

@@ -13,6 +13,7 @@ import orjson
 
 from libs.errors import Violation
 from libs.money import plain
+from services.ingest.domain.aggregations import Operation
 from services.ingest.domain.measuring import Measurement, measure
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.usage_batch import UsageBatch
@@ -23,6 +24,10 @@ _SEPARATOR = "\x1f"
 """No id contains a control character."""
 
 OTHER_CONTENT = Violation("event_id", "OTHER_CONTENT", "an event with this id and other content was recorded before")
+
+
+POSITIONS_PER_BATCH = 1_024
+"""More than a batch has events; stored with the latest values of windows: never changes."""
 
 
 class Fate(StrEnum):
@@ -108,6 +113,11 @@ class RecordingBatch:
         batch = self.batch
         return BatchOutcome(batch.tenant_id, batch.acceptor_epoch, batch.batch_number, self.exceptions)
 
+    def positions(self) -> range:
+        """The place of each event in the order of recording; unlike any other's, and the same whenever it is asked."""
+        first = self.batch_id * POSITIONS_PER_BATCH
+        return range(first, first + len(self.payload_hashes))
+
     def count(self, fate: Fate) -> int:
         """How many events met a fate."""
         if fate is Fate.RECORDED:
@@ -115,11 +125,15 @@ class RecordingBatch:
         return sum(item.fate is fate for item in self.exceptions)
 
     def measured_texts(self) -> list[str]:
-        """Per event, recorded or not, what each meter measured, as a JSON object of decimal strings."""
+        """Per event, recorded or not, what each meter measured, as a JSON object: decimal strings, or of unique counts
+        the text after `+` where it was added and `-` where it was removed."""
         columns = []
         for reading in self.measurement.readings:
-            before = orjson.dumps(reading.meter.meter_id).decode() + ':"'
-            column = [f'{before}{text}"' for text in map(plain, reading.values)]
+            before = orjson.dumps(reading.meter.meter_id).decode() + ":"
+            if reading.texts:
+                column = [before + text for text in _changes_of_set(reading.texts, reading.operations)]
+            else:
+                column = [f'{before}"{text}"' for text in map(plain, reading.values)]
             if len(column) < len(self.payload_hashes):
                 by_row = dict(zip(reading.rows, column, strict=True))
                 column = [by_row.get(row, "") for row in range(len(self.payload_hashes))]
@@ -134,6 +148,12 @@ class RecordingBatch:
         columns = ((events.sources[row], events.event_ids[row], hashes[row]) for row in sorted(self.recorded))
         content = b"".join([orjson.dumps((source, event_id)) + found for source, event_id, found in columns])
         return hashlib.blake2b(content, digest_size=32).digest()
+
+
+def _changes_of_set(texts: Sequence[str], operations: Sequence[Operation]) -> Iterable[str]:
+    """As JSON strings."""
+    for text, operation in zip(texts, operations, strict=True):
+        yield orjson.dumps(("+" if operation is Operation.ADD else "-") + text).decode()
 
 
 def of_rows(column: Sequence[T], rows: Sequence[int]) -> Iterable[T]:

@@ -1,9 +1,8 @@
-"""Sums per 15-minute window, meter, customer and group."""
+"""States per 15-minute window, meter, customer and group."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,14 +12,15 @@ from itertools import compress
 
 import orjson
 
-from libs.money import QUANTITY_CONTEXT
 from libs.periods import WINDOW
+from services.ingest.domain.aggregations import StateColumns, WindowState, state_columns
 from services.ingest.domain.measuring import MeterReading
+from services.ingest.domain.meter import Meter
+from services.ingest.domain.meter_options import Aggregation
 from services.ingest.domain.usage_batch import NANOSECONDS, UsageColumns
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WINDOW_NS = WINDOW // timedelta(seconds=1) * NANOSECONDS
-_ZERO = Decimal(0)
 
 _Place = tuple[str, int, tuple[str | None, ...]]
 # Customer, number of the window since 1970, value (None if missing) per dimension of the meter.
@@ -28,7 +28,7 @@ _Place = tuple[str, int, tuple[str | None, ...]]
 
 @dataclass(frozen=True, slots=True)
 class WindowChange:
-    """What newly recorded events add to one window.
+    """What newly recorded events add to one window: the state that the meter's `window_aggregation` has of them.
 
     `key` (16 bytes) identifies the window within its tenant, `dimensions` is canonical JSON. `trace_parent` is the
     W3C context of the last sampled batch in it, or empty.
@@ -42,32 +42,28 @@ class WindowChange:
     value: Decimal
     event_count: int
     trace_parent: str
+    aggregation: Aggregation = Aggregation.SUM
+    latest_ns: int = 0
+    latest_position: int = 0
+
+    @property
+    def state(self) -> WindowState:
+        """To be merged into what the window holds already."""
+        return WindowState(self.event_count, self.value, self.latest_ns, self.latest_position)
 
 
 @dataclass(slots=True)
-class _MeterSums:
-    """Sum, count and last trace per place, by the index that the places of the meter's dimensions give it."""
+class _MeterStates:
+    """States and last trace per place, by the index that the places of the meter's dimensions give it."""
 
     group_by: tuple[str, ...]
-    sums: list[Decimal] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
+    aggregation: Aggregation
+    states: StateColumns
     traces: dict[int, str] = field(default_factory=dict)
-
-    def make_room(self, size: int) -> None:
-        missing = size - len(self.sums)
-        self.sums += [_ZERO] * missing
-        self.counts += [0] * missing
-
-    def add(self, indexes: Sequence[int], values: Sequence[Decimal]) -> None:
-        sums, counts, add = self.sums, self.counts, QUANTITY_CONTEXT.add
-        for index, value in zip(indexes, values, strict=True):
-            sums[index] = add(sums[index], value)
-        for index, count in Counter(indexes).items():
-            counts[index] += count
 
 
 class WindowSums:
-    """Adds up what the recorded events of one tenant's batches measured.
+    """Puts together what the recorded events of one tenant's batches measured, as each meter's windows have it.
 
     Meters with the same dimensions share the look-up of an event's place; what is left per event and meter is an
     addition in a list.
@@ -75,27 +71,41 @@ class WindowSums:
 
     def __init__(self) -> None:
         self._places: dict[tuple[str, ...], dict[_Place, int]] = {}
-        self._meters: dict[str, _MeterSums] = {}
+        self._meters: dict[str, _MeterStates] = {}
 
     def add(
-        self, events: UsageColumns, readings: Sequence[MeterReading], recorded: Collection[int], trace_parent: str
+        self,
+        events: UsageColumns,
+        readings: Sequence[MeterReading],
+        recorded: Collection[int],
+        trace_parent: str,
+        positions: Sequence[int] = (),
     ) -> None:
         """Add the readings of those events whose index is in `recorded`.
 
+        `positions` of the events in the order of recording are needed if a meter asks for the latest value.
+
         :raises decimal.DecimalException: if a sum leaves the range of quantities
+        :raises ValueError: if positions are needed and not there
         """
         found: dict[tuple[str, ...], list[int]] = {}
         for reading in readings:
             group_by = tuple(reading.meter.group_by)
             if group_by not in found:
                 found[group_by] = self._place(events, group_by)
-            meter = self._meters.setdefault(reading.meter.meter_id, _MeterSums(group_by))
-            meter.make_room(len(self._places[group_by]))
-            indexes, values = [found[group_by][row] for row in reading.rows], reading.values
+            meter = self._states_of(reading.meter)
+            meter.states.make_room(len(self._places[group_by]))
+            rows, values = reading.rows, reading.values
             if len(recorded) < len(events):
-                chosen = [row in recorded for row in reading.rows]
-                indexes, values = list(compress(indexes, chosen)), list(compress(values, chosen))
-            meter.add(indexes, values)
+                chosen = [row in recorded for row in rows]
+                rows, values = list(compress(rows, chosen)), list(compress(values, chosen))
+            indexes = [found[group_by][row] for row in rows]
+            if meter.states.needs_moments:
+                if len(positions) != len(events):
+                    raise ValueError("the latest value needs the position of each event")
+                meter.states.add(indexes, values, [(events.times_ns[row], positions[row]) for row in rows])
+            else:
+                meter.states.add(indexes, values)
             if trace_parent:
                 meter.traces |= dict.fromkeys(indexes, trace_parent)
 
@@ -105,9 +115,18 @@ class WindowSums:
             _change(meter_id, meter, place, index)
             for meter_id, meter in self._meters.items()
             for place, index in self._places[meter.group_by].items()
-            if index < len(meter.counts) and meter.counts[index]
+            if index < len(meter.states.counts) and meter.states.counts[index]
         ]
         return sorted(changes, key=lambda change: change.key)
+
+    def _states_of(self, meter: Meter) -> _MeterStates:
+        found = self._meters.get(meter.meter_id)
+        if found is None:
+            found = _MeterStates(
+                tuple(meter.group_by), meter.window_aggregation, state_columns(meter.window_aggregation)
+            )
+            self._meters[meter.meter_id] = found
+        return found
 
     def _place(self, events: UsageColumns, group_by: tuple[str, ...]) -> list[int]:
         """Return the index of each event's place."""
@@ -122,8 +141,9 @@ class WindowSums:
         ]
 
 
-def _change(meter_id: str, meter: _MeterSums, place: _Place, index: int) -> WindowChange:
+def _change(meter_id: str, meter: _MeterStates, place: _Place, index: int) -> WindowChange:
     customer_id, number, values = place
+    state = meter.states.state(index)
     dimensions = canonical_dimensions(zip(meter.group_by, values, strict=True)) if values else "{}"
     return WindowChange(
         key=_window_key(meter_id, customer_id, number, dimensions),
@@ -131,9 +151,12 @@ def _change(meter_id: str, meter: _MeterSums, place: _Place, index: int) -> Wind
         customer_id=customer_id,
         start=_EPOCH + number * WINDOW,
         dimensions=dimensions,
-        value=meter.sums[index],
-        event_count=meter.counts[index],
+        value=state.value,
+        event_count=state.event_count,
         trace_parent=meter.traces.get(index, ""),
+        aggregation=meter.aggregation,
+        latest_ns=state.latest_ns,
+        latest_position=state.latest_position,
     )
 
 

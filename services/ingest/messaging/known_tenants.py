@@ -7,6 +7,7 @@ from datetime import timedelta
 from google.protobuf.message import DecodeError
 
 from libs.directory import KnownClocks
+from libs.errors import InvalidInput
 from libs.messaging import Applier, UnreadableMessage
 from services.ingest.domain.door import DoorPolicy
 from services.ingest.domain.meter import Meter
@@ -62,7 +63,7 @@ class KnownTenants:
             entry = directory_pb2.MeterEntry.FromString(payload)
             meter = meter_from_pb(entry.meter)
             _ = meter.compiled
-        except (DecodeError, ValueError) as error:
+        except (DecodeError, ValueError, InvalidInput) as error:
             raise UnreadableMessage(f"no MeterEntry: {ids}") from error
         self._meters.setdefault(entry.tenant_id, {})[meter.meter_id] = meter
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from libs.errors import InvalidInput
 from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
 from services.ingest.rpc.requests import Context, check_storable
 from services.ingest.usecases.create_meter import CreateMeter, CreateMeterRequest, MeterStore
-from services.ingest.wire.meters import aggregation_from_pb, meter_from_pb, meter_to_pb
+from services.ingest.wire.meters import meter_from_pb, meter_to_pb
 from steelyard.ingest.v1 import meter_service_pb2, meter_service_pb2_grpc
 
 
@@ -22,12 +21,15 @@ class MeterServicer(meter_service_pb2_grpc.MeterServiceServicer):
     async def CreateMeter(
         self, request: meter_service_pb2.CreateMeterRequest, context: Context
     ) -> meter_service_pb2.CreateMeterResponse:
-        if aggregation_from_pb(request.meter.aggregation) is None:
-            raise InvalidInput.of("meter.aggregation", "REQUIRED", "must be COUNT or SUM")
         request.meter.ClearField("create_time")
+        request.meter.ClearField("additive")
         fingerprint = hashlib.blake2b(request.meter.SerializeToString(deterministic=True), digest_size=16).digest()
         meter = meter_from_pb(request.meter)
-        created = await self._create(CreateMeterRequest(current_tenant(), request.request_id, fingerprint, meter))
+        asked = CreateMeterRequest(current_tenant(), request.request_id, fingerprint, meter)
+        if request.validate_only:
+            self._create.check(asked)
+            return meter_service_pb2.CreateMeterResponse(meter=meter_to_pb(meter))
+        created = await self._create(asked)
         return meter_service_pb2.CreateMeterResponse(meter=meter_to_pb(created))
 
     async def GetMeter(

@@ -27,6 +27,7 @@ QUERY_METHODS: dict[str, Audience] = {
         "UsageService/GetEventCounts": _ANYBODY_OF_TENANT,
         "UsageWindowService/ListUsageWindows": Audience.INTERNAL,
         "UsageWindowService/GetUsageDigests": Audience.INTERNAL,
+        "UsageWindowService/GetUsageQuantities": Audience.INTERNAL,
         "ReconciliationService/Reconcile": _ANYBODY_OF_TENANT,
     }.items()
 }

@@ -15,6 +15,7 @@ from services.ingest.usecases.list_windows import WindowStore
 from services.ingest.usecases.query_events import EventStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageStore
 from services.ingest.usecases.reconcile import Reconcile, ReconciliationStore
+from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityStore
 from steelyard.ingest.v1 import (
     meter_service_pb2_grpc,
     reconciliation_service_pb2_grpc,
@@ -32,6 +33,7 @@ class QueryPorts:
     usage: UsageStore
     events: EventStore
     windows: WindowStore
+    quantities: QuantityStore
     reconciliation: ReconciliationStore
     clock: Clock
 
@@ -45,7 +47,8 @@ def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
         usage_service_pb2_grpc.add_UsageServiceServicer_to_server,
     )
     server.add(
-        UsageWindowServicer(ports.windows), usage_window_service_pb2_grpc.add_UsageWindowServiceServicer_to_server
+        UsageWindowServicer(ports.windows, GetUsageQuantities(ports.quantities)),
+        usage_window_service_pb2_grpc.add_UsageWindowServiceServicer_to_server,
     )
     server.add(
         ReconciliationServicer(Reconcile(ports.reconciliation)),

@@ -7,15 +7,16 @@ from datetime import datetime
 from libs.errors import InvalidInput
 from libs.periods import BucketSize
 from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
-from services.ingest.domain.meter import PropertyFilter
+from services.ingest.domain.meter import FilterOperator, PropertyFilter
 from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, optional_time, required_time
 from services.ingest.usecases.query_events import EventSelection, EventStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion
 from services.ingest.wire.batch_statuses import batch_status_to_pb, receipts_from_pb
 from services.ingest.wire.events import counts_to_pb, event_to_pb, exception_to_pb, status_to_pb
+from services.ingest.wire.meters import filter_from_pb
 from services.ingest.wire.usage_rows import usage_row_to_pb
+from steelyard.ingest.v1 import meter_pb2, usage_service_pb2_grpc
 from steelyard.ingest.v1 import usage_service_pb2 as pb
-from steelyard.ingest.v1 import usage_service_pb2_grpc
 
 _SIZES = {
     int(pb.WINDOW_SIZE_UNSPECIFIED): None,
@@ -120,8 +121,15 @@ def _question(request: pb.QueryUsageRequest) -> UsageQuestion:
         time_zone=request.time_zone,
         group_by=tuple(request.group_by),
         by_customer=request.group_by_customer,
-        filters=tuple(PropertyFilter(item.property, item.value) for item in request.filters),
+        filters=tuple(_dimension(item, f"filters[{index}]") for index, item in enumerate(request.filters)),
     )
+
+
+def _dimension(message: meter_pb2.PropertyFilter, field: str) -> PropertyFilter:
+    item = filter_from_pb(message, field)
+    if item.operator is not FilterOperator.EQUALS or item.values:
+        raise InvalidInput.of(f"{field}.operator", "NOT_ALLOWED", "groups are chosen by equal values")
+    return item
 
 
 def _number(text: str, *, bits: int = 64) -> int:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from libs.errors import InvalidInput
 from libs.money import plain
-from libs.periods import is_window_aligned
+from libs.periods import find_zone, is_window_aligned
 from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
 from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, period_between, required_time
 from services.ingest.usecases.list_windows import MAX_SCOPES, UsageDigest, UsageScope, WindowStore
+from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityScope, UsageQuantity
 from services.ingest.wire.windows import window_to_pb
 from steelyard.ingest.v1 import usage_window_service_pb2 as pb
 from steelyard.ingest.v1 import usage_window_service_pb2_grpc
@@ -20,8 +21,9 @@ _MAX_WINDOWS = 5_000
 class UsageWindowServicer(usage_window_service_pb2_grpc.UsageWindowServiceServicer):
     """Translates; no rules live here."""
 
-    def __init__(self, windows: WindowStore) -> None:
+    def __init__(self, windows: WindowStore, get_quantities: GetUsageQuantities) -> None:
         self._windows = windows
+        self._get_quantities = get_quantities
 
     async def ListUsageWindows(
         self, request: pb.ListUsageWindowsRequest, context: Context
@@ -42,6 +44,35 @@ class UsageWindowServicer(usage_window_service_pb2_grpc.UsageWindowServiceServic
     async def GetUsageDigests(self, request: pb.GetUsageDigestsRequest, context: Context) -> pb.GetUsageDigestsResponse:
         digests = await self._windows.digests(current_tenant(), _scopes(request.scopes))
         return pb.GetUsageDigestsResponse(digests=[_digest_to_pb(digest) for digest in digests])
+
+    async def GetUsageQuantities(
+        self, request: pb.GetUsageQuantitiesRequest, context: Context
+    ) -> pb.GetUsageQuantitiesResponse:
+        if not 1 <= len(request.scopes) <= MAX_SCOPES:
+            raise InvalidInput.of("scopes", "WRONG_NUMBER", f"must be 1 to {MAX_SCOPES}")
+        scopes = [_quantity_scope(message, f"scopes[{index}]") for index, message in enumerate(request.scopes)]
+        found = await self._get_quantities(current_tenant(), scopes)
+        return pb.GetUsageQuantitiesResponse(quantities=map(_quantity_to_pb, found))
+
+
+def _quantity_scope(message: pb.QuantityScope, field: str) -> QuantityScope:
+    for name in ("customer_id", "meter_id"):
+        if not getattr(message, name):
+            raise InvalidInput.of(f"{field}.{name}", "REQUIRED", "must not be empty")
+    check_storable(**{f"{field}.customer_id": message.customer_id, f"{field}.meter_id": message.meter_id})
+    find_zone(message.time_zone or "UTC", f"{field}.time_zone")
+    start = required_time(message.start_time, message.HasField("start_time"), f"{field}.start_time")
+    end = required_time(message.end_time, message.HasField("end_time"), f"{field}.end_time")
+    period = period_between(start, end, f"{field}.end_time")
+    return QuantityScope(message.customer_id, message.meter_id, period, message.time_zone or "UTC")
+
+
+def _quantity_to_pb(quantity: UsageQuantity) -> pb.UsageQuantity:
+    return pb.UsageQuantity(
+        value=None if quantity.value is None else plain(quantity.value),
+        event_count=quantity.event_count,
+        highest_version=quantity.highest_version,
+    )
 
 
 def _scopes(messages: Sequence[pb.UsageScope]) -> list[UsageScope]:

@@ -8,32 +8,36 @@ import asyncpg
 import orjson
 
 from libs.database import Database, RequestLog, raw
-from services.ingest.domain.meter import Aggregation, Meter, PropertyFilter
+from services.ingest.domain.meter import Aggregation, Meter
 from services.ingest.store import tables
+from services.ingest.store.meter_options import filters_from_json, filters_to_json, options_from_json, options_to_json
 from services.ingest.usecases.create_meter import CreateMeterRequest
 from services.ingest.usecases.errors import MeterExists, MeterNotFound
 
 _COUNTS = "SELECT tenant_id, count(*) AS meters FROM meters WHERE tenant_id = ANY ($1::text[]) GROUP BY tenant_id"
 _OF_TENANTS = """
-SELECT tenant_id, meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at
+SELECT tenant_id, meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, options,
+    created_at
 FROM meters WHERE tenant_id = ANY ($1::text[]) ORDER BY tenant_id, meter_id
 """
 _GET = """
-SELECT meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at
+SELECT meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, options, created_at
 FROM meters WHERE tenant_id = $1 AND meter_id = $2
 """
 _LIST = """
-SELECT meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at
+SELECT meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, options, created_at
 FROM meters WHERE tenant_id = $1 AND meter_id > $2 ORDER BY meter_id LIMIT $3
 """
 _OF_NOTES = """
-SELECT tenant_id, meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at
+SELECT tenant_id, meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, options,
+    created_at
 FROM unnest($1::text[], $2::text[]) AS noted (tenant_id, meter_id) JOIN meters USING (tenant_id, meter_id)
 """
 _ADD = """
 INSERT INTO meters (
-    tenant_id, meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10)
+    tenant_id, meter_id, display_name, event_type, aggregation, expression, filters, group_by, unit, options,
+    created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8, $9, $10::text::jsonb, $11)
 ON CONFLICT DO NOTHING RETURNING meter_id
 """
 _NOTE = "INSERT INTO meter_publications (tenant_id, meter_id, due_at) VALUES ($1, $2, $3)"
@@ -46,10 +50,11 @@ def meter_from_row(row: asyncpg.Record) -> Meter:
         event_type=row["event_type"],
         aggregation=Aggregation(row["aggregation"]),
         expression=row["expression"],
-        filters=tuple(PropertyFilter(name, value) for name, value in row["filters"]),
+        filters=filters_from_json(row["filters"]),
         group_by=tuple(row["group_by"]),
         unit=row["unit"],
         created_at=row["created_at"],
+        **options_from_json(row["options"]),
     )
 
 
@@ -61,6 +66,11 @@ async def read_meter(driver: asyncpg.Connection, tenant_id: str, meter_id: str) 
     if row is None:
         raise MeterNotFound(f"there is no meter {meter_id}", meterId=meter_id)
     return meter_from_row(row)
+
+
+async def read_meters(driver: asyncpg.Connection, tenant_id: str) -> list[Meter]:
+    """Return all meters of a tenant."""
+    return [meter_from_row(row) for row in await driver.fetch(_OF_TENANTS, [tenant_id])]
 
 
 async def read_noted(driver: asyncpg.Connection, noted: Sequence[tuple[str, str]]) -> list[tuple[str, Meter]]:
@@ -99,9 +109,10 @@ class PostgresMeterStore:
                 meter.event_type,
                 meter.aggregation,
                 meter.expression,
-                orjson.dumps([(item.property, item.value) for item in meter.filters]).decode(),
+                orjson.dumps(filters_to_json(meter.filters)).decode(),
                 list(meter.group_by),
                 meter.unit,
+                orjson.dumps(options_to_json(meter)).decode(),
                 meter.created_at,
             )
             if added is None:

@@ -11,6 +11,7 @@ from libs.periods import Period
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.stored_event import EventCounts
 from services.ingest.store.event_queries import COUNTS, counts_from_row
+from services.ingest.store.meters import read_meters
 from services.ingest.usecases.reconcile import MAX_DIFFERENCES, Difference, StoredTotals, WindowTotals, side
 
 _STORED = """
@@ -19,21 +20,35 @@ SELECT
     (SELECT coalesce(sum(recorded), 0)::bigint FROM batch_results WHERE tenant_id = $1) AS stored_recorded,
     (SELECT count(*) FROM event_exceptions WHERE tenant_id = $1 AND ordinal < 0) AS stored_rejected_at_door
 """
-# Whole windows on both sides, also if the period begins or ends inside one. No bound is infinite: 0 and 2^62.
+# Whole windows on both sides, also if the period begins or ends inside one. No bound is infinite: 0 and 2^62. What the
+# log has of a meter is put together as its windows are; `number` is of texts, too, where windows count them.
 _PAIRS = """
-WITH logged AS (
-    SELECT measured.key COLLATE "C" AS meter_id, customer_id COLLATE "C" AS customer_id,
-        event_time_ns / 900000000000 AS number, sum(measured.value::numeric) AS value, count(*) AS events
-    FROM events, jsonb_each_text(measured) AS measured
+WITH rule AS (SELECT * FROM unnest($4::text[], $5::text[]) AS rule (meter_id, merged)
+), reading AS (
+    SELECT measured.key COLLATE "C" AS meter_id, customer_id COLLATE "C" AS customer_id, merged,
+        event_time_ns / 900000000000 AS number, event_time_ns, batch_id, ordinal,
+        CASE WHEN merged = 'count' THEN 1 ELSE measured.value::numeric END AS value
+    FROM events, jsonb_each_text(measured) AS measured JOIN rule ON rule.meter_id = measured.key
     WHERE tenant_id = $1 AND event_time_ns >= $2 AND event_time_ns < $3
-    GROUP BY 1, 2, 3
+), logged AS (
+    SELECT meter_id, customer_id, number, count(*) AS events, CASE merged
+        WHEN 'min' THEN min(value) WHEN 'max' THEN max(value)
+        WHEN 'latest' THEN (array_agg(value ORDER BY event_time_ns DESC, batch_id DESC, ordinal DESC)
+            FILTER (WHERE merged = 'latest'))[1]
+        ELSE sum(value) END AS value
+    FROM reading GROUP BY meter_id, customer_id, number, merged
 ), kept AS (
     SELECT meter_id, customer_id, (extract(epoch FROM window_start) / 900)::bigint AS number,
-        sum(value) AS value, sum(event_count)::bigint AS events
-    FROM usage_windows
+        sum(event_count)::bigint AS events, CASE merged
+        WHEN 'min' THEN min(value) FILTER (WHERE event_count > 0)
+        WHEN 'max' THEN max(value) FILTER (WHERE event_count > 0)
+        WHEN 'latest' THEN (array_agg(value ORDER BY latest_ns DESC, latest_position DESC)
+            FILTER (WHERE merged = 'latest'))[1]
+        ELSE sum(value) END AS value
+    FROM usage_windows JOIN rule USING (meter_id)
     WHERE tenant_id = $1 AND extract(epoch FROM window_start) >= $2 / 1000000000
         AND extract(epoch FROM window_start) < $3 / 1000000000
-    GROUP BY 1, 2, 3
+    GROUP BY 1, 2, 3, merged
 ), pair AS (
     SELECT meter_id, customer_id, number, kept.value AS kept_value, kept.events AS kept_events,
         logged.value AS logged_value, logged.events AS logged_events
@@ -58,7 +73,7 @@ SELECT meter_id, customer_id, kept_value, kept_events, logged_value, logged_even
 FROM pair
 WHERE (kept_value, kept_events) IS DISTINCT FROM (logged_value, logged_events)
     AND (coalesce(kept_events, 0) > 0 OR coalesce(logged_events, 0) > 0)
-ORDER BY meter_id, customer_id, number LIMIT $4
+ORDER BY meter_id, customer_id, number LIMIT $6
 """  # noqa: S608 - put together from constants
 _WINDOW_NS = 900_000_000_000
 
@@ -73,8 +88,10 @@ class PostgresReconciliationStore:
         first, last = _bounds(period)
         async with self._database.transaction(tenant_id) as connection:
             driver = await raw(connection)
-            row = await driver.fetchrow(_SIDES, tenant_id, first, last)
-            differences = await driver.fetch(_DIFFERENCES, tenant_id, first, last, MAX_DIFFERENCES)
+            # Before the sides: a meter that is created meanwhile has nothing on either yet.
+            rules = await _rules(driver, tenant_id)
+            row = await driver.fetchrow(_SIDES, tenant_id, first, last, *rules)
+            differences = await driver.fetch(_DIFFERENCES, tenant_id, first, last, *rules, MAX_DIFFERENCES)
         stored = StoredTotals(
             events=row["stored_events"],
             recorded=row["stored_recorded"],
@@ -88,6 +105,12 @@ class PostgresReconciliationStore:
             differences=[_difference(item) for item in differences],
         )
         return counts_from_row(row), stored, windows
+
+
+async def _rules(driver: asyncpg.Connection, tenant_id: str) -> tuple[list[str], list[str]]:
+    """The tenant's meters, and how windows of each are merged."""
+    meters = await read_meters(driver, tenant_id)
+    return [meter.meter_id for meter in meters], [meter.window_aggregation for meter in meters]
 
 
 def _bounds(period: Period | None) -> tuple[int, int]:

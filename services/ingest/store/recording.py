@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from libs.database import raw
 from libs.errors import Aborted
 from services.ingest.domain.meter import Meter
+from services.ingest.domain.meter_options import Aggregation
 from services.ingest.domain.recording import (
     BatchOutcome,
     EventException,
@@ -140,21 +141,14 @@ class PostgresRecordingStore:
 
     async def add_windows(self, changes: Mapping[str, Sequence[WindowChange]], now: datetime) -> None:
         items = [(tenant_id, change) for tenant_id, of_tenant in sorted(changes.items()) for change in of_tenant]
-        if not items:
-            return
-        await self._driver.execute(
-            sql.ADD_WINDOWS,
-            _joined([tenant_id for tenant_id, _ in items]),
-            _joined([change.key.hex() for _, change in items]),
-            _joined([change.meter_id for _, change in items]),
-            _joined([change.customer_id for _, change in items]),
-            _joined([str(int(change.start.timestamp())) for _, change in items]),
-            _joined([change.dimensions for _, change in items]),
-            _joined([str(change.value) for _, change in items]),
-            _joined([str(change.event_count) for _, change in items]),
-            [change.trace_parent for _, change in items],
-            now,
-        )
+        by_statement: dict[str, list[tuple[str, WindowChange]]] = {
+            statement: [] for statement in sql.ADD_WINDOWS.values()
+        }
+        for item in items:
+            by_statement[sql.ADD_WINDOWS[item[1].aggregation]].append(item)
+        for statement, chosen in by_statement.items():
+            if chosen:
+                await self._driver.execute(statement, *_window_columns(chosen, now))
 
     async def stored_outcomes(self, batches: Sequence[UsageBatch]) -> list[BatchOutcome]:
         if not batches:
@@ -245,6 +239,24 @@ def _batch_columns(batches: Sequence[RecordingBatch]) -> tuple[list[str], list[d
 
 
 _joined = sql.SEPARATOR.join
+
+
+def _window_columns(items: Sequence[tuple[str, WindowChange]], now: datetime) -> list[object]:
+    columns: list[object] = [
+        _joined([tenant_id for tenant_id, _ in items]),
+        _joined([change.key.hex() for _, change in items]),
+        _joined([change.meter_id for _, change in items]),
+        _joined([change.customer_id for _, change in items]),
+        _joined([str(int(change.start.timestamp())) for _, change in items]),
+        _joined([change.dimensions for _, change in items]),
+        _joined([str(change.value) for _, change in items]),
+        _joined([str(change.event_count) for _, change in items]),
+        [change.trace_parent for _, change in items],
+        now,
+    ]
+    if items[0][1].aggregation is Aggregation.LATEST:
+        columns += [[change.latest_ns for _, change in items], [change.latest_position for _, change in items]]
+    return columns
 
 
 def _batch_key(batch: UsageBatch) -> tuple[str, str, int]:

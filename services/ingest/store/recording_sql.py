@@ -6,6 +6,7 @@ import asyncpg
 
 from libs.errors import Violation
 from libs.outbox import marking
+from services.ingest.domain.meter_options import Aggregation
 from services.ingest.store import tables
 
 ADD_BATCHES = """
@@ -103,29 +104,59 @@ ON CONFLICT (tenant_id, acceptor_epoch) DO UPDATE SET
     rejected = kept.rejected + excluded.rejected
 """
 # The version of an update is taken in the SET clause, that is under the lock of its row. Traces may be empty, and the
-# array of one empty text has no elements: they come as an array.
+# array of one empty text has no elements: they come as an array. `{columns}` and the like are what windows of the
+# latest value have beside the others.
 _CHANGE_WINDOWS = """
 WITH changed AS (
     INSERT INTO usage_windows AS kept (
         tenant_id, window_key, meter_id, customer_id, window_start, dimensions, value, event_count, trace_parent,
-        version)
+        version{columns})
     SELECT tenant_id, decode(window_key, 'hex'), meter_id, customer_id, to_timestamp(start_s), dimensions::jsonb, value,
-        event_count, trace_parent, nextval('state_version')
+        event_count, trace_parent, nextval('state_version'){columns}
     FROM unnest(
         string_to_array($1, E'\x1f'), string_to_array($2, E'\x1f'), string_to_array($3, E'\x1f'),
         string_to_array($4, E'\x1f'), string_to_array($5, E'\x1f')::bigint[], string_to_array($6, E'\x1f'),
-        string_to_array($7, E'\x1f')::numeric[], string_to_array($8, E'\x1f')::bigint[], $9::text[]
+        string_to_array($7, E'\x1f')::numeric[], string_to_array($8, E'\x1f')::bigint[], $9::text[]{arrays}
     ) AS change (
-        tenant_id, window_key, meter_id, customer_id, start_s, dimensions, value, event_count, trace_parent)
+        tenant_id, window_key, meter_id, customer_id, start_s, dimensions, value, event_count, trace_parent{columns})
     ON CONFLICT (tenant_id, window_key) DO UPDATE SET
-        value = kept.value + excluded.value,
+        value = {merged},
         event_count = kept.event_count + excluded.event_count,
         trace_parent = CASE WHEN excluded.trace_parent = '' THEN kept.trace_parent ELSE excluded.trace_parent END,
-        version = nextval('state_version')
+        version = nextval('state_version'){more}
     RETURNING tenant_id, encode(window_key, 'hex') AS item_key, version
 )
 """
-ADD_WINDOWS = _CHANGE_WINDOWS + marking(tables.window_marks, "changed", "$10::timestamptz")
+_IS_LATER = "(excluded.latest_ns, excluded.latest_position) > (kept.latest_ns, kept.latest_position)"
+
+
+def _add_windows(merged: str, *, with_moments: bool = False) -> str:
+    moments = ("latest_ns", "latest_position")
+    change = _CHANGE_WINDOWS.format(
+        merged=merged,
+        columns=", latest_ns, latest_position" if with_moments else "",
+        arrays=", $11::bigint[], $12::bigint[]" if with_moments else "",
+        more="".join(
+            f",\n        {name} = CASE WHEN {_IS_LATER} THEN excluded.{name} ELSE kept.{name} END" for name in moments
+        )
+        if with_moments
+        else "",
+    )
+    return change + marking(tables.window_marks, "changed", "$10::timestamptz")
+
+
+_SUMS = _add_windows("kept.value + excluded.value")
+ADD_WINDOWS: dict[Aggregation, str] = {
+    Aggregation.COUNT: _SUMS,
+    Aggregation.SUM: _SUMS,
+    Aggregation.AVG: _SUMS,
+    Aggregation.MIN: _add_windows("least(kept.value, excluded.value)"),
+    Aggregation.MAX: _add_windows("greatest(kept.value, excluded.value)"),
+    Aggregation.LATEST: _add_windows(
+        f"CASE WHEN {_IS_LATER} THEN excluded.value ELSE kept.value END", with_moments=True
+    ),
+}
+"""By how windows are merged. A transaction runs them in this order, each window has one: so the locks are ordered."""
 _WANTED_BATCHES = """
 FROM unnest($1::text[], $2::text[], $3::bigint[])
     WITH ORDINALITY AS wanted (tenant_id, acceptor_epoch, batch_number, position)

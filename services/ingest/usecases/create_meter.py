@@ -55,10 +55,16 @@ class CreateMeter:
         :raises InvalidInput: naming everything that is wrong
         :raises MeterExists, RequestIdReused: and nothing is stored
         """
-        found = [*filter(None, [check_request_id(request.request_id)]), *meter_violations(request.meter)]
-        if found:
-            raise InvalidInput(found)
+        self.check(request)
         created = replace(request.meter, created_at=self._clock())
         stored = await self._meters.create(replace(request, meter=created))
         await self._publication.publish_now()
         return stored
+
+    def check(self, request: CreateMeterRequest) -> None:
+        """
+        :raises InvalidInput: naming everything that is wrong
+        """
+        found = [*filter(None, [check_request_id(request.request_id)]), *meter_violations(request.meter)]
+        if found:
+            raise InvalidInput(found)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Protocol
 
 from libs.errors import InvalidInput, Violation
 from libs.periods import WINDOW, BucketSize, Period, buckets, find_zone, is_window_aligned, window_start
 from services.ingest.domain.meter import Meter, PropertyFilter
+from services.ingest.domain.meter_options import Aggregation
+from services.ingest.usecases.usage_rows import Cursor, EventGroup, StateRow, UsageRow, usage_of_events, usage_of_state
 
 _MAX_ROWS_IN_TIME = 50_000
+MAX_EVENTS = 1_000_000
+"""That a question may read from the log, where windows do not tell the answer."""
 _USUAL_LENGTH = {
     BucketSize.QUARTER_HOUR: WINDOW,
     BucketSize.HOUR: timedelta(hours=1),
@@ -20,9 +23,6 @@ _USUAL_LENGTH = {
     BucketSize.WEEK: timedelta(days=7),
     BucketSize.MONTH: timedelta(days=28),
 }
-
-Cursor = tuple[int, str, str]
-"""Index of the row's time, customer, dimensions as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,30 +56,26 @@ class UsageSelection:
     dropped: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
-    """The quantity of one group in one time; `index` is the number of the time."""
-
-    index: int
-    customer_id: str
-    dimensions: Mapping[str, str]
-    dimensions_text: str
-    value: Decimal
-    event_count: int
-
-
 class UsageStore(Protocol):
     async def meter(self, tenant_id: str, meter_id: str) -> Meter:
         """
         :raises MeterNotFound: if there is no such meter
         """
 
-    async def usage(self, selection: UsageSelection, after: Cursor | None, limit: int) -> list[UsageRow]:
+    async def states(
+        self, selection: UsageSelection, aggregation: Aggregation, after: Cursor | None, limit: int
+    ) -> list[StateRow]:
         """Return rows with events, ordered by time, customer and dimensions, those behind `after`."""
+
+    async def events(
+        self, question: UsageQuestion, meter: Meter, start: datetime | None, limit: int
+    ) -> list[EventGroup]:
+        """Return what the meter measured in the first `limit` events before the end asked for, by group; from `start`
+        on if there is one."""
 
 
 class QueryUsage:
-    """Answers from windows, and exactly at edges inside them."""
+    """Answers from windows, and exactly at edges inside them; what windows do not tell, from the log."""
 
     def __init__(self, *, usage: UsageStore) -> None:
         self._usage = usage
@@ -94,7 +90,17 @@ class QueryUsage:
         """
         meter = await self._usage.meter(question.tenant_id, question.meter_id)
         selection = select_usage(question, meter)
-        return selection.rows, await self._usage.usage(selection, after, limit)
+        if meter.mergeable:
+            states = await self._usage.states(selection, meter.aggregation, after, limit)
+            return selection.rows, [row for state in states if (row := usage_of_state(meter, state))]
+        start = None if meter.carry_over else question.start
+        groups = await self._usage.events(question, meter, start, MAX_EVENTS + 1)
+        if sum(len(group.events) for group in groups) > MAX_EVENTS:
+            description = f"more than {MAX_EVENTS} events would have to be read; ask for a shorter time or one customer"
+            raise InvalidInput.of("start_time", "TOO_MANY_EVENTS", description)
+        rows = usage_of_events(meter, groups, selection.rows, find_zone(question.time_zone or "UTC"))
+        behind = [row for row in rows if after is None or row.place > after]
+        return selection.rows, behind[:limit]
 
 
 def select_usage(question: UsageQuestion, meter: Meter) -> UsageSelection:

@@ -96,5 +96,5 @@ def _window_changes(recording: Sequence[RecordingBatch]) -> dict[str, Sequence[W
     for item in recording:
         batch = item.batch
         tenant = sums.setdefault(batch.tenant_id, WindowSums())
-        tenant.add(batch.events, item.measurement.readings, item.recorded, batch.trace_parent)
+        tenant.add(batch.events, item.measurement.readings, item.recorded, batch.trace_parent, item.positions())
     return {tenant_id: tenant.changes() for tenant_id, tenant in sorted(sums.items())}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from libs.money import plain
 from libs.periods import Period
-from services.ingest.usecases.query_usage import UsageRow
+from services.ingest.usecases.usage_rows import UsageRow
 from services.ingest.wire.times import time_to_pb
 from steelyard.ingest.v1 import usage_service_pb2
 

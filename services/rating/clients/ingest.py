@@ -7,10 +7,11 @@ from decimal import Decimal
 
 import grpc
 
+from libs.errors import Unavailable
 from libs.rpc import as_tenant, typed_errors
-from services.rating.domain.usage import UsageDigest, UsageScope, WindowBatch
+from services.rating.domain.usage import ExactUsage, QuantityScope, UsageDigest, UsageScope, WindowBatch
 from services.rating.wire.times import instant_to_pb
-from services.rating.wire.usage import window_from_pb
+from services.rating.wire.usage import quantity_from_pb, window_from_pb
 from steelyard.ingest.v1 import (
     meter_service_pb2,
     meter_service_pb2_grpc,
@@ -56,28 +57,53 @@ class GrpcIngestWindows:
             )
         return found
 
+    async def quantities(self, tenant_id: str, scopes: Sequence[QuantityScope]) -> list[ExactUsage]:
+        """Return the exact quantities of 1 to 500 scopes; that of nothing is zero.
+
+        :raises ServiceError: if ingest does not answer
+        """
+        request = usage_window_service_pb2.GetUsageQuantitiesRequest(scopes=map(_quantity_scope_to_pb, scopes))
+        with typed_errors():
+            response = await self._stub.GetUsageQuantities(request, metadata=as_tenant(tenant_id))
+        found = [quantity_from_pb(quantity) for quantity in response.quantities]
+        if len(found) != len(scopes):
+            raise Unavailable(f"ingest answered {len(found)} of {len(scopes)} quantities")
+        return found
+
 
 class GrpcIngestMeters:
-    """Asks ingest which meters exist."""
+    """Asks ingest about meters."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = meter_service_pb2_grpc.MeterServiceStub(channel)
 
-    async def unknown(self, tenant_id: str, meter_ids: Collection[str]) -> set[str]:
-        """Return those meters that do not exist.
+    async def additive(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, bool]:
+        """Return, of those meters that exist, whether their windows add up to the quantity of a billing period.
 
         :raises ServiceError: if ingest does not answer
         """
-        missing = set(meter_ids)
+        missing, found = set(meter_ids), {}
         request = meter_service_pb2.ListMetersRequest(page_size=_METERS_PER_PAGE)
         while missing:
             with typed_errors():
                 page = await self._stub.ListMeters(request, metadata=as_tenant(tenant_id))
-            missing -= {meter.meter_id for meter in page.meters}
+            for meter in page.meters:
+                if meter.meter_id in missing:
+                    found[meter.meter_id] = meter.additive or not meter.HasField("additive")
+            missing -= found.keys()
             if not page.next_page_token:
                 break
             request.page_token = page.next_page_token
-        return missing
+        return found
+
+
+def _quantity_scope_to_pb(scope: QuantityScope) -> usage_window_service_pb2.QuantityScope:
+    return usage_window_service_pb2.QuantityScope(
+        customer_id=scope.customer_id,
+        meter_id=scope.meter_id,
+        start_time=instant_to_pb(scope.period.start),
+        end_time=instant_to_pb(scope.period.end),
+    )
 
 
 def _scope_to_pb(scope: UsageScope) -> usage_window_service_pb2.UsageScope:

@@ -13,7 +13,7 @@ from services.rating.domain.charges import Charge, rate_card_charges
 from services.rating.domain.pricing import ENGINE_VERSION
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.rated_price import RatedPart
-from services.rating.domain.usage import MeterUsage
+from services.rating.domain.usage import ExactUsage, MeterUsage
 
 ZERO = Decimal(0)
 
@@ -53,13 +53,24 @@ class ChangedCharge(NamedTuple):
     content: bytes
 
 
-def charges_of_period(period: BillingPeriod, card: RateCard, usage: Mapping[str, MeterUsage]) -> list[PeriodCharge]:
+def charges_of_period(
+    period: BillingPeriod, card: RateCard, usage: Mapping[str, MeterUsage], exact: Mapping[str, ExactUsage]
+) -> list[PeriodCharge]:
     """Price the usage of a billing period, in the order of the card; the charges carry their meter's trace.
+
+    `exact` has the meters of all prices on exact usage.
 
     :raises ArithmeticError: if an amount does not fit the context of quantities
     """
-    charges = rate_card_charges(card, {meter_id: meter.digest.value for meter_id, meter in usage.items()})
+    quantities = {meter_id: meter.digest.value for meter_id, meter in usage.items()}
+    quantities |= {meter_id: exact[meter_id].value for meter_id in exact_meters(card)}
+    charges = rate_card_charges(card, quantities)
     return [_period_charge(period, card, charge, usage) for charge in charges]
+
+
+def exact_meters(card: RateCard) -> set[str]:
+    """The meters whose quantity ingest has to tell."""
+    return {price.meter_id for price in card.prices if price.exact_usage and price.meter_id}
 
 
 def withdrawn_charge(stored: PeriodCharge, card: RateCard) -> PeriodCharge:

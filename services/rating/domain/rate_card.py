@@ -14,7 +14,8 @@ from services.rating.domain.prices import ZERO, PriceModel
 class Price:
     """One line of an invoice: how the quantity of a meter in a billing period becomes an amount.
 
-    `price_id` names the line and is unique in its card. `meter_id` is None for a flat price only.
+    `price_id` names the line and is unique in its card. `meter_id` is None for a flat price only. `exact_usage`: the
+    meter's usage windows do not add up to the quantity of a billing period, so that ingest is asked for it.
     `included_quantity` is free and comes off before the model is applied. `rounding_mode` is for the line item;
     pricing itself never rounds.
     """
@@ -25,6 +26,7 @@ class Price:
     included_quantity: Decimal = ZERO
     rounding_mode: RoundingMode = RoundingMode.HALF_EVEN
     display_name: str = ""
+    exact_usage: bool = False
 
 
 @dataclass(frozen=True, slots=True)

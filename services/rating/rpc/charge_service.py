@@ -67,7 +67,7 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
 def _explained_to_pb(day: ExplainedUsage) -> pb.ExplainedUsage:
     return pb.ExplainedUsage(
         period=period_to_pb(day.period),
-        quantity=plain(day.quantity),
+        quantity="" if day.quantity is None else plain(day.quantity),
         event_count=day.event_count,
         window_count=day.window_count,
     )

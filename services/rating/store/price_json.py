@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal, NotRequired, TypedDict, assert_never
+from typing import NotRequired, TypedDict, assert_never
 
 from libs.money import RoundingMode, plain
 from services.rating.domain.prices import Flat, Graduated, Package, PerUnit, PriceModel, Tier, Volume
@@ -16,10 +16,14 @@ class TierJson(TypedDict):
     flat_amount: str
 
 
-class ModelJson(TypedDict):
-    """`kind` says which of the other fields are there."""
+# Code from before exact usage does not know such a kind and fails, where it would add up what must not be added up.
+_EXACT = "exact:"
 
-    kind: Literal["flat", "per_unit", "package", "graduated", "volume"]
+
+class ModelJson(TypedDict):
+    """`kind` says which of the other fields are there; behind `exact:` if the price is on exact usage."""
+
+    kind: str
     amount: NotRequired[str]
     size: NotRequired[str]
     tiers: NotRequired[list[TierJson]]
@@ -36,25 +40,30 @@ class PriceJson(TypedDict):
 
 def price_to_json(price: Price) -> PriceJson:
     """Return a price as it is stored."""
+    model = _model_to_json(price.model)
+    if price.exact_usage:
+        model["kind"] = _EXACT + model["kind"]
     return PriceJson(
         price_id=price.price_id,
         display_name=price.display_name,
         meter_id=price.meter_id,
         included_quantity=plain(price.included_quantity),
         rounding_mode=price.rounding_mode.value,
-        model=_model_to_json(price.model),
+        model=model,
     )
 
 
 def price_from_json(stored: PriceJson) -> Price:
     """Return the price that `price_to_json` was given."""
+    kind = stored["model"]["kind"]
     return Price(
         price_id=stored["price_id"],
-        model=_model_from_json(stored["model"]),
+        model=_model_from_json(kind.removeprefix(_EXACT), stored["model"]),
         meter_id=stored["meter_id"],
         included_quantity=Decimal(stored["included_quantity"]),
         rounding_mode=RoundingMode(stored["rounding_mode"]),
         display_name=stored["display_name"],
+        exact_usage=kind.startswith(_EXACT),
     )
 
 
@@ -74,8 +83,8 @@ def _model_to_json(model: PriceModel) -> ModelJson:
             assert_never(model)
 
 
-def _model_from_json(stored: ModelJson) -> PriceModel:
-    match stored["kind"]:
+def _model_from_json(kind: str, stored: ModelJson) -> PriceModel:
+    match kind:
         case "flat":
             return Flat(Decimal(stored["amount"]))
         case "per_unit":
@@ -86,6 +95,8 @@ def _model_from_json(stored: ModelJson) -> PriceModel:
             return Graduated(_tiers_from_json(stored["tiers"]))
         case "volume":
             return Volume(_tiers_from_json(stored["tiers"]))
+        case _:
+            raise ValueError(f"no price model: {kind}")
 
 
 def _tier_to_json(tier: Tier) -> TierJson:

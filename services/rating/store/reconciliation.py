@@ -72,10 +72,11 @@ left_side AS (
     SELECT {_PERIOD} || ', price ' || c.price_id AS subject, c.quantity AS total, trim_scale(c.quantity)::text AS shown
     FROM {_METERED} WHERE c.meter_id <> '' AND NOT c.withdrawn
 ), right_side AS (
-    SELECT {_PERIOD} || ', price ' || c.price_id AS subject, coalesce(u.value, 0) AS total,
-           trim_scale(coalesce(u.value, 0))::text AS shown
+    SELECT {_PERIOD} || ', price ' || c.price_id AS subject, coalesce(e.value, u.value, 0) AS total,
+           trim_scale(coalesce(e.value, u.value, 0))::text AS shown
     FROM {_METERED}
     LEFT JOIN period_usage u USING (tenant_id, subscription_id, period_start, meter_id)
+    LEFT JOIN exact_usage e USING (tenant_id, subscription_id, period_start, meter_id)
     WHERE c.meter_id <> '' AND NOT c.withdrawn
 )
 """

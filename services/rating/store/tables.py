@@ -90,6 +90,22 @@ usage_days = sa.Table(
     postgresql_with=_UPDATED_IN_PLACE,
 )
 
+# Which meters have to be asked for, because a price of a version of the card is on exact usage.
+exact_prices = sa.Table("exact_prices", metadata, _key("tenant_id"), _key("meter_id"), _key("rate_card_id"))
+
+# The quantity of a meter whose windows do not add up, as ingest told it for the windows up to highest_version.
+exact_usage = sa.Table(
+    "exact_usage",
+    metadata,
+    _key("tenant_id"),
+    _key("subscription_id"),
+    _key("period_start", _INSTANT),
+    _key("meter_id"),
+    _number("value"),
+    _whole("event_count"),
+    _whole("highest_version"),
+)
+
 # Billing's state. fetched: the windows of the period were asked for from ingest since this version.
 billing_periods = sa.Table(
     "billing_periods",

@@ -13,6 +13,7 @@ from libs.outbox import StateOutbox, WatermarkOutbox
 from services.rating.store import tables
 from services.rating.store.billing_periods import PostgresBillingPeriodStore
 from services.rating.store.charges import PostgresChargeStore
+from services.rating.store.exact_usage import PostgresExactUsageStore
 from services.rating.store.queue import PostgresRatingQueue
 from services.rating.store.rate_cards import PostgresRateCardStore
 from services.rating.store.reconciliation import PostgresReconciliation
@@ -27,6 +28,7 @@ class PostgresWork:
     """The stores of one open transaction."""
 
     usage: PostgresUsageStore
+    exact_usage: PostgresExactUsageStore
     periods: PostgresBillingPeriodStore
     cards: PostgresRateCardStore
     charges: PostgresChargeStore
@@ -55,6 +57,7 @@ class PostgresUnitOfWork:
         watermarks = WatermarkOutbox(connection, tables.outbox_watermarks, WATERMARK_NAME)
         return PostgresWork(
             usage=PostgresUsageStore(driver),
+            exact_usage=PostgresExactUsageStore(driver),
             periods=PostgresBillingPeriodStore(driver),
             cards=PostgresRateCardStore(driver),
             charges=PostgresChargeStore(driver, StateOutbox(connection, tables.charge_marks)),

@@ -68,10 +68,27 @@ WITH incoming AS (
             window_count = u.window_count + excluded.window_count,
             highest_version = greatest(u.highest_version, excluded.highest_version),
             trace_parent = coalesce(nullif(excluded.trace_parent, ''), u.trace_parent)
+), carried AS (
+    -- What happened before a period may act in it: seats that were added, the level of a store.
+    SELECT p.tenant_id, p.subscription_id, p.period_start
+    FROM (
+        SELECT c.tenant_id, c.customer_id, e.rate_card_id, min(c.window_start) AS first_start
+        FROM exact_prices e JOIN changed c ON c.tenant_id = e.tenant_id AND c.meter_id = e.meter_id
+        GROUP BY 1, 2, 3
+    ) AS earlier
+    CROSS JOIN LATERAL (
+        SELECT tenant_id, subscription_id, period_start FROM billing_periods
+        WHERE tenant_id = earlier.tenant_id AND customer_id = earlier.customer_id
+            AND rate_card_id = earlier.rate_card_id AND period_start > earlier.first_start
+        OFFSET 0
+    ) p
 ), marked AS (
     INSERT INTO rating_marks (mark, tenant_id, subscription_id, period_start, marked_at, urgent)
     SELECT nextval('rating_mark'), tenant_id, subscription_id, period_start, $11::timestamptz, false
-    FROM (SELECT DISTINCT tenant_id, subscription_id, period_start FROM totals) AS periods
+    FROM (
+        SELECT tenant_id, subscription_id, period_start FROM totals
+        UNION SELECT tenant_id, subscription_id, period_start FROM carried
+    ) AS periods
     RETURNING 1
 )
 SELECT count(*) FROM marked

@@ -46,22 +46,26 @@ class CreateRateCard:
         :raises Unavailable: if ingest does not answer
         """
         by_field = {violation.field: violation for violation in [*check_rate_card(card), *violations]}
-        if not by_field:
-            by_field = {violation.field: violation for violation in await self._check_meters(request.tenant_id, card)}
         if by_field:
             raise InvalidInput(list(by_field.values()))
+        card = await self._with_meters(request.tenant_id, card)
         async with self._open_work(request.tenant_id) as work:
             stored = await self._create(work, request, card)
         self._on_marked()
         return stored
 
-    async def _check_meters(self, tenant_id: str, card: RateCard) -> list[Violation]:
-        unknown = await self._meters.unknown(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
-        return [
+    async def _with_meters(self, tenant_id: str, card: RateCard) -> RateCard:
+        """The card with what its prices have to know of their meters, which never change."""
+        additive = await self._meters.additive(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
+        unknown = [
             Violation(f"prices[{index}].meter_id", "METER_UNKNOWN", f"there is no meter {price.meter_id}")
             for index, price in enumerate(card.prices)
-            if price.meter_id in unknown
+            if price.meter_id and price.meter_id not in additive
         ]
+        if unknown:
+            raise InvalidInput(unknown)
+        prices = [replace(price, exact_usage=not additive.get(price.meter_id or "", True)) for price in card.prices]
+        return replace(card, prices=tuple(prices))
 
     async def _create(self, work: Work, request: Request, card: RateCard) -> StoredRateCard:
         tenant_id, now = request.tenant_id, self._clock()
@@ -81,6 +85,7 @@ class CreateRateCard:
 
     async def _add(self, work: Work, tenant_id: str, card: RateCard, now: datetime) -> StoredRateCard:
         await work.cards.add(tenant_id, card, now)
+        await work.exact_usage.add_prices(tenant_id, card)
         # Also periods that failed for want of this card.
         await work.queue.mark_priced_by(tenant_id, card.rate_card_id, card.effective_at, now)
         return StoredRateCard(card, now)

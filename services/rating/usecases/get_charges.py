@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -55,8 +55,12 @@ class GetCharges:
             if charge is None:
                 message = f"{subscription_id} has no charge for price {price_id} in that period"
                 raise ChargeNotFound(message, subscriptionId=subscription_id, priceId=price_id)
-            metered = charge.meter_id and not charge.withdrawn
-            return ExplainedCharge(charge, await work.usage.explain(period, charge.meter_id) if metered else [])
+            if not charge.meter_id or charge.withdrawn:
+                return ExplainedCharge(charge, [])
+            days = await work.usage.explain(period, charge.meter_id)
+            if charge.meter_id in (await work.exact_usage.of_periods([period.key]))[period.key]:
+                days = [replace(day, quantity=None) for day in days]
+            return ExplainedCharge(charge, days)
 
 
 class PreviewCharge:

@@ -15,8 +15,10 @@ from services.rating.domain.queue import Mark, RatingProblem, SetAside
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.domain.usage import (
+    ExactUsage,
     ExplainedUsage,
     MeterUsage,
+    QuantityScope,
     ReceivedWatermark,
     UsageDigest,
     UsageScope,
@@ -34,6 +36,15 @@ class UsageStore(Protocol):
     async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, MeterUsage]]: ...
     async def digests(self, tenant_id: str, scopes: Sequence[UsageScope]) -> list[dict[str, UsageDigest]]: ...
     async def explain(self, period: BillingPeriod, meter_id: str) -> list[ExplainedUsage]: ...
+
+
+class ExactUsageStore(Protocol):
+    """Exact quantities of billing periods, of meters whose windows do not add up, and which prices need them."""
+
+    async def add_prices(self, tenant_id: str, card: RateCard) -> None: ...
+    async def wanted(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, list[QuantityScope]]: ...
+    async def save(self, found: Mapping[tuple[PeriodKey, str], ExactUsage]) -> None: ...
+    async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, ExactUsage]]: ...
 
 
 class BillingPeriodStore(Protocol):
@@ -119,6 +130,8 @@ class Work(Protocol):
     @property
     def usage(self) -> UsageStore: ...
     @property
+    def exact_usage(self) -> ExactUsageStore: ...
+    @property
     def periods(self) -> BillingPeriodStore: ...
     @property
     def cards(self) -> RateCardStore: ...
@@ -146,6 +159,7 @@ class IngestWindows(Protocol):
 
     def windows(self, tenant_id: str, scopes: Sequence[UsageScope]) -> AsyncIterator[WindowBatch]: ...
     async def digests(self, tenant_id: str, scopes: Sequence[UsageScope]) -> list[dict[str, UsageDigest]]: ...
+    async def quantities(self, tenant_id: str, scopes: Sequence[QuantityScope]) -> list[ExactUsage]: ...
 
 
 class BillingPeriods(Protocol):
@@ -158,5 +172,5 @@ class BillingPeriods(Protocol):
 class IngestMeters(Protocol):
     """Ingest's meters."""
 
-    async def unknown(self, tenant_id: str, meter_ids: Collection[str]) -> set[str]:
-        """Return those that do not exist."""
+    async def additive(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, bool]:
+        """Return, of those that exist, whether their windows add up to the quantity of a billing period."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 
 from libs.clock import Clock
@@ -11,6 +11,7 @@ from services.rating.domain.billing_period import PeriodKey
 from services.rating.domain.queue import DuePeriod, SetAside, due_periods
 from services.rating.usecases.ports import OpenWork, Work
 from services.rating.usecases.rate_periods import RatedPeriods, rate_periods
+from services.rating.usecases.refresh_exact_usage import RefreshExactUsage
 
 MARKS_MAX = 5_000
 CHUNK = 500
@@ -29,8 +30,11 @@ class RateDuePeriods:
     not heal an unknown card: its marks do not make a period that was set aside come earlier.
     """
 
-    def __init__(self, open_work: OpenWork, clock: Clock, on_rated: OnRated) -> None:
+    def __init__(
+        self, open_work: OpenWork, refresh_exact_usage: RefreshExactUsage, clock: Clock, on_rated: OnRated
+    ) -> None:
         self._open_work = open_work
+        self._refresh_exact_usage = refresh_exact_usage
         self._clock = clock
         self._on_rated = on_rated
 
@@ -42,20 +46,33 @@ class RateDuePeriods:
                 marks = await work.queue.waiting(MARKS_MAX)
                 retries = await work.queue.retries(self._clock(), CHUNK)
             due = due_periods(marks, retries)
-            outcomes = [await self._rate_chunk(due[first : first + CHUNK]) for first in range(0, len(due), CHUNK)]
+            chunks = [due[first : first + CHUNK] for first in range(0, len(due), CHUNK)]
+            outcomes = [rated for chunk in chunks for rated in await self._rate_chunk(chunk)]
             # What is marked meanwhile waits for the next pass, and is rated once then.
             more = len(marks) == MARKS_MAX and any(outcomes)
             worked |= any(outcomes)
         return worked
 
-    async def _rate_chunk(self, due: Sequence[DuePeriod]) -> bool:
-        rated = await retry_transient(lambda: self._rate(due))
+    async def _rate_chunk(self, due: Sequence[DuePeriod]) -> list[bool]:
+        """Rate those first that need nothing of ingest, which may take its time or not answer."""
+        wanted = await self._refresh_exact_usage.wanted([period.key for period in due])
+        others = [period for period in due if period.key not in wanted]
+        outcomes = [await self._rate_all(others, ())] if others else []
+        if wanted:
+            # After the marks were read: what is asked now knows of the changes that made them.
+            unanswered = await self._refresh_exact_usage(wanted)
+            asked = [period for period in due if period.key in wanted]
+            outcomes.append(await self._rate_all(asked, unanswered))
+        return outcomes
+
+    async def _rate_all(self, due: Sequence[DuePeriod], unanswered: Collection[PeriodKey]) -> bool:
+        rated = await retry_transient(lambda: self._rate(due, unanswered))
         if rated is None:
             return False
         self._on_rated(rated, self._clock() - min(period.due_at for period in due))
         return True
 
-    async def _rate(self, due: Sequence[DuePeriod]) -> RatedPeriods | None:
+    async def _rate(self, due: Sequence[DuePeriod], unanswered: Collection[PeriodKey]) -> RatedPeriods | None:
         """Rate the periods of which nobody else has taken the marks; None if those are all."""
         async with self._open_work(*{period.key.tenant_id for period in due}) as work:
             taken = await work.queue.take([mark for period in due for mark in period.marks])
@@ -69,7 +86,7 @@ class RateDuePeriods:
                 for period in own
                 if period.urgent or period.key not in set_aside or set_aside[period.key].due_at <= now
             ]
-            rated = await rate_periods(work, wanted, self._clock)
+            rated = await rate_periods(work, wanted, self._clock, unanswered)
             await work.queue.forget([key for key in wanted if key in set_aside and key not in rated.problems])
             if rated.problems:
                 attempts = {period.key: 0 if period.urgent else _attempts(set_aside, period.key) for period in own}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,17 +13,19 @@ from services.rating.domain.period_charge import (
     PeriodCharge,
     card_in_force,
     charges_of_period,
+    exact_meters,
     withdrawn_charge,
 )
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
-from services.rating.domain.usage import MeterUsage
+from services.rating.domain.usage import ExactUsage, MeterUsage
 from services.rating.usecases.ports import Work
 from services.rating.usecases.trace import rating_span
 
 RATE_CARD_UNKNOWN = "RATE_CARD_UNKNOWN"
 RATE_CARD_NOT_IN_FORCE = "RATE_CARD_NOT_IN_FORCE"
 PRICING_FAILED = "PRICING_FAILED"
+USAGE_UNAVAILABLE = "USAGE_UNAVAILABLE"
 
 
 @dataclass(slots=True)
@@ -35,15 +37,19 @@ class RatedPeriods:
     changed_count: int = 0
 
 
-async def rate_periods(work: Work, keys: Sequence[PeriodKey], clock: Clock) -> RatedPeriods:
+async def rate_periods(
+    work: Work, keys: Sequence[PeriodKey], clock: Clock, unanswered: Collection[PeriodKey] = ()
+) -> RatedPeriods:
     """Rate billing periods as they are now and store the charges whose content changed, to be published.
+
+    `unanswered` are those for whose exact usage ingest was asked in vain.
 
     The periods' rows stay locked until the transaction ends. All reads come after that lock, so that of two who rate
     the same period the later one sees at least what the earlier one saw.
     """
     periods = {period.key: period for period in await work.periods.lock(keys)}
     locked = list(periods)
-    usage = await work.usage.of_periods(locked)
+    usage, exact = await work.usage.of_periods(locked), await work.exact_usage.of_periods(locked)
     versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
     known_problems = await work.charges.problems(locked)
 
@@ -55,7 +61,11 @@ async def rate_periods(work: Work, keys: Sequence[PeriodKey], clock: Clock) -> R
         if isinstance(card, RatingProblem):
             rated.problems[key] = card
             continue
-        charges = _charges_of(period, card, usage[key])
+        if missing := exact_meters(card) - (exact[key].keys() if key not in unanswered else set()):
+            description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
+            rated.problems[key] = RatingProblem(USAGE_UNAVAILABLE, description)
+            continue
+        charges = _charges_of(period, card, usage[key], exact[key])
         if isinstance(charges, RatingProblem):
             rated.problems[key] = charges
             continue
@@ -79,10 +89,10 @@ def _card_of(period: BillingPeriod, versions: Sequence[RateCard]) -> RateCard | 
 
 
 def _charges_of(
-    period: BillingPeriod, card: RateCard, usage: Mapping[str, MeterUsage]
+    period: BillingPeriod, card: RateCard, usage: Mapping[str, MeterUsage], exact: Mapping[str, ExactUsage]
 ) -> list[PeriodCharge] | RatingProblem:
     try:
-        return charges_of_period(period, card, usage)
+        return charges_of_period(period, card, usage, exact)
     except (ArithmeticError, ValueError) as error:  # One impossible amount must not stop the periods beside it.
         return RatingProblem(PRICING_FAILED, f"{type(error).__name__}: {error}")
 

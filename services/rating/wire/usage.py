@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from decimal import Decimal
 
-from services.rating.domain.usage import NO_DIMENSIONS, Watermark, WindowRow
+from services.rating.domain.usage import NO_DIMENSIONS, ExactUsage, Watermark, WindowRow
 from services.rating.wire.times import instant_from_pb, instant_to_pb
 from steelyard.common.v1 import watermark_pb2
-from steelyard.ingest.v1 import usage_window_pb2
+from steelyard.ingest.v1 import usage_window_pb2, usage_window_service_pb2
 
 # What PostgreSQL takes as a number, without what it would take for one (NaN, infinities, 1_000), and not so large
 # that adding up would fail.
@@ -41,6 +42,17 @@ def window_from_pb(tenant_id: str, window: usage_window_pb2.UsageWindow) -> Wind
         version,
         window.trace_parent,
     )
+
+
+def quantity_from_pb(quantity: usage_window_service_pb2.UsageQuantity) -> ExactUsage:
+    """Return an exact quantity; that of nothing is zero.
+
+    :raises ValueError: if its value is not a finite decimal
+    """
+    value = quantity.value if quantity.HasField("value") else "0"
+    if _QUANTITY.fullmatch(value) is None:
+        raise ValueError(f"not a quantity: {value[:40]!r}")
+    return ExactUsage(Decimal(value), quantity.event_count, quantity.highest_version)
 
 
 def watermark_from_pb(watermark: watermark_pb2.WatermarkAdvanced) -> Watermark:

@@ -123,13 +123,13 @@ class RunningIngest:
                 codes[role] = process.wait(5)
         assert set(codes.values()) <= {0}, codes
 
-    async def tenant(self, tenant_id: str, *, strict: bool = False) -> Tenant:
+    async def tenant(self, tenant_id: str, *, strict: bool = False, past_limit_s: int = 34 * 86_400) -> Tenant:
         """Make a tenant known through the directory, as billing does, and wait until acceptors know its key."""
         directory = DirectoryPublisher(JetStreamPublisher(self.js))
         entry = directory_pb2.TenantEntry(
             tenant_id=tenant_id,
             reject_unknown_customers=strict,
-            event_past_limit_s=34 * 86_400,
+            event_past_limit_s=past_limit_s,
             event_future_limit_s=3_600,
             version=1,
         )

@@ -25,9 +25,10 @@ from services.ingest.store.usage_windows import PostgresWindowStore
 from services.ingest.usecases.errors import EventNotFound, MeterNotFound
 from services.ingest.usecases.list_windows import UsageScope
 from services.ingest.usecases.query_events import EventSelection
-from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion, UsageRow
+from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion
 from services.ingest.usecases.reconcile import Reconcile
 from services.ingest.usecases.record_usage import RecordUsage
+from services.ingest.usecases.usage_rows import UsageRow
 from tests.component.ingest.builders import NOON, Event, a_batch, a_meter, a_refusal, add_meters
 
 # In this night clocks go forward in Berlin.

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from libs.money import plain
 from libs.periods import Period
 from libs.rpc.auth import TENANT_HEADER
-from services.rating.domain.usage import UsageScope, WindowRow
+from services.rating.domain.usage import QuantityScope, UsageScope, WindowRow
 from steelyard.ingest.v1 import meter_pb2, meter_service_pb2, usage_window_pb2, usage_window_service_pb2
 from steelyard.ingest.v1.meter_service_pb2_grpc import MeterServiceServicer, add_MeterServiceServicer_to_server
 from steelyard.ingest.v1.usage_window_service_pb2_grpc import (
@@ -85,13 +85,36 @@ class FakeIngestServer(UsageWindowServiceServicer, MeterServiceServicer):
         ]
         return usage_window_service_pb2.GetUsageDigestsResponse(digests=digests)
 
+    async def GetUsageQuantities(
+        self, request: usage_window_service_pb2.GetUsageQuantitiesRequest, context: Context
+    ) -> usage_window_service_pb2.GetUsageQuantitiesResponse:
+        tenant = await self._tenant(context)
+        scopes = [
+            QuantityScope(
+                scope.customer_id,
+                scope.meter_id,
+                Period(scope.start_time.ToDatetime(tzinfo=UTC), scope.end_time.ToDatetime(tzinfo=UTC)),
+            )
+            for scope in request.scopes
+        ]
+        quantities = [
+            usage_window_service_pb2.UsageQuantity(
+                value=plain(exact.value), event_count=exact.event_count, highest_version=exact.highest_version
+            )
+            for exact in await self._data.quantities(tenant, scopes)
+        ]
+        return usage_window_service_pb2.GetUsageQuantitiesResponse(quantities=quantities)
+
     async def ListMeters(
         self, request: meter_service_pb2.ListMetersRequest, context: Context
     ) -> meter_service_pb2.ListMetersResponse:
         await self._tenant(context)
         meters, first = sorted(self._data.meters), int(request.page_token or 0)
         return meter_service_pb2.ListMetersResponse(
-            meters=[meter_pb2.Meter(meter_id=meter_id) for meter_id in meters[first : first + 1]],
+            meters=[
+                meter_pb2.Meter(meter_id=meter_id, additive=meter_id not in self._data.not_additive)
+                for meter_id in meters[first : first + 1]
+            ],
             next_page_token=str(first + 1) if len(meters) > first + 1 else "",
         )
 

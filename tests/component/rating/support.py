@@ -15,7 +15,14 @@ from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.prices import Flat, Graduated, PerUnit, Tier
 from services.rating.domain.rate_card import Price, RateCard
-from services.rating.domain.usage import UsageDigest, UsageScope, WindowBatch, WindowRow
+from services.rating.domain.usage import (
+    ExactUsage,
+    QuantityScope,
+    UsageDigest,
+    UsageScope,
+    WindowBatch,
+    WindowRow,
+)
 from services.rating.store.unit_of_work import PostgresUnitOfWork
 from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
 from services.rating.usecases.apply_usage import ApplyUsage
@@ -28,6 +35,7 @@ from services.rating.usecases.get_charges import GetCharges
 from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.reconcile import Reconcile
+from services.rating.usecases.refresh_exact_usage import RefreshExactUsage
 from services.rating.wire.usage import watermark_to_bytes
 
 TENANT = "acme"
@@ -97,6 +105,10 @@ class FakeIngest:
     down: bool = False
     calls: list[str] = field(default_factory=list)
     before_windows: Callable[[], None] = lambda: None
+    not_additive: set[str] = field(default_factory=set)
+    exact: dict[tuple[str, str, str, datetime], ExactUsage] = field(default_factory=dict)
+    """Quantities by tenant, customer, meter and start of the period; what is not there was not used."""
+    before_quantities: Callable[[], None] = lambda: None
 
     def put(self, *rows: WindowRow) -> None:
         for row in rows:
@@ -114,9 +126,19 @@ class FakeIngest:
         self._call("digests")
         return [digests_of(self.rows_in(tenant_id, scope)) for scope in scopes]
 
-    async def unknown(self, tenant_id: str, meter_ids: Collection[str]) -> set[str]:
+    async def quantities(self, tenant_id: str, scopes: Sequence[QuantityScope]) -> list[ExactUsage]:
+        self._call("quantities")
+        self.before_quantities()
+        return [
+            self.exact.get(
+                (tenant_id, scope.customer_id, scope.meter_id, scope.period.start), ExactUsage(Decimal(0), 0, 0)
+            )
+            for scope in scopes
+        ]
+
+    async def additive(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, bool]:
         self._call("meters")
-        return set(meter_ids) - self.meters
+        return {meter_id: meter_id not in self.not_additive for meter_id in self.meters & set(meter_ids)}
 
     def rows_in(self, tenant_id: str, scope: UsageScope) -> list[WindowRow]:
         first_s, end_s = int(scope.period.start.timestamp()), int(scope.period.end.timestamp())
@@ -180,7 +202,10 @@ class Rating:
         self.accept = AcceptBillingPeriods(
             self.open_work, FetchUsage(self.ingest, self.apply_usage), self.clock, self._on_marked
         )
-        self.rate_due = RateDuePeriods(self.open_work, self.clock, lambda rated, _waited: self.rated.append(rated))
+        refresh = RefreshExactUsage(self.open_work, self.ingest)
+        self.rate_due = RateDuePeriods(
+            self.open_work, refresh, self.clock, lambda rated, _waited: self.rated.append(rated)
+        )
         self.forward_watermark = ForwardWatermark(self.open_work)
         self.create_rate_card = CreateRateCard(self.open_api, self.ingest, self.clock, self._on_marked)
         self.get_rate_cards = GetRateCards(self.open_api)
@@ -189,7 +214,13 @@ class Rating:
         accept_as_api = AcceptBillingPeriods(self.open_api, fetch_as_api, self.clock, self._on_marked)
         fetch_periods = FetchBillingPeriods(self.billing, accept_as_api)
         self.confirm_charges = ConfirmCharges(
-            self.open_api, self.ingest, fetch_as_api, fetch_periods, self.clock, self.rated.append
+            self.open_api,
+            self.ingest,
+            fetch_as_api,
+            RefreshExactUsage(self.open_api, self.ingest),
+            fetch_periods,
+            self.clock,
+            self.rated.append,
         )
         self.reconcile = Reconcile(self.open_api, self.ingest)
 

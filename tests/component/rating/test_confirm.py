@@ -15,6 +15,7 @@ from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCh
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.ports import Work
+from services.rating.usecases.refresh_exact_usage import RefreshExactUsage
 from tests.component.rating.support import (
     APRIL,
     HOUR,
@@ -181,7 +182,10 @@ async def test_a_period_that_changes_after_the_comparison_is_not_confirmed(ready
 
     fetch_usage = FetchUsage(ready.ingest, ready.apply_usage)
     fetch_periods = FetchBillingPeriods(ready.billing, ready.accept)
-    confirm = ConfirmCharges(open_work, ready.ingest, fetch_usage, fetch_periods, ready.clock, ready.rated.append)
+    refresh = RefreshExactUsage(ready.open_api, ready.ingest)
+    confirm = ConfirmCharges(
+        open_work, ready.ingest, fetch_usage, refresh, fetch_periods, ready.clock, ready.rated.append
+    )
 
     [changed] = await confirm(TENANT, [("sub-1", MARCH.start)])
     [again] = await _confirm(ready, "sub-1")

@@ -12,7 +12,7 @@ from libs.database import check_head
 from libs.database.engine import single_connection_engine
 from libs.embedded.databases import ServiceDatabase
 from services.rating.store import tables
-from tests.component.rating.support import APRIL, Rating, billing_period, rate_card, window
+from tests.component.rating.support import APRIL, REQUESTS, Rating, billing_period, rate_card, window
 
 QUEUES = {
     "rating_marks",
@@ -56,6 +56,7 @@ async def test_row_security_is_forced_on_every_tenant_table(server: ServiceDatab
 
 @pytest.mark.parametrize("table", sorted({t.name for t in tables.metadata.sorted_tables} - QUEUES))
 async def test_a_tenant_sees_only_its_own_rows(rating: Rating, table: str) -> None:
+    rating.ingest.not_additive.add(REQUESTS)
     await rating.receive(window(5), window(7, tenant="other"))
     await rating.add_card(rate_card())
     await rating.accept([billing_period(), billing_period(period=APRIL), billing_period(tenant="other")])

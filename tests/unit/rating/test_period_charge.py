@@ -29,7 +29,7 @@ def _usage(value: str, trace_parent: str = "") -> dict[str, MeterUsage]:
 
 
 def test_a_charge_says_all_that_a_consumer_needs() -> None:
-    fee, tokens = charges_of_period(PERIOD, _card(FEE, TOKENS, version=3), _usage("10", "trace"))
+    fee, tokens = charges_of_period(PERIOD, _card(FEE, TOKENS, version=3), _usage("10", "trace"), {})
 
     assert (fee.display_name, fee.meter_id, fee.quantity, fee.amount) == ("Platform fee", "", Decimal(1), Decimal(20))
     assert (tokens.display_name, tokens.meter_id, tokens.position) == ("tokens", "m", 1)
@@ -40,9 +40,9 @@ def test_a_charge_says_all_that_a_consumer_needs() -> None:
 
 
 def test_a_price_that_is_gone_is_withdrawn_once() -> None:
-    before = {charge.price_id: charge for charge in charges_of_period(PERIOD, _card(FEE, TOKENS), _usage("10"))}
+    before = {charge.price_id: charge for charge in charges_of_period(PERIOD, _card(FEE, TOKENS), _usage("10"), {})}
     card = _card(TOKENS, version=2)
-    fresh = charges_of_period(PERIOD, card, _usage("10"))
+    fresh = charges_of_period(PERIOD, card, _usage("10"), {})
 
     gone = withdrawn_charge(before["fee"], card)
 

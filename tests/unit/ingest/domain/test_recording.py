@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 
 from libs.errors import Violation
+from services.ingest.domain.measuring import measure
 from services.ingest.domain.meter import Aggregation, Meter, PropertyFilter
 from services.ingest.domain.recording import RecordingBatch, candidate_keys
 from services.ingest.domain.usage_batch import UsageBatch, UsageColumns
@@ -43,6 +44,17 @@ class TestMeasuredTexts:
             {"tokens": "1.5", "large": "1"},
             {"tokens": "1000"},
             {"tokens": "0"},
+        ]
+
+    def test_of_a_unique_count_are_what_is_added_or_removed(self) -> None:
+        users = Meter("users", "", "llm", Aggregation.UNIQUE_COUNT, "user", operation_property="op")
+        item = started(("1", {"user": 'a"b'}), ("2", {"user": "+x", "op": "remove"}), ("3", {"user": "u"}))
+        item.measurement = measure(item.batch.events, [users])
+
+        assert [json.loads(text) for text in item.measured_texts()] == [
+            {"users": '+a"b'},
+            {"users": "-+x"},
+            {"users": "+u"},
         ]
 
     def test_are_empty_where_nothing_was_measured(self) -> None:

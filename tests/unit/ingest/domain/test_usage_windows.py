@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
+
+from services.ingest.domain.aggregations import WindowState
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.measuring import measure
 from services.ingest.domain.meter import Aggregation, Meter
 from services.ingest.domain.usage_batch import UsageColumns, payload_hash
-from services.ingest.domain.usage_windows import WindowSums
+from services.ingest.domain.usage_windows import WindowChange, WindowSums
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 METER = Meter("tokens", "", "llm", Aggregation.SUM, "tokens", group_by=("region", "model"))
@@ -125,3 +129,57 @@ class TestSeveralMetersAndBatches:
             ("all", later, "{}"): (Decimal(4), 1),
         }
         assert [change.key for change in changes] == sorted(change.key for change in changes)
+
+
+class TestStatesOfWindows:
+    USAGE = events(
+        (NOON, {"v": "5", "user": "a"}),
+        (NOON + timedelta(minutes=2), {"v": "-1.5", "user": "b"}),
+        (NOON + timedelta(minutes=1), {"v": "7", "user": "a"}),
+        (NOON + timedelta(minutes=15), {"v": "100", "user": "a"}),
+    )
+
+    def changes(self, meter: Meter, positions: Sequence[int] = (40, 41, 42, 43)) -> list[WindowChange]:
+        windows = WindowSums()
+        windows.add(self.USAGE, measure(self.USAGE, [meter]).readings, {0, 1, 2, 3}, "", positions)
+        return sorted(windows.changes(), key=lambda change: change.start)
+
+    @pytest.mark.parametrize(
+        ("aggregation", "value"),
+        [
+            (Aggregation.COUNT, "3"),
+            (Aggregation.SUM, "10.5"),
+            (Aggregation.AVG, "10.5"),
+            (Aggregation.MIN, "-1.5"),
+            (Aggregation.MAX, "7"),
+            (Aggregation.LATEST, "-1.5"),
+            (Aggregation.WEIGHTED_SUM, "10.5"),
+            (Aggregation.UNIQUE_COUNT, "3"),
+            (Aggregation.PERCENTILE, "3"),
+        ],
+    )
+    def test_are_those_of_the_window_aggregation(self, aggregation: Aggregation, value: str) -> None:
+        expression = {Aggregation.COUNT: "", Aggregation.UNIQUE_COUNT: "user"}.get(aggregation, "v")
+
+        first, second = self.changes(Meter("m", "", "llm", aggregation, expression))
+
+        assert (first.value, first.event_count, second.event_count) == (Decimal(value), 3, 1)
+
+    def test_the_latest_value_knows_when_it_was(self) -> None:
+        first, _ = self.changes(Meter("m", "", "llm", Aggregation.LATEST, "v"))
+
+        at = to_ns(NOON + timedelta(minutes=2))
+        assert first.state == WindowState(3, Decimal("-1.5"), at, 41)
+
+    def test_the_latest_value_needs_positions(self) -> None:
+        with pytest.raises(ValueError, match="needs the position"):
+            self.changes(Meter("m", "", "llm", Aggregation.LATEST, "v"), positions=())
+
+    def test_only_recorded_events_are_the_latest(self) -> None:
+        meter = Meter("m", "", "llm", Aggregation.LATEST, "v")
+        windows = WindowSums()
+        windows.add(self.USAGE, measure(self.USAGE, [meter]).readings, {0, 2}, "", range(4))
+
+        assert [change.state for change in windows.changes()] == [
+            WindowState(2, Decimal(7), to_ns(NOON + timedelta(minutes=1)), 2)
+        ]

@@ -34,7 +34,7 @@ class FakeDriver:
 
 
 def a_row(tenant_id: str, meter_id: str) -> Row:
-    texts = dict.fromkeys(("display_name", "event_type", "expression", "unit"), "")
+    texts: Row = dict.fromkeys(("display_name", "event_type", "expression", "unit"), "") | {"options": {}}
     lists: dict[str, list[str]] = {"filters": [], "group_by": []}
     return {
         "tenant_id": tenant_id,

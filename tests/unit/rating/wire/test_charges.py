@@ -35,7 +35,7 @@ def _charge(model: PriceModel, quantity: str | Decimal, *, version: int = 1, inc
     price = Price("tokens", model, meter_id="m", included_quantity=Decimal(included), rounding_mode=RoundingMode.UP)
     card = RateCard("card", version, "USD", None, (price,))
     usage = {"m": MeterUsage(UsageDigest(1, Decimal(quantity), 1, 1), "")}
-    return charges_of_period(PERIOD, card, usage)[0]
+    return charges_of_period(PERIOD, card, usage, {})[0]
 
 
 def _decoded(charge: PeriodCharge) -> charge_pb2.Charge:

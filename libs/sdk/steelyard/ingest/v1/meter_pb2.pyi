@@ -32,6 +32,20 @@ class _AggregationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Aggregati
     """The number of events."""
     AGGREGATION_SUM: _Aggregation.ValueType  # 2
     """The sum of the expression over the events."""
+    AGGREGATION_MIN: _Aggregation.ValueType  # 3
+    """The least value."""
+    AGGREGATION_MAX: _Aggregation.ValueType  # 4
+    """The greatest value."""
+    AGGREGATION_AVG: _Aggregation.ValueType  # 5
+    """The sum divided by the number of events."""
+    AGGREGATION_LATEST: _Aggregation.ValueType  # 6
+    """The value of the event with the greatest event time; of several, the one that was recorded last."""
+    AGGREGATION_UNIQUE_COUNT: _Aggregation.ValueType  # 7
+    """The number of distinct texts, exactly; with operation_property, of those whose latest operation adds them."""
+    AGGREGATION_WEIGHTED_SUM: _Aggregation.ValueType  # 8
+    """Values raise and lower a level from their event time on; the level times how long it lasted."""
+    AGGREGATION_PERCENTILE: _Aggregation.ValueType  # 9
+    """Nearest rank: the smallest value that so many percent of all values do not exceed."""
 
 class Aggregation(_Aggregation, metaclass=_AggregationEnumTypeWrapper):
     """Aggregation puts values together."""
@@ -42,7 +56,201 @@ AGGREGATION_COUNT: Aggregation.ValueType  # 1
 """The number of events."""
 AGGREGATION_SUM: Aggregation.ValueType  # 2
 """The sum of the expression over the events."""
+AGGREGATION_MIN: Aggregation.ValueType  # 3
+"""The least value."""
+AGGREGATION_MAX: Aggregation.ValueType  # 4
+"""The greatest value."""
+AGGREGATION_AVG: Aggregation.ValueType  # 5
+"""The sum divided by the number of events."""
+AGGREGATION_LATEST: Aggregation.ValueType  # 6
+"""The value of the event with the greatest event time; of several, the one that was recorded last."""
+AGGREGATION_UNIQUE_COUNT: Aggregation.ValueType  # 7
+"""The number of distinct texts, exactly; with operation_property, of those whose latest operation adds them."""
+AGGREGATION_WEIGHTED_SUM: Aggregation.ValueType  # 8
+"""Values raise and lower a level from their event time on; the level times how long it lasted."""
+AGGREGATION_PERCENTILE: Aggregation.ValueType  # 9
+"""Nearest rank: the smallest value that so many percent of all values do not exceed."""
 Global___Aggregation: _TypeAlias = Aggregation  # noqa: Y015
+
+class _FilterOperator:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FilterOperatorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FilterOperator.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILTER_OPERATOR_UNSPECIFIED: _FilterOperator.ValueType  # 0
+    """Equals, as text."""
+    FILTER_OPERATOR_EQUALS: _FilterOperator.ValueType  # 1
+    """The same text."""
+    FILTER_OPERATOR_NOT_EQUALS: _FilterOperator.ValueType  # 2
+    """Another text, or missing."""
+    FILTER_OPERATOR_IN: _FilterOperator.ValueType  # 3
+    """One of the texts."""
+    FILTER_OPERATOR_NOT_IN: _FilterOperator.ValueType  # 4
+    """None of the texts, or missing."""
+    FILTER_OPERATOR_EXISTS: _FilterOperator.ValueType  # 5
+    """The event has it."""
+    FILTER_OPERATOR_NOT_EXISTS: _FilterOperator.ValueType  # 6
+    """The event lacks it."""
+    FILTER_OPERATOR_LESS_THAN: _FilterOperator.ValueType  # 7
+    """A smaller number. An event whose property is no number is rejected; without the property it does not match."""
+    FILTER_OPERATOR_LESS_OR_EQUAL: _FilterOperator.ValueType  # 8
+    """A smaller number or the same."""
+    FILTER_OPERATOR_GREATER_THAN: _FilterOperator.ValueType  # 9
+    """A greater number."""
+    FILTER_OPERATOR_GREATER_OR_EQUAL: _FilterOperator.ValueType  # 10
+    """A greater number or the same."""
+
+class FilterOperator(_FilterOperator, metaclass=_FilterOperatorEnumTypeWrapper):
+    """FilterOperator compares a property. A missing one holds only in NOT_EQUALS, NOT_IN and NOT_EXISTS."""
+
+FILTER_OPERATOR_UNSPECIFIED: FilterOperator.ValueType  # 0
+"""Equals, as text."""
+FILTER_OPERATOR_EQUALS: FilterOperator.ValueType  # 1
+"""The same text."""
+FILTER_OPERATOR_NOT_EQUALS: FilterOperator.ValueType  # 2
+"""Another text, or missing."""
+FILTER_OPERATOR_IN: FilterOperator.ValueType  # 3
+"""One of the texts."""
+FILTER_OPERATOR_NOT_IN: FilterOperator.ValueType  # 4
+"""None of the texts, or missing."""
+FILTER_OPERATOR_EXISTS: FilterOperator.ValueType  # 5
+"""The event has it."""
+FILTER_OPERATOR_NOT_EXISTS: FilterOperator.ValueType  # 6
+"""The event lacks it."""
+FILTER_OPERATOR_LESS_THAN: FilterOperator.ValueType  # 7
+"""A smaller number. An event whose property is no number is rejected; without the property it does not match."""
+FILTER_OPERATOR_LESS_OR_EQUAL: FilterOperator.ValueType  # 8
+"""A smaller number or the same."""
+FILTER_OPERATOR_GREATER_THAN: FilterOperator.ValueType  # 9
+"""A greater number."""
+FILTER_OPERATOR_GREATER_OR_EQUAL: FilterOperator.ValueType  # 10
+"""A greater number or the same."""
+Global___FilterOperator: _TypeAlias = FilterOperator  # noqa: Y015
+
+class _BucketLength:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BucketLengthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BucketLength.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BUCKET_LENGTH_UNSPECIFIED: _BucketLength.ValueType  # 0
+    """Refused."""
+    BUCKET_LENGTH_MINUTE: _BucketLength.ValueType  # 1
+    """One minute."""
+    BUCKET_LENGTH_FIVE_MINUTES: _BucketLength.ValueType  # 2
+    """Five minutes."""
+    BUCKET_LENGTH_QUARTER_HOUR: _BucketLength.ValueType  # 3
+    """A quarter of an hour."""
+    BUCKET_LENGTH_HOUR: _BucketLength.ValueType  # 4
+    """An hour."""
+    BUCKET_LENGTH_DAY: _BucketLength.ValueType  # 5
+    """A day, of 23 to 25 hours where clocks change."""
+
+class BucketLength(_BucketLength, metaclass=_BucketLengthEnumTypeWrapper):
+    """BucketLength is how long a bucket is. Hours and days are local ones."""
+
+BUCKET_LENGTH_UNSPECIFIED: BucketLength.ValueType  # 0
+"""Refused."""
+BUCKET_LENGTH_MINUTE: BucketLength.ValueType  # 1
+"""One minute."""
+BUCKET_LENGTH_FIVE_MINUTES: BucketLength.ValueType  # 2
+"""Five minutes."""
+BUCKET_LENGTH_QUARTER_HOUR: BucketLength.ValueType  # 3
+"""A quarter of an hour."""
+BUCKET_LENGTH_HOUR: BucketLength.ValueType  # 4
+"""An hour."""
+BUCKET_LENGTH_DAY: BucketLength.ValueType  # 5
+"""A day, of 23 to 25 hours where clocks change."""
+Global___BucketLength: _TypeAlias = BucketLength  # noqa: Y015
+
+class _LevelUnit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LevelUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LevelUnit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LEVEL_UNIT_UNSPECIFIED: _LevelUnit.ValueType  # 0
+    """The whole period is 1: the quantity is the average level."""
+    LEVEL_UNIT_PERIOD: _LevelUnit.ValueType  # 1
+    """The whole period is 1: the quantity is the average level."""
+    LEVEL_UNIT_SECOND: _LevelUnit.ValueType  # 2
+    """Seconds."""
+    LEVEL_UNIT_MINUTE: _LevelUnit.ValueType  # 3
+    """Minutes."""
+    LEVEL_UNIT_HOUR: _LevelUnit.ValueType  # 4
+    """Hours."""
+    LEVEL_UNIT_DAY: _LevelUnit.ValueType  # 5
+    """Days of 24 hours."""
+
+class LevelUnit(_LevelUnit, metaclass=_LevelUnitEnumTypeWrapper):
+    """LevelUnit is what the time of a level is counted in."""
+
+LEVEL_UNIT_UNSPECIFIED: LevelUnit.ValueType  # 0
+"""The whole period is 1: the quantity is the average level."""
+LEVEL_UNIT_PERIOD: LevelUnit.ValueType  # 1
+"""The whole period is 1: the quantity is the average level."""
+LEVEL_UNIT_SECOND: LevelUnit.ValueType  # 2
+"""Seconds."""
+LEVEL_UNIT_MINUTE: LevelUnit.ValueType  # 3
+"""Minutes."""
+LEVEL_UNIT_HOUR: LevelUnit.ValueType  # 4
+"""Hours."""
+LEVEL_UNIT_DAY: LevelUnit.ValueType  # 5
+"""Days of 24 hours."""
+Global___LevelUnit: _TypeAlias = LevelUnit  # noqa: Y015
+
+class _RoundingFunction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoundingFunctionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RoundingFunction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROUNDING_FUNCTION_UNSPECIFIED: _RoundingFunction.ValueType  # 0
+    """Refused."""
+    ROUNDING_FUNCTION_ROUND: _RoundingFunction.ValueType  # 1
+    """To the nearer one; from the middle away from zero."""
+    ROUNDING_FUNCTION_CEIL: _RoundingFunction.ValueType  # 2
+    """To the greater one."""
+    ROUNDING_FUNCTION_FLOOR: _RoundingFunction.ValueType  # 3
+    """To the smaller one."""
+
+class RoundingFunction(_RoundingFunction, metaclass=_RoundingFunctionEnumTypeWrapper):
+    """RoundingFunction tells where a quantity between two neighbours goes."""
+
+ROUNDING_FUNCTION_UNSPECIFIED: RoundingFunction.ValueType  # 0
+"""Refused."""
+ROUNDING_FUNCTION_ROUND: RoundingFunction.ValueType  # 1
+"""To the nearer one; from the middle away from zero."""
+ROUNDING_FUNCTION_CEIL: RoundingFunction.ValueType  # 2
+"""To the greater one."""
+ROUNDING_FUNCTION_FLOOR: RoundingFunction.ValueType  # 3
+"""To the smaller one."""
+Global___RoundingFunction: _TypeAlias = RoundingFunction  # noqa: Y015
+
+class _EmptyQuantity:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EmptyQuantityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EmptyQuantity.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EMPTY_QUANTITY_UNSPECIFIED: _EmptyQuantity.ValueType  # 0
+    """Zero."""
+    EMPTY_QUANTITY_ZERO: _EmptyQuantity.ValueType  # 1
+    """Zero."""
+    EMPTY_QUANTITY_NULL: _EmptyQuantity.ValueType  # 2
+    """No quantity."""
+
+class EmptyQuantity(_EmptyQuantity, metaclass=_EmptyQuantityEnumTypeWrapper):
+    """EmptyQuantity is what nothing comes to. Counts are zero in any case."""
+
+EMPTY_QUANTITY_UNSPECIFIED: EmptyQuantity.ValueType  # 0
+"""Zero."""
+EMPTY_QUANTITY_ZERO: EmptyQuantity.ValueType  # 1
+"""Zero."""
+EMPTY_QUANTITY_NULL: EmptyQuantity.ValueType  # 2
+"""No quantity."""
+Global___EmptyQuantity: _TypeAlias = EmptyQuantity  # noqa: Y015
 
 @_typing.final
 class Meter(_message.Message):
@@ -59,6 +267,19 @@ class Meter(_message.Message):
     GROUP_BY_FIELD_NUMBER: _builtins.int
     UNIT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ADDITIVE_FIELD_NUMBER: _builtins.int
+    EXCLUDE_FIELD_NUMBER: _builtins.int
+    UNIT_PROPERTY_FIELD_NUMBER: _builtins.int
+    OPERATION_PROPERTY_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
+    PERCENTILE_FIELD_NUMBER: _builtins.int
+    LEVEL_UNIT_FIELD_NUMBER: _builtins.int
+    CARRY_OVER_FIELD_NUMBER: _builtins.int
+    PRORATED_FIELD_NUMBER: _builtins.int
+    NEGATIVE_AS_ZERO_FIELD_NUMBER: _builtins.int
+    ROUNDING_FIELD_NUMBER: _builtins.int
+    MULTIPLIER_FIELD_NUMBER: _builtins.int
+    EMPTY_FIELD_NUMBER: _builtins.int
     meter_id: _builtins.str
     """Chosen by the tenant; 1 to 64 of letters, digits and _ . : @ -."""
     display_name: _builtins.str
@@ -68,12 +289,38 @@ class Meter(_message.Message):
     aggregation: Global___Aggregation.ValueType
     """How values are put together."""
     expression: _builtins.str
-    """For AGGREGATION_SUM: a property ("input_tokens") or arithmetic over properties ("input_tokens + output_tokens"
-    with + - * / and parentheses, exact decimals, quotients rounded half-even to 12 digits). Empty for
-    AGGREGATION_COUNT. An event of the meter's type and filters that lacks a property it names is rejected.
+    """What an event measures: a property ("input_tokens") or an expression over properties
+    ("input_tokens + output_tokens"; see docs/guides/metering.md). A text for unique counts, a number for all others,
+    empty if events are only counted. An event of the meter's type and filters that it cannot be evaluated for is
+    rejected.
     """
     unit: _builtins.str
-    """What one unit is, for example "tokens". For people."""
+    """What one unit is, for example "tokens". Free text, unless unit_property is set."""
+    additive: _builtins.bool
+    """Set by the server: whether the quantity of a time is the sum of the values of its windows. If not,
+    GetUsageQuantities tells the quantity of a billing period. Missing where servers only know meters for which it is
+    true.
+    """
+    unit_property: _builtins.str
+    """The property in which events say the unit of their value; it is then converted exactly to `unit`, or the event is
+    rejected. Without the property a value is in `unit`. Empty: nothing is converted.
+    """
+    operation_property: _builtins.str
+    """Of a unique count: the property that says "add" (also when missing) or "remove"."""
+    percentile: _builtins.str
+    """Of AGGREGATION_PERCENTILE: which, a decimal string above 0 and at most 100."""
+    level_unit: Global___LevelUnit.ValueType
+    """Of AGGREGATION_WEIGHTED_SUM: what the time of a level is counted in."""
+    carry_over: _builtins.bool
+    """Events before the period act in it, too: seats that were added last month."""
+    prorated: _builtins.bool
+    """Of a sum or unique count: counted by the share of the period's days on which it was there."""
+    negative_as_zero: _builtins.bool
+    """Of AGGREGATION_LATEST: a negative value counts as zero."""
+    multiplier: _builtins.str
+    """The rounded quantity is multiplied by it; a decimal string, empty for 1."""
+    empty: Global___EmptyQuantity.ValueType
+    """The quantity of a time without an event."""
     @_builtins.property
     def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___PropertyFilter]:
         """All must hold for an event to count. At most 16."""
@@ -85,6 +332,18 @@ class Meter(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Set by the server."""
+
+    @_builtins.property
+    def exclude(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
+        """An event for which all filters of any exclusion hold does not count. At most 16."""
+
+    @_builtins.property
+    def buckets(self) -> Global___Buckets:
+        """Events are first aggregated in buckets of time; `aggregation` goes over the buckets."""
+
+    @_builtins.property
+    def rounding(self) -> Global___QuantityRounding:
+        """How the quantity of a period is rounded, once. Missing: not at all, but quotients to 12 digits, half to even."""
 
     def __init__(
         self,
@@ -98,37 +357,146 @@ class Meter(_message.Message):
         group_by: _abc.Iterable[_builtins.str] | None = ...,
         unit: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        additive: _builtins.bool | None = ...,
+        exclude: _abc.Iterable[Global___Exclusion] | None = ...,
+        unit_property: _builtins.str = ...,
+        operation_property: _builtins.str = ...,
+        buckets: Global___Buckets | None = ...,
+        percentile: _builtins.str = ...,
+        level_unit: Global___LevelUnit.ValueType = ...,
+        carry_over: _builtins.bool = ...,
+        prorated: _builtins.bool = ...,
+        negative_as_zero: _builtins.bool = ...,
+        rounding: Global___QuantityRounding | None = ...,
+        multiplier: _builtins.str = ...,
+        empty: Global___EmptyQuantity.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_additive", b"_additive", "additive", b"additive", "buckets", b"buckets", "create_time", b"create_time", "rounding", b"rounding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "create_time", b"create_time", "display_name", b"display_name", "event_type", b"event_type", "expression", b"expression", "filters", b"filters", "group_by", b"group_by", "meter_id", b"meter_id", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_additive", b"_additive", "additive", b"additive", "aggregation", b"aggregation", "buckets", b"buckets", "carry_over", b"carry_over", "create_time", b"create_time", "display_name", b"display_name", "empty", b"empty", "event_type", b"event_type", "exclude", b"exclude", "expression", b"expression", "filters", b"filters", "group_by", b"group_by", "level_unit", b"level_unit", "meter_id", b"meter_id", "multiplier", b"multiplier", "negative_as_zero", b"negative_as_zero", "operation_property", b"operation_property", "percentile", b"percentile", "prorated", b"prorated", "rounding", b"rounding", "unit", b"unit", "unit_property", b"unit_property"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__additive: _TypeAlias = _typing.Literal["additive"]  # noqa: Y015
+    _WhichOneofArgType__additive: _TypeAlias = _typing.Literal["_additive", b"_additive"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__additive) -> _WhichOneofReturnType__additive | None: ...
 
 Global___Meter: _TypeAlias = Meter  # noqa: Y015
 
 @_typing.final
 class PropertyFilter(_message.Message):
-    """PropertyFilter holds when a property has exactly this value."""
+    """PropertyFilter holds when a property compares as it should."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PROPERTY_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
     property: _builtins.str
     """Name of the property."""
     value: _builtins.str
-    """The value, compared as text."""
+    """The value, for operators that take one."""
+    operator: Global___FilterOperator.ValueType
+    """How it is compared."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The values of FILTER_OPERATOR_IN and FILTER_OPERATOR_NOT_IN; 1 to 100."""
+
     def __init__(
         self,
         *,
         property: _builtins.str = ...,
         value: _builtins.str = ...,
+        operator: Global___FilterOperator.ValueType = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["property", b"property", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator", b"operator", "property", b"property", "value", b"value", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PropertyFilter: _TypeAlias = PropertyFilter  # noqa: Y015
+
+@_typing.final
+class Exclusion(_message.Message):
+    """Exclusion leaves out the events for which all of its filters hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___PropertyFilter]:
+        """At least one; of texts, not of numbers."""
+
+    def __init__(
+        self,
+        *,
+        filters: _abc.Iterable[Global___PropertyFilter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exclusion: _TypeAlias = Exclusion  # noqa: Y015
+
+@_typing.final
+class Buckets(_message.Message):
+    """Buckets cut a time into parts that are aggregated one by one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LENGTH_FIELD_NUMBER: _builtins.int
+    AGGREGATION_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    SKIP_EMPTY_FIELD_NUMBER: _builtins.int
+    length: Global___BucketLength.ValueType
+    """How long one is."""
+    aggregation: Global___Aggregation.ValueType
+    """How events are put together in each."""
+    time_zone: _builtins.str
+    """IANA zone of hours and days; empty for UTC."""
+    skip_empty: _builtins.bool
+    """Whether buckets without an event are left out; otherwise they count as zero."""
+    def __init__(
+        self,
+        *,
+        length: Global___BucketLength.ValueType = ...,
+        aggregation: Global___Aggregation.ValueType = ...,
+        time_zone: _builtins.str = ...,
+        skip_empty: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "length", b"length", "skip_empty", b"skip_empty", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Buckets: _TypeAlias = Buckets  # noqa: Y015
+
+@_typing.final
+class QuantityRounding(_message.Message):
+    """QuantityRounding rounds the quantity of a period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_FIELD_NUMBER: _builtins.int
+    DIGITS_FIELD_NUMBER: _builtins.int
+    function: Global___RoundingFunction.ValueType
+    """In which direction."""
+    digits: _builtins.int
+    """Digits after the point; -2 means to hundreds. -20 to 12."""
+    def __init__(
+        self,
+        *,
+        function: Global___RoundingFunction.ValueType = ...,
+        digits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digits", b"digits", "function", b"function"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuantityRounding: _TypeAlias = QuantityRounding  # noqa: Y015

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from steelyard.ingest.v1 import meter_pb2 as steelyard_dot_ingest_dot_v1_dot_meter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'steelyard/ingest/v1/meter_service.proto\x12\x13steelyard.ingest.v1\x1a\x1fsteelyard/ingest/v1/meter.proto\"S\n\x12\x43reateMeterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x05meter\x18\x02 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\"@\n\x13\x43reateMeterResponse\x12)\n\x05meter\x18\x01 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\"#\n\x0fGetMeterRequest\x12\x10\n\x08meter_id\x18\x01 \x01(\t\"=\n\x10GetMeterResponse\x12)\n\x05meter\x18\x01 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\":\n\x11ListMetersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListMetersResponse\x12*\n\x06meters\x18\x01 \x03(\x0b\x32\x1a.steelyard.ingest.v1.Meter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa8\x02\n\x0cMeterService\x12`\n\x0b\x43reateMeter\x12\'.steelyard.ingest.v1.CreateMeterRequest\x1a(.steelyard.ingest.v1.CreateMeterResponse\x12W\n\x08GetMeter\x12$.steelyard.ingest.v1.GetMeterRequest\x1a%.steelyard.ingest.v1.GetMeterResponse\x12]\n\nListMeters\x12&.steelyard.ingest.v1.ListMetersRequest\x1a\'.steelyard.ingest.v1.ListMetersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'steelyard/ingest/v1/meter_service.proto\x12\x13steelyard.ingest.v1\x1a\x1fsteelyard/ingest/v1/meter.proto\"j\n\x12\x43reateMeterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x05meter\x18\x02 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"@\n\x13\x43reateMeterResponse\x12)\n\x05meter\x18\x01 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\"#\n\x0fGetMeterRequest\x12\x10\n\x08meter_id\x18\x01 \x01(\t\"=\n\x10GetMeterResponse\x12)\n\x05meter\x18\x01 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\":\n\x11ListMetersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListMetersResponse\x12*\n\x06meters\x18\x01 \x03(\x0b\x32\x1a.steelyard.ingest.v1.Meter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa8\x02\n\x0cMeterService\x12`\n\x0b\x43reateMeter\x12\'.steelyard.ingest.v1.CreateMeterRequest\x1a(.steelyard.ingest.v1.CreateMeterResponse\x12W\n\x08GetMeter\x12$.steelyard.ingest.v1.GetMeterRequest\x1a%.steelyard.ingest.v1.GetMeterResponse\x12]\n\nListMeters\x12&.steelyard.ingest.v1.ListMetersRequest\x1a\'.steelyard.ingest.v1.ListMetersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.ingest.v1.meter_s
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEMETERREQUEST']._serialized_start=97
-  _globals['_CREATEMETERREQUEST']._serialized_end=180
-  _globals['_CREATEMETERRESPONSE']._serialized_start=182
-  _globals['_CREATEMETERRESPONSE']._serialized_end=246
-  _globals['_GETMETERREQUEST']._serialized_start=248
-  _globals['_GETMETERREQUEST']._serialized_end=283
-  _globals['_GETMETERRESPONSE']._serialized_start=285
-  _globals['_GETMETERRESPONSE']._serialized_end=346
-  _globals['_LISTMETERSREQUEST']._serialized_start=348
-  _globals['_LISTMETERSREQUEST']._serialized_end=406
-  _globals['_LISTMETERSRESPONSE']._serialized_start=408
-  _globals['_LISTMETERSRESPONSE']._serialized_end=497
-  _globals['_METERSERVICE']._serialized_start=500
-  _globals['_METERSERVICE']._serialized_end=796
+  _globals['_CREATEMETERREQUEST']._serialized_end=203
+  _globals['_CREATEMETERRESPONSE']._serialized_start=205
+  _globals['_CREATEMETERRESPONSE']._serialized_end=269
+  _globals['_GETMETERREQUEST']._serialized_start=271
+  _globals['_GETMETERREQUEST']._serialized_end=306
+  _globals['_GETMETERRESPONSE']._serialized_start=308
+  _globals['_GETMETERRESPONSE']._serialized_end=369
+  _globals['_LISTMETERSREQUEST']._serialized_start=371
+  _globals['_LISTMETERSREQUEST']._serialized_end=429
+  _globals['_LISTMETERSRESPONSE']._serialized_start=431
+  _globals['_LISTMETERSRESPONSE']._serialized_end=520
+  _globals['_METERSERVICE']._serialized_start=523
+  _globals['_METERSERVICE']._serialized_end=819
 # @@protoc_insertion_point(module_scope)

@@ -27,21 +27,27 @@ class CreateMeterRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     METER_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required: a UUID chosen by the caller and kept over retries."""
+    validate_only: _builtins.bool
+    """Only check: the answer is the meter as it would be stored, without create_time, also if there is one of that id
+    already. Nothing is stored, and request_id stays free.
+    """
     @_builtins.property
     def meter(self) -> _meter_pb2.Meter:
-        """The meter; create_time is ignored."""
+        """The meter; what the server sets is ignored."""
 
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         meter: _meter_pb2.Meter | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["meter", b"meter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["meter", b"meter", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meter", b"meter", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

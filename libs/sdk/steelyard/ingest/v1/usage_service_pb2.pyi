@@ -304,7 +304,9 @@ class StoredEvent(_message.Message):
 
     @_builtins.property
     def measured_values(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What each meter measured, a decimal string by meter id. Empty if no meter matched."""
+        """What each meter measured, by meter id: a decimal string, or of a unique count the text after "+" if it was added
+        and after "-" if it was removed. Empty if no meter matched.
+        """
 
     def __init__(
         self,

@@ -78,7 +78,9 @@ class UsageServiceServicer(object):
 
     def QueryUsage(self, request, context):
         """QueryUsage returns the quantity of a meter over [start_time, end_time), split as asked. An edge inside a
-        15-minute window is computed exactly from the log.
+        15-minute window is computed exactly from the log. Unique counts, weighted sums, percentiles and what is bucketed,
+        carried over or prorated are computed from the events in the log, at most a million of them (else
+        INVALID_ARGUMENT TOO_MANY_EVENTS).
 
         Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND; INVALID_ARGUMENT with field violations.
         """

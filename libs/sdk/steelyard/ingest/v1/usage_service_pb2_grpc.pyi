@@ -35,7 +35,9 @@ class UsageServiceStub:
     def __new__(cls, channel: _aio.Channel) -> UsageServiceAsyncStub: ...
     QueryUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.QueryUsageRequest, _usage_service_pb2.QueryUsageResponse]
     """QueryUsage returns the quantity of a meter over [start_time, end_time), split as asked. An edge inside a
-    15-minute window is computed exactly from the log.
+    15-minute window is computed exactly from the log. Unique counts, weighted sums, percentiles and what is bucketed,
+    carried over or prorated are computed from the events in the log, at most a million of them (else
+    INVALID_ARGUMENT TOO_MANY_EVENTS).
 
     Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND; INVALID_ARGUMENT with field violations.
     """
@@ -77,7 +79,9 @@ class UsageServiceAsyncStub(UsageServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     QueryUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.QueryUsageRequest, _usage_service_pb2.QueryUsageResponse]  # type: ignore[assignment]
     """QueryUsage returns the quantity of a meter over [start_time, end_time), split as asked. An edge inside a
-    15-minute window is computed exactly from the log.
+    15-minute window is computed exactly from the log. Unique counts, weighted sums, percentiles and what is bucketed,
+    carried over or prorated are computed from the events in the log, at most a million of them (else
+    INVALID_ARGUMENT TOO_MANY_EVENTS).
 
     Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND; INVALID_ARGUMENT with field violations.
     """
@@ -122,7 +126,9 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.QueryUsageResponse, _abc.Awaitable[_usage_service_pb2.QueryUsageResponse]]:
         """QueryUsage returns the quantity of a meter over [start_time, end_time), split as asked. An edge inside a
-        15-minute window is computed exactly from the log.
+        15-minute window is computed exactly from the log. Unique counts, weighted sums, percentiles and what is bucketed,
+        carried over or prorated are computed from the events in the log, at most a million of them (else
+        INVALID_ARGUMENT TOO_MANY_EVENTS).
 
         Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND; INVALID_ARGUMENT with field violations.
         """

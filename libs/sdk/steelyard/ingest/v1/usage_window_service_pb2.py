@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from steelyard.ingest.v1 import usage_window_pb2 as steelyard_dot_ingest_dot_v1_dot_usage__window__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.steelyard/ingest/v1/usage_window_service.proto\x12\x13steelyard.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&steelyard/ingest/v1/usage_window.proto\"\x7f\n\nUsageScope\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x17ListUsageWindowsRequest\x12/\n\x06scopes\x18\x01 \x03(\x0b\x32\x1f.steelyard.ingest.v1.UsageScope\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x18ListUsageWindowsResponse\x12\x31\n\x07windows\x18\x01 \x03(\x0b\x32 .steelyard.ingest.v1.UsageWindow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x16GetUsageDigestsRequest\x12/\n\x06scopes\x18\x01 \x03(\x0b\x32\x1f.steelyard.ingest.v1.UsageScope\"L\n\x17GetUsageDigestsResponse\x12\x31\n\x07\x64igests\x18\x01 \x03(\x0b\x32 .steelyard.ingest.v1.UsageDigest\"\x8b\x01\n\x0bUsageDigest\x12\x13\n\x0bscope_index\x18\x01 \x01(\x05\x12\x10\n\x08meter_id\x18\x02 \x01(\t\x12\x14\n\x0cwindow_count\x18\x03 \x01(\x03\x12\x11\n\tvalue_sum\x18\x04 \x01(\t\x12\x13\n\x0b\x65vent_count\x18\x05 \x01(\x03\x12\x17\n\x0fhighest_version\x18\x06 \x01(\x03\x32\xf3\x01\n\x12UsageWindowService\x12o\n\x10ListUsageWindows\x12,.steelyard.ingest.v1.ListUsageWindowsRequest\x1a-.steelyard.ingest.v1.ListUsageWindowsResponse\x12l\n\x0fGetUsageDigests\x12+.steelyard.ingest.v1.GetUsageDigestsRequest\x1a,.steelyard.ingest.v1.GetUsageDigestsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.steelyard/ingest/v1/usage_window_service.proto\x12\x13steelyard.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&steelyard/ingest/v1/usage_window.proto\"\x7f\n\nUsageScope\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x17ListUsageWindowsRequest\x12/\n\x06scopes\x18\x01 \x03(\x0b\x32\x1f.steelyard.ingest.v1.UsageScope\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x18ListUsageWindowsResponse\x12\x31\n\x07windows\x18\x01 \x03(\x0b\x32 .steelyard.ingest.v1.UsageWindow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x16GetUsageDigestsRequest\x12/\n\x06scopes\x18\x01 \x03(\x0b\x32\x1f.steelyard.ingest.v1.UsageScope\"L\n\x17GetUsageDigestsResponse\x12\x31\n\x07\x64igests\x18\x01 \x03(\x0b\x32 .steelyard.ingest.v1.UsageDigest\"\x8b\x01\n\x0bUsageDigest\x12\x13\n\x0bscope_index\x18\x01 \x01(\x05\x12\x10\n\x08meter_id\x18\x02 \x01(\t\x12\x14\n\x0cwindow_count\x18\x03 \x01(\x03\x12\x11\n\tvalue_sum\x18\x04 \x01(\t\x12\x13\n\x0b\x65vent_count\x18\x05 \x01(\x03\x12\x17\n\x0fhighest_version\x18\x06 \x01(\x03\"\xa7\x01\n\rQuantityScope\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08meter_id\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\ttime_zone\x18\x05 \x01(\t\"O\n\x19GetUsageQuantitiesRequest\x12\x32\n\x06scopes\x18\x01 \x03(\x0b\x32\".steelyard.ingest.v1.QuantityScope\"T\n\x1aGetUsageQuantitiesResponse\x12\x36\n\nquantities\x18\x01 \x03(\x0b\x32\".steelyard.ingest.v1.UsageQuantity\"[\n\rUsageQuantity\x12\x12\n\x05value\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x0b\x65vent_count\x18\x02 \x01(\x03\x12\x17\n\x0fhighest_version\x18\x03 \x01(\x03\x42\x08\n\x06_value2\xea\x02\n\x12UsageWindowService\x12o\n\x10ListUsageWindows\x12,.steelyard.ingest.v1.ListUsageWindowsRequest\x1a-.steelyard.ingest.v1.ListUsageWindowsResponse\x12l\n\x0fGetUsageDigests\x12+.steelyard.ingest.v1.GetUsageDigestsRequest\x1a,.steelyard.ingest.v1.GetUsageDigestsResponse\x12u\n\x12GetUsageQuantities\x12..steelyard.ingest.v1.GetUsageQuantitiesRequest\x1a/.steelyard.ingest.v1.GetUsageQuantitiesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,6 +45,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETUSAGEDIGESTSRESPONSE']._serialized_end=643
   _globals['_USAGEDIGEST']._serialized_start=646
   _globals['_USAGEDIGEST']._serialized_end=785
-  _globals['_USAGEWINDOWSERVICE']._serialized_start=788
-  _globals['_USAGEWINDOWSERVICE']._serialized_end=1031
+  _globals['_QUANTITYSCOPE']._serialized_start=788
+  _globals['_QUANTITYSCOPE']._serialized_end=955
+  _globals['_GETUSAGEQUANTITIESREQUEST']._serialized_start=957
+  _globals['_GETUSAGEQUANTITIESREQUEST']._serialized_end=1036
+  _globals['_GETUSAGEQUANTITIESRESPONSE']._serialized_start=1038
+  _globals['_GETUSAGEQUANTITIESRESPONSE']._serialized_end=1122
+  _globals['_USAGEQUANTITY']._serialized_start=1124
+  _globals['_USAGEQUANTITY']._serialized_end=1215
+  _globals['_USAGEWINDOWSERVICE']._serialized_start=1218
+  _globals['_USAGEWINDOWSERVICE']._serialized_end=1580
 # @@protoc_insertion_point(module_scope)

@@ -203,3 +203,127 @@ class UsageDigest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UsageDigest: _TypeAlias = UsageDigest  # noqa: Y015
+
+@_typing.final
+class QuantityScope(_message.Message):
+    """QuantityScope is a customer, a meter and a time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    METER_ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer."""
+    meter_id: _builtins.str
+    """The meter."""
+    time_zone: _builtins.str
+    """The customer's IANA zone, whose days prorated quantities count; empty is UTC."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """First instant, to the microsecond."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """First instant after."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        meter_id: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        time_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "end_time", b"end_time", "meter_id", b"meter_id", "start_time", b"start_time", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuantityScope: _TypeAlias = QuantityScope  # noqa: Y015
+
+@_typing.final
+class GetUsageQuantitiesRequest(_message.Message):
+    """GetUsageQuantitiesRequest selects what is wanted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuantityScope]:
+        """1 to 500 scopes."""
+
+    def __init__(
+        self,
+        *,
+        scopes: _abc.Iterable[Global___QuantityScope] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scopes", b"scopes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageQuantitiesRequest: _TypeAlias = GetUsageQuantitiesRequest  # noqa: Y015
+
+@_typing.final
+class GetUsageQuantitiesResponse(_message.Message):
+    """GetUsageQuantitiesResponse has one entry per scope, in the order of the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUANTITIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def quantities(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageQuantity]:
+        """The quantities."""
+
+    def __init__(
+        self,
+        *,
+        quantities: _abc.Iterable[Global___UsageQuantity] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quantities", b"quantities"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetUsageQuantitiesResponse: _TypeAlias = GetUsageQuantitiesResponse  # noqa: Y015
+
+@_typing.final
+class UsageQuantity(_message.Message):
+    """UsageQuantity is the quantity of one scope over all groups of the meter's dimensions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    HIGHEST_VERSION_FIELD_NUMBER: _builtins.int
+    value: _builtins.str
+    """A decimal string; missing if the meter has no quantity of a time without an event."""
+    event_count: _builtins.int
+    """Number of effective events in the time, without those carried over from before."""
+    highest_version: _builtins.int
+    """Highest version of the windows that the value answers for, those carried over included; 0 if there are none.
+    A later answer for the same scope with the same version has the same value.
+    """
+    def __init__(
+        self,
+        *,
+        value: _builtins.str | None = ...,
+        event_count: _builtins.int = ...,
+        highest_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "event_count", b"event_count", "highest_version", b"highest_version", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___UsageQuantity: _TypeAlias = UsageQuantity  # noqa: Y015

@@ -45,6 +45,11 @@ class UsageWindowServiceStub(object):
                 request_serializer=steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageDigestsRequest.SerializeToString,
                 response_deserializer=steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageDigestsResponse.FromString,
                 _registered_method=True)
+        self.GetUsageQuantities = channel.unary_unary(
+                '/steelyard.ingest.v1.UsageWindowService/GetUsageQuantities',
+                request_serializer=steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageQuantitiesRequest.SerializeToString,
+                response_deserializer=steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageQuantitiesResponse.FromString,
+                _registered_method=True)
 
 
 class UsageWindowServiceServicer(object):
@@ -69,6 +74,16 @@ class UsageWindowServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUsageQuantities(self, request, context):
+        """GetUsageQuantities returns exact quantities of times, of any meter. For meters whose windows do not add up it is
+        the only way to a billing period's quantity.
+
+        Caller: internal. Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UsageWindowServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +96,11 @@ def add_UsageWindowServiceServicer_to_server(servicer, server):
                     servicer.GetUsageDigests,
                     request_deserializer=steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageDigestsRequest.FromString,
                     response_serializer=steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageDigestsResponse.SerializeToString,
+            ),
+            'GetUsageQuantities': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsageQuantities,
+                    request_deserializer=steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageQuantitiesRequest.FromString,
+                    response_serializer=steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageQuantitiesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -138,6 +158,33 @@ class UsageWindowService(object):
             '/steelyard.ingest.v1.UsageWindowService/GetUsageDigests',
             steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageDigestsRequest.SerializeToString,
             steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageDigestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsageQuantities(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.ingest.v1.UsageWindowService/GetUsageQuantities',
+            steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageQuantitiesRequest.SerializeToString,
+            steelyard_dot_ingest_dot_v1_dot_usage__window__service__pb2.GetUsageQuantitiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

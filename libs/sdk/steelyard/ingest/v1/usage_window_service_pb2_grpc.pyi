@@ -43,6 +43,12 @@ class UsageWindowServiceStub:
 
     Caller: internal. Errors: INVALID_ARGUMENT with field violations.
     """
+    GetUsageQuantities: _grpc.UnaryUnaryMultiCallable[_usage_window_service_pb2.GetUsageQuantitiesRequest, _usage_window_service_pb2.GetUsageQuantitiesResponse]
+    """GetUsageQuantities returns exact quantities of times, of any meter. For meters whose windows do not add up it is
+    the only way to a billing period's quantity.
+
+    Caller: internal. Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class UsageWindowServiceAsyncStub(UsageWindowServiceStub):
@@ -58,6 +64,12 @@ class UsageWindowServiceAsyncStub(UsageWindowServiceStub):
     """GetUsageDigests summarises windows, so that a consumer can tell whether it has them all.
 
     Caller: internal. Errors: INVALID_ARGUMENT with field violations.
+    """
+    GetUsageQuantities: _aio.UnaryUnaryMultiCallable[_usage_window_service_pb2.GetUsageQuantitiesRequest, _usage_window_service_pb2.GetUsageQuantitiesResponse]  # type: ignore[assignment]
+    """GetUsageQuantities returns exact quantities of times, of any meter. For meters whose windows do not add up it is
+    the only way to a billing period's quantity.
+
+    Caller: internal. Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND.
     """
 
 class UsageWindowServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -83,6 +95,18 @@ class UsageWindowServiceServicer(metaclass=_abc_1.ABCMeta):
         """GetUsageDigests summarises windows, so that a consumer can tell whether it has them all.
 
         Caller: internal. Errors: INVALID_ARGUMENT with field violations.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUsageQuantities(
+        self,
+        request: _usage_window_service_pb2.GetUsageQuantitiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_window_service_pb2.GetUsageQuantitiesResponse, _abc.Awaitable[_usage_window_service_pb2.GetUsageQuantitiesResponse]]:
+        """GetUsageQuantities returns exact quantities of times, of any meter. For meters whose windows do not add up it is
+        the only way to a billing period's quantity.
+
+        Caller: internal. Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND.
         """
 
 def add_UsageWindowServiceServicer_to_server(servicer: UsageWindowServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

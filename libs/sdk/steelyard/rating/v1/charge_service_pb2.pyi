@@ -215,7 +215,9 @@ class ExplainChargeResponse(_message.Message):
 
     @_builtins.property
     def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedUsage]:
-        """The usage by UTC day; adds up to the charge's quantity. Empty for a flat price."""
+        """The usage by UTC day; adds up to the charge's quantity, unless the meter's days do not add up. Empty for a flat
+        price.
+        """
 
     def __init__(
         self,
@@ -242,7 +244,9 @@ class ExplainedUsage(_message.Message):
     EVENT_COUNT_FIELD_NUMBER: _builtins.int
     WINDOW_COUNT_FIELD_NUMBER: _builtins.int
     quantity: _builtins.str
-    """Quantity, a decimal string."""
+    """Quantity, a decimal string. Empty if the meter's days do not add up to the quantity of a period (a greatest value,
+    a number of distinct users); QueryUsage of ingest tells the quantity of a day then.
+    """
     event_count: _builtins.int
     """Events behind it."""
     window_count: _builtins.int

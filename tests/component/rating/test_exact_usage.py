@@ -1,0 +1,227 @@
+"""Prices on meters whose windows do not add up: ingest tells the quantity of the period."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from services.rating.domain.billing_period import PeriodKey
+from services.rating.domain.prices import PerUnit
+from services.rating.domain.rate_card import Price, RateCard
+from services.rating.domain.usage import ExactUsage
+from services.rating.usecases.refresh_exact_usage import RefreshExactUsage
+from tests.component.rating.support import (
+    APRIL,
+    HOUR,
+    MARCH,
+    REQUESTS,
+    TENANT,
+    TOKENS,
+    Rating,
+    billing_period,
+    rate_card,
+    window,
+)
+
+SEATS = "seats"
+CARD = rate_card(
+    Price("seats", PerUnit(Decimal(10)), meter_id=SEATS), Price("tokens", PerUnit(Decimal(1)), meter_id=TOKENS)
+)
+MARCH_1 = PeriodKey(TENANT, "sub-1", MARCH.start)
+
+
+@pytest.fixture
+def exact(rating: Rating) -> Rating:
+    """Ingest has the meter `seats`, whose windows do not add up."""
+    rating.ingest.meters.add(SEATS)
+    rating.ingest.not_additive.add(SEATS)
+    return rating
+
+
+def tell(rating: Rating, value: str, version: int, *, customer: str = "cust-1", tenant: str = TENANT) -> None:
+    """What ingest answers for March from now on."""
+    rating.ingest.exact[tenant, customer, SEATS, MARCH.start] = ExactUsage(Decimal(value), 3, version)
+
+
+async def quantity(rating: Rating, price: str = "seats", **where: object) -> Decimal:
+    return (await rating.charges(**where))[price].quantity  # type: ignore[arg-type]
+
+
+class TestRating:
+    async def test_the_quantity_is_what_ingest_tells_and_not_the_sum_of_windows(self, exact: Rating) -> None:
+        tell(exact, "7", 5)
+        await exact.start_march(CARD)
+        await exact.receive(window(4, meter=SEATS), window(5, meter=SEATS, at=MARCH.start + HOUR), window(100))
+        await exact.rate_all()
+
+        charges = await exact.charges()
+        assert {price: charge.quantity for price, charge in charges.items()} == {"seats": 7, "tokens": 100}
+        assert charges["seats"].amount == 70
+        assert await exact.differences() == []
+
+    async def test_nothing_used_is_zero(self, exact: Rating) -> None:
+        await exact.start_march(CARD)
+        assert await quantity(exact) == 0
+
+    async def test_every_change_asks_again(self, exact: Rating) -> None:
+        await exact.start_march(CARD)
+        for number in range(1, 4):
+            tell(exact, str(number), number)
+            await exact.receive(window(number, meter=SEATS))
+            await exact.rate_all()
+            assert await quantity(exact) == number
+
+    async def test_prices_on_sums_ask_nothing(self, exact: Rating) -> None:
+        await exact.start_march()
+        await exact.receive(window(4, meter=REQUESTS))
+        exact.ingest.calls.clear()
+        await exact.rate_all()
+        assert exact.ingest.calls == []
+
+    async def test_all_periods_of_a_tenant_are_asked_for_at_once(self, exact: Rating) -> None:
+        await exact.add_card(CARD)
+        await exact.accept([billing_period(f"sub-{number}", customer=f"cust-{number}") for number in range(9)])
+        exact.ingest.calls.clear()
+        await exact.rate_all()
+        assert exact.ingest.calls == ["quantities"]
+
+    async def test_a_card_that_gets_such_a_price_later_has_its_periods_rated_by_it(self, exact: Rating) -> None:
+        await exact.start_march()
+        tell(exact, "3", 1)
+        await exact.add_card(rate_card(*CARD.prices, effective_at=MARCH.start))
+        await exact.rate_all()
+        assert await quantity(exact) == 3
+
+    async def test_periods_of_several_tenants_do_not_mix(self, exact: Rating) -> None:
+        for tenant, value in ((TENANT, "2"), ("bolt", "9")):
+            tell(exact, value, 1, tenant=tenant)
+            await exact.add_card(CARD, tenant=tenant)
+            await exact.accept([billing_period(tenant=tenant)])
+        await exact.rate_all()
+        assert [await quantity(exact), await quantity(exact, tenant="bolt")] == [2, 9]
+
+
+class TestVersions:
+    async def test_an_answer_from_before_does_not_replace_a_later_one(self, exact: Rating) -> None:
+        await exact.start_march(CARD)
+        slow = RefreshExactUsage(exact.open_work, exact.ingest)
+        answers = [ExactUsage(Decimal(5), 3, 50), ExactUsage(Decimal(4), 2, 40), ExactUsage(Decimal(6), 3, 50)]
+        kept = []
+        for answer in answers:
+            exact.ingest.exact[TENANT, "cust-1", SEATS, MARCH.start] = answer
+            assert await slow(await slow.wanted([MARCH_1])) == set()
+            async with exact.open_work(TENANT) as work:
+                kept.append((await work.exact_usage.of_periods([MARCH_1]))[MARCH_1][SEATS])
+        assert kept == [answers[0], answers[0], answers[2]]
+
+    async def test_raters_at_the_same_time_end_with_the_newest(self, exact: Rating) -> None:
+        await exact.start_march(CARD)
+        for number in range(1, 11):
+            tell(exact, str(number), number)
+            await exact.receive(window(number, meter=SEATS, at=MARCH.start + number * HOUR))
+            await asyncio.gather(exact.rate_all(), exact.rate_all(), exact.rate_all())
+        assert await quantity(exact) == 10
+
+    async def test_what_changes_while_ingest_is_asked_is_asked_for_again(self, exact: Rating) -> None:
+        await exact.start_march(CARD)
+        tell(exact, "1", 1)
+        await exact.receive(window(1, meter=SEATS))
+        late = window(2, meter=SEATS, at=MARCH.start + HOUR)
+        pending: list[asyncio.Task[int]] = []
+
+        def change() -> None:
+            if not pending:
+                pending.append(asyncio.create_task(exact.receive(late)))
+
+        exact.ingest.before_quantities = change
+        await exact.rate_all()
+        await pending[0]
+        tell(exact, "2", 2)
+        await exact.rate_all()
+        assert await quantity(exact) == 2
+
+
+class TestWithoutIngest:
+    async def test_the_period_waits_and_the_others_are_rated(self, exact: Rating) -> None:
+        plain = RateCard("plain", 0, "USD", None, (Price("tokens", PerUnit(Decimal(1)), meter_id=TOKENS),))
+        await exact.start_march(CARD, plain)
+        await exact.accept([billing_period("sub-2", customer="cust-2", card="plain")])
+        tell(exact, "5", 5)
+        await exact.receive(window(5, meter=SEATS), window(8, customer="cust-2"))
+        exact.ingest.down = True
+        await exact.rate_all()
+
+        assert await quantity(exact) == 0
+        assert await quantity(exact, "tokens", subscription="sub-2") == 8
+        assert [problem.reason for rated in exact.rated for problem in rated.problems.values()] == ["USAGE_UNAVAILABLE"]
+
+        exact.ingest.down = False
+        exact.now += timedelta(minutes=1)
+        await exact.rate_all()
+        assert await quantity(exact) == 5
+        assert exact.rated[-1].problems == {}
+
+    async def test_no_invoice_is_confirmed(self, exact: Rating) -> None:
+        tell(exact, "5", 5)
+        await exact.start_march(CARD)
+        refresh = exact.confirm_charges._refresh_exact_usage
+
+        class InVain(RefreshExactUsage):
+            async def __call__(self, wanted: object) -> set[PeriodKey]:
+                return {MARCH_1}
+
+        exact.confirm_charges._refresh_exact_usage = InVain(exact.open_api, exact.ingest)
+        [refused] = await exact.confirm_charges(TENANT, [("sub-1", MARCH.start)])
+        exact.confirm_charges._refresh_exact_usage = refresh
+        [confirmed] = await exact.confirm_charges(TENANT, [("sub-1", MARCH.start)])
+
+        assert (refused.reason, refused.charges) == ("USAGE_UNAVAILABLE", [])
+        assert confirmed.reason == ""
+        assert confirmed.charges[0].quantity == 5
+
+
+class TestConfirmation:
+    async def test_asks_once_more(self, exact: Rating) -> None:
+        tell(exact, "5", 5)
+        await exact.start_march(CARD)
+        tell(exact, "6", 6)  # And no message tells.
+        [confirmed] = await exact.confirm_charges(TENANT, [("sub-1", MARCH.start)])
+        assert confirmed.reason == ""
+        assert confirmed.charges[0].quantity == 6
+
+
+class TestCarryOver:
+    async def test_usage_before_a_period_has_the_period_rated_again(self, exact: Rating) -> None:
+        await exact.start_march(CARD)
+        await exact.accept([billing_period("sub-1", period=APRIL)])
+        await exact.rate_all()
+        exact.ingest.exact[TENANT, "cust-1", SEATS, APRIL.start] = ExactUsage(Decimal(4), 0, 9)
+        await exact.receive(window(4, meter=SEATS, at=MARCH.end - HOUR))
+        await exact.rate_all()
+        assert await quantity(exact, at=APRIL.start) == 4
+
+    async def test_usage_of_others_and_of_other_meters_has_not(self, exact: Rating) -> None:
+        await exact.start_march(CARD)
+        await exact.accept([billing_period("sub-1", period=APRIL)])
+        await exact.rate_all()
+        exact.rated.clear()
+        await exact.receive(window(4, at=MARCH.start), window(4, meter=SEATS, customer="cust-2"))
+        await exact.rate_all()
+        assert [key.period_start for rated in exact.rated for key in rated.periods] == [MARCH.start]
+
+
+class TestExplanation:
+    async def test_days_have_events_and_no_quantity(self, exact: Rating) -> None:
+        tell(exact, "5", 5)
+        await exact.start_march(CARD)
+        await exact.receive(window(5, meter=SEATS, events=2), window(7))
+        await exact.rate_all()
+
+        seats = await exact.get_charges.explain(TENANT, "sub-1", MARCH.start, "seats")
+        tokens = await exact.get_charges.explain(TENANT, "sub-1", MARCH.start, "tokens")
+        assert [(day.quantity, day.event_count) for day in seats.usage] == [(None, 2)]
+        assert [(day.quantity, day.event_count) for day in tokens.usage] == [(Decimal(7), 1)]
+        assert seats.charge.quantity == 5

@@ -1,0 +1,18 @@
+"""Which function computes which kind of vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.vectors.aggregations import RUNNERS as AGGREGATIONS
+
+Vector = Mapping[str, Any]
+Runner = Callable[[Vector], dict[str, Any]]
+"""From a vector to its result; raises `Unsupported`. A module per group has a table of them by kind."""
+
+RUNNERS: dict[tuple[str, str], Runner] = {
+    (group, kind): runner
+    for group, runners in {"aggregations": AGGREGATIONS}.items()
+    for kind, runner in runners.items()
+}
