@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -488,6 +489,128 @@ def lines_of(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
 
 def quantities_of(document: dict[str, Any]) -> dict[str, str]:
     return {line["price_id"]: line["quantity"] for line in document["lines"]}
+
+
+METERS = """
+meter_id: seats
+event_type: seat
+aggregation: unique_count
+expression: user
+operation_property: change
+carry_over: true
+---
+{meter_id: peak, event_type: sample, aggregation: max, expression: mbps, unit: Mbit/s}
+---
+meter_id: median
+event_type: sample
+aggregation: percentile
+expression: mbps
+percentile: 50
+---
+{meter_id: storage, event_type: disk, aggregation: weighted_sum, expression: gb, level_unit: hour, carry_over: true}
+"""
+USAGE = [
+    ("seat", "2026-01-02", {"user": "ann", "change": "add"}),
+    ("seat", "2026-01-03", {"user": "bob", "change": "add"}),
+    ("seat", "2026-01-05", {"user": "ann", "change": "remove"}),
+    ("seat", "2026-01-06", {"user": "cyd"}),
+    ("sample", "2026-01-07", {"mbps": "10"}),
+    ("sample", "2026-01-08", {"mbps": "250.5"}),
+    ("sample", "2026-01-09", {"mbps": "30"}),
+    ("disk", "2026-01-11", {"gb": "2"}),
+    ("disk", "2026-01-21", {"gb": "1"}),
+]
+OTHER_CARD = {
+    "rate_card_id": "metered",
+    "currency": "USD",
+    "prices": [
+        {"price_id": name, "meter_id": name, "per_unit": {"unit_amount": amount}}
+        for name, amount in (("seats", "10"), ("peak", "0.1"), ("median", "1"), ("storage", "0.01"))
+    ],
+}
+NEW_METER = "meter_id: calls\nevent_type: call\naggregation: count\n"
+# 2 GB for 21 days and 1 GB for 11; in February 3 GB for 28 days, and those who were not removed.
+JANUARY = {"seats": ("2", "20.00"), "peak": ("250.5", "25.05"), "median": ("30", "30.00"), "storage": ("1272", "12.72")}
+FEBRUARY = {"seats": ("2", "20.00"), "peak": ("0", "0.00"), "median": ("0", "0.00"), "storage": ("2016", "20.16")}
+
+
+@pytest.fixture(scope="module")
+def metered(shell: CommandLine) -> CommandLine:
+    key = shell.json("tenants", "create", "metered", "--test-clock", "2026-01-31")["secret"]
+    metered = shell.having(STEELYARD_API_KEY=key)
+    (metered.folder / "meters.yaml").write_text(METERS)
+    return metered
+
+
+def paid_invoices(shell: CommandLine, count: int) -> list[Any]:
+    """Nothing until there are so many."""
+    found: list[Any] = shell.json("invoices", "list", "--state", "paid")
+    return found if len(found) == count else []
+
+
+class TestMeters:
+    """Meters that are no sums, from a file to invoices."""
+
+    def test_are_applied_once_and_never_changed(self, metered: CommandLine) -> None:
+        planned = metered.table("meters", "apply", "-f", "meters.yaml", "--dry-run")
+        assert planned.count("create ") == 4
+        assert metered.json("meters", "list") == []
+        assert metered.table("meters", "apply", "-f", "meters.yaml").count("create ") == 4
+        again = metered.json("meters", "apply", "-f", "meters.yaml")
+        assert {item["plan"] for item in again} == {"unchanged"}
+        text = metered.table("meters", "list")
+        assert all(value in text for value in ("unique_count(user)", "max(mbps)", "weighted_sum(gb)"))
+
+        (metered.folder / "other.yaml").write_text(METERS.replace("mbps, unit", "mbps * 2, unit") + "---\n" + NEW_METER)
+        other = metered.json("meters", "apply", "-f", "other.yaml", code=1)
+        assert [item["plan"] for item in other] == ["unchanged", "DIFFERENT", "unchanged", "unchanged", "create"]
+        assert "calls" not in metered.table("meters", "list")
+
+    def test_that_are_wrong_are_refused_with_all_others_of_the_file(self, metered: CommandLine) -> None:
+        (metered.folder / "wrong.yaml").write_text(f"{NEW_METER}---\n{NEW_METER.replace('calls', 'b')}percentile: 3\n")
+        done = metered.run("meters", "apply", "-f", "wrong.yaml")
+        assert (done.code, "percentile" in done.err) == (4, True), done
+        (metered.folder / "unread.yaml").write_text("aggregation: total\n")
+        done = metered.run("meters", "apply", "-f", "unread.yaml")
+        assert (done.code, "document 1: aggregation: must be one of count, sum" in done.err) == (2, True), done
+        assert "calls" not in metered.table("meters", "list")
+
+    def test_are_charged_exactly_and_carry_over(self, metered: CommandLine) -> None:
+        metered.table("meters", "apply", "-f", "meters.yaml")
+        (metered.folder / "metered.json").write_text(json.dumps(OTHER_CARD))
+        metered.table("ratecards", "create", "metered.json")
+        metered.table("customers", "create", "cust-1")
+        metered.table("payments", "set-method", "cust-1", "tok_ok")
+        metered.json("subscriptions", "create", "cust-1", "metered", "--start", "2026-01-01", "--id", "sub-m")
+        lines = [
+            {
+                "event_id": f"m{number}",
+                "customer_id": "cust-1",
+                "event_type": event_type,
+                "event_time": f"{day}T00:00:00Z",
+                "properties": properties,
+            }
+            for number, (event_type, day, properties) in enumerate(USAGE)
+        ]
+        (metered.folder / "metered.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert metered.table("events", "send", "metered.jsonl") == f"{len(USAGE)} recorded\n"
+
+        def charged() -> Any:
+            preview = metered.json("invoices", "preview", "sub-m")
+            return quantities_of(preview) == {name: quantity for name, (quantity, _) in JANUARY.items()}
+
+        eventually(charged)
+        for month, expected in (("2026-02-02", JANUARY), ("2026-03-02", FEBRUARY)):
+            metered.table("tenants", "advance-clock", "metered", month)
+            count = 2 if expected is FEBRUARY else 1
+            invoices = eventually(partial(paid_invoices, metered, count))
+            newest = max(invoices, key=lambda invoice: invoice["invoice_number"])
+            assert lines_of(metered.json("invoices", "show", newest["invoice_id"])) == expected
+        text, explained = metered.both("invoices", "explain", "INV-000001", "peak")
+        assert explained["charge"]["quantity"] == "250.5"
+        assert [day.get("quantity", "") for day in explained["usage"]] == ["", "", ""]
+        assert "250.5" in text
+        assert all(check["ok"] for items in metered.json("reconcile").values() for check in items)
 
 
 class TestExitCodes:
