@@ -38,16 +38,16 @@ ROTATION = (
 """The faults of a campaign in one stack, over and over; each run has another seed."""
 
 FLOORS: Mapping[str, int] = {
-    notes.REDELIVERED: 600,
-    notes.PUBLISH_UNANSWERED: 20,
-    notes.PUBLISH_DUPLICATE: 20,
-    notes.KNOWN_BATCH: 100,
+    notes.REDELIVERED: 700,
+    notes.PUBLISH_UNANSWERED: 40,
+    notes.PUBLISH_DUPLICATE: 500,
+    notes.KNOWN_BATCH: 150,
     notes.GATEWAY_UNKNOWN: 200,
-    notes.HELD_BACK: 100,
+    notes.HELD_BACK: 150,
     notes.PUBLISHED_AGAIN: 100,
-    "restarts": 100,
-    "calls_unknown": 20,
-    "crash points": 30,
+    "restarts": 120,
+    "calls_unknown": 200,
+    "crash points": 40,
 }
 """For a hundred runs: a campaign in which the interesting cases never came up proves nothing. For fewer in proportion,
 and always at least one."""
