@@ -8,6 +8,7 @@ import pwd
 import secrets
 import socket
 import tempfile
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,21 +45,34 @@ def unprivileged_account() -> Account | None:
     raise EmbeddedError("PostgreSQL refuses to run as root and this machine has no user `postgres` or `nobody`")
 
 
+_RESERVED_AT_ONCE = 64
+_reserved: deque[socket.socket] = deque()
+
+
 def free_port() -> int:
     """Return a loopback TCP port that nobody listens on, below the range of outgoing connections.
 
     A port inside that range could be taken by a client's outgoing connection while its server is down, even by a
-    connection of the client to itself, and the server could then not come back on the same port.
+    connection of the client to itself, and the server could then not come back on the same port. Nobody else on this
+    machine is given it before this process has asked for `_RESERVED_AT_ONCE` others, or has ended: by then a server
+    listens there.
     """
     highest = _first_ephemeral_port() - 1
     for _ in range(_PORT_ATTEMPTS):
         port = _LOWEST_PORT + secrets.randbelow(highest - _LOWEST_PORT)
-        with socket.socket() as probe:
+        # A name outside of the file system, gone with the socket: whoever dies leaves nothing behind.
+        reservation, probe = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), socket.socket()
+        with probe:
             try:
+                reservation.bind(f"\0steelyard-port-{port}")
                 probe.bind(("127.0.0.1", port))
             except OSError:
+                reservation.close()
                 continue
-            return port
+        _reserved.append(reservation)
+        if len(_reserved) > _RESERVED_AT_ONCE:
+            _reserved.popleft().close()
+        return port
     raise EmbeddedError(f"no free port between {_LOWEST_PORT} and {highest}")
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from libs.embedded import machine
 from libs.embedded.errors import EmbeddedError
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 class TestFreePort:
@@ -20,6 +24,22 @@ class TestFreePort:
             assert 1024 < port < first_ephemeral
             with socket.socket() as listener:
                 listener.bind(("127.0.0.1", port))
+
+    def test_nobody_else_is_given_a_port_before_somebody_listens(self) -> None:
+        taken = machine.free_port()
+        script = (
+            "import secrets, sys; from libs.embedded import machine; "
+            f"choices = [{taken} - machine._LOWEST_PORT, {taken} - machine._LOWEST_PORT + 1]; "
+            "secrets.randbelow = lambda below: choices.pop(0); print(machine.free_port())"
+        )
+        found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+        assert found.stdout.strip() == str(taken + 1), found.stderr
+
+    def test_a_process_holds_few_sockets_however_many_ports_it_asks_for(self) -> None:
+        open_before = len(os.listdir("/proc/self/fd"))
+        ports = {machine.free_port() for _ in range(300)}
+        assert len(ports) > 290
+        assert len(os.listdir("/proc/self/fd")) <= open_before + machine._RESERVED_AT_ONCE
 
 
 class TestOpenToAll:
