@@ -46,6 +46,7 @@ from services.rating.store.charges import read_charges
 from services.rating.store.unit_of_work import WATERMARK_NAME, PostgresUnitOfWork
 from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
 from services.rating.usecases.apply_usage import ApplyUsage
+from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.confirm_charges import ConfirmCharges
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
@@ -57,7 +58,6 @@ from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.rater import Rater
 from services.rating.usecases.reconcile import Reconcile
-from services.rating.usecases.refresh_exact_usage import RefreshExactUsage
 from services.rating.wire.usage import watermark_to_bytes
 from steelyard.rating.v1 import charge_service_pb2_grpc, rate_card_service_pb2_grpc, reconciliation_service_pb2_grpc
 
@@ -103,8 +103,8 @@ class Worker:
             WATERMARK_NAME, tables.outbox_watermarks, tables.charge_marks, charge_feed.WATERMARK_SUBJECT
         )
         self._forwarder = WatermarkForwarder(database, publisher, watermarks, system_clock)
-        refresh = RefreshExactUsage(open_work, ingest)
-        self._rater = Rater(RateDuePeriods(open_work, refresh, system_clock, self._rated))
+        ask = AskQuantities(open_work, ingest)
+        self._rater = Rater(RateDuePeriods(open_work, ask, system_clock, self._rated))
         self._watermark_loop = WatermarkLoop(self._js, ForwardWatermark(open_work), metrics.forwarded)
         wakes.rater, wakes.relay = self._rater.wake, self._relay.wake
         self._apply_usage = ApplyUsage(open_work, system_clock, wakes.marked)
@@ -182,7 +182,7 @@ def add_services(server: GrpcServer, database: Database, peers: Peers, wakes: Wa
             open_work,
             peers.windows,
             fetch_usage,
-            RefreshExactUsage(open_work, peers.windows),
+            AskQuantities(open_work, peers.windows),
             fetch_periods,
             system_clock,
             wakes.rated,

@@ -9,7 +9,8 @@ import grpc
 
 from libs.errors import Unavailable
 from libs.rpc import as_tenant, typed_errors
-from services.rating.domain.usage import ExactUsage, QuantityScope, UsageDigest, UsageScope, WindowBatch
+from services.rating.domain.exact_usage import ExactUsage, QuantityScope
+from services.rating.domain.usage import UsageDigest, UsageScope, WindowBatch
 from services.rating.wire.times import instant_to_pb
 from services.rating.wire.usage import quantity_from_pb, window_from_pb
 from steelyard.ingest.v1 import (

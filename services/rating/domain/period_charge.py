@@ -10,10 +10,11 @@ from typing import NamedTuple
 from libs.money import RoundingMode
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.charges import Charge, rate_card_charges
+from services.rating.domain.exact_usage import ExactUsage
 from services.rating.domain.pricing import ENGINE_VERSION
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.rated_price import RatedPart
-from services.rating.domain.usage import ExactUsage, MeterUsage
+from services.rating.domain.usage import MeterUsage
 
 ZERO = Decimal(0)
 

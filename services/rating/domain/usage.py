@@ -83,23 +83,6 @@ class MeterUsage(NamedTuple):
     trace_parent: str
 
 
-class QuantityScope(NamedTuple):
-    """A customer, a meter and a time whose exact quantity is asked for."""
-
-    customer_id: str
-    meter_id: str
-    period: Period
-
-
-class ExactUsage(NamedTuple):
-    """The quantity of a meter in a billing period as ingest computed it; `highest_version` is that of the windows that
-    it answers for."""
-
-    value: Decimal
-    event_count: int
-    highest_version: int
-
-
 @dataclass(frozen=True, slots=True)
 class ExplainedUsage:
     """The usage of one UTC day, cut to a billing period; no quantity if those of days do not add up."""

@@ -10,9 +10,9 @@ import asyncpg
 
 from libs.periods import Period
 from services.rating.domain.billing_period import PeriodKey
+from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questions
 from services.rating.domain.period_charge import exact_meters
 from services.rating.domain.rate_card import RateCard
-from services.rating.domain.usage import ExactUsage, QuantityScope
 from services.rating.store.keys import NUMBERED_KEYS, OF_KEY, numbered_key_columns
 
 _ADD_PRICES = """
@@ -32,14 +32,19 @@ JOIN exact_prices e ON e.tenant_id = p.tenant_id AND e.rate_card_id = p.rate_car
 ORDER BY k.number, e.meter_id
 """
 
-# An answer from before does not replace one from after.
+# An answer from before does not replace one from after. The version alone does not tell: of two windows that ingest
+# commits at once, the one with the higher version may be seen first.
 _SAVE = """
-INSERT INTO exact_usage AS u (tenant_id, subscription_id, period_start, meter_id, value, event_count, highest_version)
-SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::numeric[], $6::bigint[], $7::bigint[])
+INSERT INTO exact_usage AS u (
+    tenant_id, subscription_id, period_start, meter_id, value, event_count, highest_version, question)
+SELECT tenant_id, subscription_id, period_start, meter_id, value, event_count, highest_version, $8::bigint
+FROM unnest(
+    $1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::numeric[], $6::bigint[], $7::bigint[]
+) AS n(tenant_id, subscription_id, period_start, meter_id, value, event_count, highest_version)
 ON CONFLICT (tenant_id, subscription_id, period_start, meter_id) DO UPDATE
-    SET value = excluded.value, event_count = excluded.event_count, highest_version = excluded.highest_version
-    WHERE u.highest_version <= excluded.highest_version
+    SET value = excluded.value, event_count = excluded.event_count, highest_version = excluded.highest_version,
+        question = excluded.question
+    WHERE (u.highest_version, u.question) < (excluded.highest_version, excluded.question)
 """
 
 _OF_PERIODS = f"""
@@ -62,20 +67,20 @@ class PostgresExactUsageStore:
         if meters := sorted(exact_meters(card)):
             await self._connection.execute(_ADD_PRICES, tenant_id, card.rate_card_id, meters)
 
-    async def wanted(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, list[QuantityScope]]:
+    async def wanted(self, keys: Sequence[PeriodKey]) -> Questions:
         """Return what has to be asked for billing periods; those that need nothing are left out."""
         wanted: dict[PeriodKey, list[QuantityScope]] = {}
         for row in await self._connection.fetch(_WANTED, *numbered_key_columns(keys)):
             scope = QuantityScope(row["customer_id"], row["meter_id"], Period(row["period_start"], row["period_end"]))
             wanted.setdefault(keys[row["number"] - 1], []).append(scope)
-        return wanted
+        return Questions(await self._connection.fetchval("SELECT nextval('usage_question')") if wanted else 0, wanted)
 
-    async def save(self, found: Mapping[tuple[PeriodKey, str], ExactUsage]) -> None:
-        """Store answers, unless there are later ones; rows are locked in the order of their keys."""
+    async def save(self, found: Mapping[tuple[PeriodKey, str], ExactUsage], question: int) -> None:
+        """Store answers, unless there are later ones; the caller holds the rows of the billing periods."""
         if not found:
             return
         rows = [(*key, meter_id, *found[key, meter_id]) for key, meter_id in sorted(found)]
-        await self._connection.execute(_SAVE, *(list(column) for column in zip(*rows, strict=True)))
+        await self._connection.execute(_SAVE, *(list(column) for column in zip(*rows, strict=True)), question)
 
     async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, ExactUsage]]:
         """Return the stored quantities of billing periods by meter."""

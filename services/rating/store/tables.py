@@ -93,7 +93,8 @@ usage_days = sa.Table(
 # Which meters have to be asked for, because a price of a version of the card is on exact usage.
 exact_prices = sa.Table("exact_prices", metadata, _key("tenant_id"), _key("meter_id"), _key("rate_card_id"))
 
-# The quantity of a meter whose windows do not add up, as ingest told it for the windows up to highest_version.
+# The quantity of a meter whose windows do not add up, as ingest told it for the windows up to highest_version when it
+# was asked for the question-th time.
 exact_usage = sa.Table(
     "exact_usage",
     metadata,
@@ -104,6 +105,7 @@ exact_usage = sa.Table(
     _number("value"),
     _whole("event_count"),
     _whole("highest_version"),
+    _whole("question"),
 )
 
 # Billing's state. fetched: the windows of the period were asked for from ingest since this version.

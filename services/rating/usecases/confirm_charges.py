@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -10,12 +10,13 @@ from functools import partial
 from libs.clock import Clock
 from libs.database import retry_transient
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.exact_usage import Answers
 from services.rating.domain.period_charge import PeriodCharge
+from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.ports import IngestWindows, OpenWork
 from services.rating.usecases.rate_periods import RatedPeriods, rate_periods
-from services.rating.usecases.refresh_exact_usage import RefreshExactUsage
 
 BILLING_PERIOD_UNKNOWN = "BILLING_PERIOD_UNKNOWN"
 USAGE_DIFFERS = "USAGE_DIFFERS"
@@ -45,7 +46,7 @@ class ConfirmCharges:
         open_work: OpenWork,
         ingest: IngestWindows,
         fetch_usage: FetchUsage,
-        refresh_exact_usage: RefreshExactUsage,
+        ask_quantities: AskQuantities,
         fetch_billing_periods: FetchBillingPeriods,
         clock: Clock,
         on_rated: Callable[[RatedPeriods], None],
@@ -53,7 +54,7 @@ class ConfirmCharges:
         self._open_work = open_work
         self._ingest = ingest
         self._fetch_usage = fetch_usage
-        self._refresh_exact_usage = refresh_exact_usage
+        self._ask_quantities = ask_quantities
         self._fetch_billing_periods = fetch_billing_periods
         self._clock = clock
         self._on_rated = on_rated
@@ -67,8 +68,8 @@ class ConfirmCharges:
         distinct = {period.key: period for period in periods if period is not None}
         differing = await self._repair(tenant_id, list(distinct.values())) if distinct else set()
         # After the digests: it answers for everything that they have.
-        unanswered = await self._refresh_exact_usage(await self._refresh_exact_usage.wanted(list(distinct)))
-        rated, charges = await retry_transient(lambda: self._rate(tenant_id, list(distinct), unanswered))
+        answers = await self._ask_quantities(await self._ask_quantities.questions(list(distinct)))
+        rated, charges = await retry_transient(lambda: self._rate(tenant_id, list(distinct), answers))
         self._on_rated(rated)
         # What was compared with ingest is the usage of the period as it was then.
         differing |= {key for key, period in distinct.items() if rated.periods[key] != period}
@@ -115,10 +116,10 @@ class ConfirmCharges:
             await work.usage.rebuild(keys)
 
     async def _rate(
-        self, tenant_id: str, keys: Sequence[PeriodKey], unanswered: Collection[PeriodKey]
+        self, tenant_id: str, keys: Sequence[PeriodKey], answers: Answers
     ) -> tuple[RatedPeriods, dict[PeriodKey, list[PeriodCharge]]]:
         async with self._open_work(tenant_id) as work:
-            rated = await rate_periods(work, keys, self._clock, unanswered)
+            rated = await rate_periods(work, keys, self._clock, answers)
             return rated, await work.charges.of_periods(keys)
 
 

@@ -10,15 +10,14 @@ from typing import Protocol
 from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.comparison import Comparison
+from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questions
 from services.rating.domain.period_charge import ChangedCharge, PeriodCharge
 from services.rating.domain.queue import Mark, RatingProblem, SetAside
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.domain.usage import (
-    ExactUsage,
     ExplainedUsage,
     MeterUsage,
-    QuantityScope,
     ReceivedWatermark,
     UsageDigest,
     UsageScope,
@@ -42,8 +41,8 @@ class ExactUsageStore(Protocol):
     """Exact quantities of billing periods, of meters whose windows do not add up, and which prices need them."""
 
     async def add_prices(self, tenant_id: str, card: RateCard) -> None: ...
-    async def wanted(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, list[QuantityScope]]: ...
-    async def save(self, found: Mapping[tuple[PeriodKey, str], ExactUsage]) -> None: ...
+    async def wanted(self, keys: Sequence[PeriodKey]) -> Questions: ...
+    async def save(self, found: Mapping[tuple[PeriodKey, str], ExactUsage], question: int) -> None: ...
     async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, ExactUsage]]: ...
 
 

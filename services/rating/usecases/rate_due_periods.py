@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 from libs.clock import Clock
 from libs.database import retry_transient
 from services.rating.domain.billing_period import PeriodKey
+from services.rating.domain.exact_usage import Answers
 from services.rating.domain.queue import DuePeriod, SetAside, due_periods
+from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.ports import OpenWork, Work
-from services.rating.usecases.rate_periods import RatedPeriods, rate_periods
-from services.rating.usecases.refresh_exact_usage import RefreshExactUsage
+from services.rating.usecases.rate_periods import NOTHING_ASKED, RatedPeriods, rate_periods
 
 MARKS_MAX = 5_000
 CHUNK = 500
@@ -30,11 +31,9 @@ class RateDuePeriods:
     not heal an unknown card: its marks do not make a period that was set aside come earlier.
     """
 
-    def __init__(
-        self, open_work: OpenWork, refresh_exact_usage: RefreshExactUsage, clock: Clock, on_rated: OnRated
-    ) -> None:
+    def __init__(self, open_work: OpenWork, ask_quantities: AskQuantities, clock: Clock, on_rated: OnRated) -> None:
         self._open_work = open_work
-        self._refresh_exact_usage = refresh_exact_usage
+        self._ask_quantities = ask_quantities
         self._clock = clock
         self._on_rated = on_rated
 
@@ -55,24 +54,23 @@ class RateDuePeriods:
 
     async def _rate_chunk(self, due: Sequence[DuePeriod]) -> list[bool]:
         """Rate those first that need nothing of ingest, which may take its time or not answer."""
-        wanted = await self._refresh_exact_usage.wanted([period.key for period in due])
-        others = [period for period in due if period.key not in wanted]
-        outcomes = [await self._rate_all(others, ())] if others else []
-        if wanted:
-            # After the marks were read: what is asked now knows of the changes that made them.
-            unanswered = await self._refresh_exact_usage(wanted)
-            asked = [period for period in due if period.key in wanted]
-            outcomes.append(await self._rate_all(asked, unanswered))
+        # After the marks were read: what is asked now knows of the changes that made them.
+        questions = await self._ask_quantities.questions([period.key for period in due])
+        others = [period for period in due if period.key not in questions.wanted]
+        outcomes = [await self._rate_all(others, NOTHING_ASKED)] if others else []
+        if questions.wanted:
+            asked = [period for period in due if period.key in questions.wanted]
+            outcomes.append(await self._rate_all(asked, await self._ask_quantities(questions)))
         return outcomes
 
-    async def _rate_all(self, due: Sequence[DuePeriod], unanswered: Collection[PeriodKey]) -> bool:
-        rated = await retry_transient(lambda: self._rate(due, unanswered))
+    async def _rate_all(self, due: Sequence[DuePeriod], answers: Answers) -> bool:
+        rated = await retry_transient(lambda: self._rate(due, answers))
         if rated is None:
             return False
         self._on_rated(rated, self._clock() - min(period.due_at for period in due))
         return True
 
-    async def _rate(self, due: Sequence[DuePeriod], unanswered: Collection[PeriodKey]) -> RatedPeriods | None:
+    async def _rate(self, due: Sequence[DuePeriod], answers: Answers) -> RatedPeriods | None:
         """Rate the periods of which nobody else has taken the marks; None if those are all."""
         async with self._open_work(*{period.key.tenant_id for period in due}) as work:
             taken = await work.queue.take([mark for period in due for mark in period.marks])
@@ -86,7 +84,7 @@ class RateDuePeriods:
                 for period in own
                 if period.urgent or period.key not in set_aside or set_aside[period.key].due_at <= now
             ]
-            rated = await rate_periods(work, wanted, self._clock, unanswered)
+            rated = await rate_periods(work, wanted, self._clock, answers)
             await work.queue.forget([key for key in wanted if key in set_aside and key not in rated.problems])
             if rated.problems:
                 attempts = {period.key: 0 if period.urgent else _attempts(set_aside, period.key) for period in own}

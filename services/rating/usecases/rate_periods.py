@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from libs.clock import Clock
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.exact_usage import Answers, ExactUsage
 from services.rating.domain.period_charge import (
     ChangedCharge,
     PeriodCharge,
@@ -18,7 +19,7 @@ from services.rating.domain.period_charge import (
 )
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
-from services.rating.domain.usage import ExactUsage, MeterUsage
+from services.rating.domain.usage import MeterUsage
 from services.rating.usecases.ports import Work
 from services.rating.usecases.trace import rating_span
 
@@ -26,6 +27,8 @@ RATE_CARD_UNKNOWN = "RATE_CARD_UNKNOWN"
 RATE_CARD_NOT_IN_FORCE = "RATE_CARD_NOT_IN_FORCE"
 PRICING_FAILED = "PRICING_FAILED"
 USAGE_UNAVAILABLE = "USAGE_UNAVAILABLE"
+
+NOTHING_ASKED = Answers()
 
 
 @dataclass(slots=True)
@@ -38,18 +41,19 @@ class RatedPeriods:
 
 
 async def rate_periods(
-    work: Work, keys: Sequence[PeriodKey], clock: Clock, unanswered: Collection[PeriodKey] = ()
+    work: Work, keys: Sequence[PeriodKey], clock: Clock, answers: Answers = NOTHING_ASKED
 ) -> RatedPeriods:
     """Rate billing periods as they are now and store the charges whose content changed, to be published.
 
-    `unanswered` are those for whose exact usage ingest was asked in vain.
+    `answers` are ingest's for prices on exact usage, asked for before the transaction; a period that lacks one is not
+    rated.
 
     The periods' rows stay locked until the transaction ends. All reads come after that lock, so that of two who rate
     the same period the later one sees at least what the earlier one saw.
     """
     periods = {period.key: period for period in await work.periods.lock(keys)}
     locked = list(periods)
-    usage, exact = await work.usage.of_periods(locked), await work.exact_usage.of_periods(locked)
+    usage, exact = await work.usage.of_periods(locked), await _exact_usage(work, periods, answers)
     versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
     known_problems = await work.charges.problems(locked)
 
@@ -61,7 +65,7 @@ async def rate_periods(
         if isinstance(card, RatingProblem):
             rated.problems[key] = card
             continue
-        if missing := exact_meters(card) - (exact[key].keys() if key not in unanswered else set()):
+        if missing := exact_meters(card) - exact[key].keys():
             description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
             rated.problems[key] = RatingProblem(USAGE_UNAVAILABLE, description)
             continue
@@ -76,6 +80,24 @@ async def rate_periods(
     if rated.problems != known_problems:
         await work.charges.save_problems(locked, rated.problems, clock())
     return rated
+
+
+async def _exact_usage(
+    work: Work, periods: Mapping[PeriodKey, BillingPeriod], answers: Answers
+) -> dict[PeriodKey, dict[str, ExactUsage]]:
+    """Store the answers to what the periods are now, and return the newest ones of the meters that were answered."""
+    told = {
+        (key, scope.meter_id): exact
+        for (key, scope), exact in answers.told.items()
+        if key in periods and (scope.customer_id, scope.period) == (periods[key].customer_id, periods[key].period)
+    }
+    await work.exact_usage.save(told, answers.number)
+    # Somebody who asked later may have been here before.
+    newest = await work.exact_usage.of_periods(sorted({key for key, _ in told})) if told else {}
+    exact: dict[PeriodKey, dict[str, ExactUsage]] = {key: {} for key in periods}
+    for key, meter_id in told:
+        exact[key][meter_id] = newest[key][meter_id]
+    return exact
 
 
 def _card_of(period: BillingPeriod, versions: Sequence[RateCard]) -> RateCard | RatingProblem:

@@ -6,7 +6,8 @@ import json
 import re
 from decimal import Decimal
 
-from services.rating.domain.usage import NO_DIMENSIONS, ExactUsage, Watermark, WindowRow
+from services.rating.domain.exact_usage import ExactUsage
+from services.rating.domain.usage import NO_DIMENSIONS, Watermark, WindowRow
 from services.rating.wire.times import instant_from_pb, instant_to_pb
 from steelyard.common.v1 import watermark_pb2
 from steelyard.ingest.v1 import usage_window_pb2, usage_window_service_pb2

@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 from libs.money import plain
 from libs.periods import Period
 from libs.rpc.auth import TENANT_HEADER
-from services.rating.domain.usage import QuantityScope, UsageScope, WindowRow
+from services.rating.domain.exact_usage import QuantityScope
+from services.rating.domain.usage import UsageScope, WindowRow
 from steelyard.ingest.v1 import meter_pb2, meter_service_pb2, usage_window_pb2, usage_window_service_pb2
 from steelyard.ingest.v1.meter_service_pb2_grpc import MeterServiceServicer, add_MeterServiceServicer_to_server
 from steelyard.ingest.v1.usage_window_service_pb2_grpc import (

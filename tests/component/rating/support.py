@@ -12,20 +12,15 @@ from libs.database import Database
 from libs.errors import Unavailable
 from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.exact_usage import ExactUsage, QuantityScope
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.prices import Flat, Graduated, PerUnit, Tier
 from services.rating.domain.rate_card import Price, RateCard
-from services.rating.domain.usage import (
-    ExactUsage,
-    QuantityScope,
-    UsageDigest,
-    UsageScope,
-    WindowBatch,
-    WindowRow,
-)
+from services.rating.domain.usage import UsageDigest, UsageScope, WindowBatch, WindowRow
 from services.rating.store.unit_of_work import PostgresUnitOfWork
 from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
 from services.rating.usecases.apply_usage import ApplyUsage
+from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.confirm_charges import ConfirmCharges
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards, Request
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
@@ -35,7 +30,6 @@ from services.rating.usecases.get_charges import GetCharges
 from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.reconcile import Reconcile
-from services.rating.usecases.refresh_exact_usage import RefreshExactUsage
 from services.rating.wire.usage import watermark_to_bytes
 
 TENANT = "acme"
@@ -202,7 +196,7 @@ class Rating:
         self.accept = AcceptBillingPeriods(
             self.open_work, FetchUsage(self.ingest, self.apply_usage), self.clock, self._on_marked
         )
-        refresh = RefreshExactUsage(self.open_work, self.ingest)
+        refresh = AskQuantities(self.open_work, self.ingest)
         self.rate_due = RateDuePeriods(
             self.open_work, refresh, self.clock, lambda rated, _waited: self.rated.append(rated)
         )
@@ -217,7 +211,7 @@ class Rating:
             self.open_api,
             self.ingest,
             fetch_as_api,
-            RefreshExactUsage(self.open_api, self.ingest),
+            AskQuantities(self.open_api, self.ingest),
             fetch_periods,
             self.clock,
             self.rated.append,

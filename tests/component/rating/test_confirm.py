@@ -11,11 +11,11 @@ import pytest
 
 from libs.errors import Unavailable
 from libs.periods import Period
+from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCharges
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.ports import Work
-from services.rating.usecases.refresh_exact_usage import RefreshExactUsage
 from tests.component.rating.support import (
     APRIL,
     HOUR,
@@ -182,7 +182,7 @@ async def test_a_period_that_changes_after_the_comparison_is_not_confirmed(ready
 
     fetch_usage = FetchUsage(ready.ingest, ready.apply_usage)
     fetch_periods = FetchBillingPeriods(ready.billing, ready.accept)
-    refresh = RefreshExactUsage(ready.open_api, ready.ingest)
+    refresh = AskQuantities(ready.open_api, ready.ingest)
     confirm = ConfirmCharges(
         open_work, ready.ingest, fetch_usage, refresh, fetch_periods, ready.clock, ready.rated.append
     )

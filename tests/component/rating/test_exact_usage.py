@@ -8,11 +8,13 @@ from decimal import Decimal
 
 import pytest
 
+from libs.periods import Period
 from services.rating.domain.billing_period import PeriodKey
+from services.rating.domain.exact_usage import Answers, ExactUsage
 from services.rating.domain.prices import PerUnit
 from services.rating.domain.rate_card import Price, RateCard
-from services.rating.domain.usage import ExactUsage
-from services.rating.usecases.refresh_exact_usage import RefreshExactUsage
+from services.rating.usecases.ask_quantities import AskQuantities
+from services.rating.usecases.rate_periods import rate_periods
 from tests.component.rating.support import (
     APRIL,
     HOUR,
@@ -107,15 +109,31 @@ class TestRating:
 class TestVersions:
     async def test_an_answer_from_before_does_not_replace_a_later_one(self, exact: Rating) -> None:
         await exact.start_march(CARD)
-        slow = RefreshExactUsage(exact.open_work, exact.ingest)
-        answers = [ExactUsage(Decimal(5), 3, 50), ExactUsage(Decimal(4), 2, 40), ExactUsage(Decimal(6), 3, 50)]
+        ask = AskQuantities(exact.open_work, exact.ingest)
+        answers = []
+        # The first two in the order in which windows may be committed: the higher version is seen before the lower one.
+        for value, version in (("5", 50), ("6", 50), ("4", 40), ("7", 60)):
+            tell(exact, value, version)
+            answers.append(await ask(await ask.questions([MARCH_1])))
         kept = []
-        for answer in answers:
-            exact.ingest.exact[TENANT, "cust-1", SEATS, MARCH.start] = answer
-            assert await slow(await slow.wanted([MARCH_1])) == set()
+        for turn in (1, 0, 2, 3, 1):
             async with exact.open_work(TENANT) as work:
-                kept.append((await work.exact_usage.of_periods([MARCH_1]))[MARCH_1][SEATS])
-        assert kept == [answers[0], answers[0], answers[2]]
+                await rate_periods(work, [MARCH_1], exact.clock, answers[turn])
+            kept.append(await quantity(exact))
+        assert kept == [6, 6, 6, 7, 7]
+
+    async def test_an_answer_to_what_the_period_was_is_none(self, exact: Rating) -> None:
+        await exact.start_march(CARD)
+        ask = AskQuantities(exact.open_work, exact.ingest)
+        tell(exact, "5", 5)
+        answers = await ask(await ask.questions([MARCH_1]))
+        shorter = Period(MARCH.start, MARCH.start + timedelta(days=7))
+        await exact.accept([billing_period(period=shorter, version=2)])
+        async with exact.open_work(TENANT) as work:
+            rated = await rate_periods(work, [MARCH_1], exact.clock, answers)
+        assert rated.problems[MARCH_1].reason == "USAGE_UNAVAILABLE"
+        await exact.rate_all()
+        assert await quantity(exact) == 5
 
     async def test_raters_at_the_same_time_end_with_the_newest(self, exact: Rating) -> None:
         await exact.start_march(CARD)
@@ -167,15 +185,15 @@ class TestWithoutIngest:
     async def test_no_invoice_is_confirmed(self, exact: Rating) -> None:
         tell(exact, "5", 5)
         await exact.start_march(CARD)
-        refresh = exact.confirm_charges._refresh_exact_usage
+        ask = exact.confirm_charges._ask_quantities
 
-        class InVain(RefreshExactUsage):
-            async def __call__(self, wanted: object) -> set[PeriodKey]:
-                return {MARCH_1}
+        class InVain(AskQuantities):
+            async def __call__(self, questions: object) -> Answers:
+                return Answers()
 
-        exact.confirm_charges._refresh_exact_usage = InVain(exact.open_api, exact.ingest)
+        exact.confirm_charges._ask_quantities = InVain(exact.open_api, exact.ingest)
         [refused] = await exact.confirm_charges(TENANT, [("sub-1", MARCH.start)])
-        exact.confirm_charges._refresh_exact_usage = refresh
+        exact.confirm_charges._ask_quantities = ask
         [confirmed] = await exact.confirm_charges(TENANT, [("sub-1", MARCH.start)])
 
         assert (refused.reason, refused.charges) == ("USAGE_UNAVAILABLE", [])

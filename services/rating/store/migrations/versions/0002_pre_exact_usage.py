@@ -28,6 +28,7 @@ _TABLES = {
             value numeric NOT NULL,
             event_count bigint NOT NULL,
             highest_version bigint NOT NULL,
+            question bigint NOT NULL,
             PRIMARY KEY (tenant_id, subscription_id, period_start, meter_id)
         )""",
 }
@@ -35,6 +36,8 @@ _TABLES = {
 
 def upgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.execute("CREATE SEQUENCE usage_question")
+    op.execute("GRANT USAGE, SELECT ON SEQUENCE usage_question TO rating_api, rating_worker")
     for name, statement in _TABLES.items():
         op.execute(statement)
         for rule in row_security("rating", name):
