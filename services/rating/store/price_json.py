@@ -16,12 +16,13 @@ class TierJson(TypedDict):
     flat_amount: str
 
 
-# Code from before exact usage does not know such a kind and fails, where it would add up what must not be added up.
-_EXACT = "exact:"
+# Code from before exact usage would add up what must not be added up. By this it cannot price at all: the billing
+# period is set aside with PRICING_FAILED.
+_NOT_FOR_OLD_CODE = "NaN"
 
 
 class ModelJson(TypedDict):
-    """`kind` says which of the other fields are there; behind `exact:` if the price is on exact usage."""
+    """`kind` says which of the other fields are there."""
 
     kind: str
     amount: NotRequired[str]
@@ -36,34 +37,36 @@ class PriceJson(TypedDict):
     included_quantity: str
     rounding_mode: str
     model: ModelJson
+    exact_usage_included: NotRequired[str]
+    """Of a price on exact usage: the included quantity, which is no number in its own place then."""
 
 
 def price_to_json(price: Price) -> PriceJson:
     """Return a price as it is stored."""
-    model = _model_to_json(price.model)
-    if price.exact_usage:
-        model["kind"] = _EXACT + model["kind"]
-    return PriceJson(
+    stored = PriceJson(
         price_id=price.price_id,
         display_name=price.display_name,
         meter_id=price.meter_id,
         included_quantity=plain(price.included_quantity),
         rounding_mode=price.rounding_mode.value,
-        model=model,
+        model=_model_to_json(price.model),
     )
+    if price.exact_usage:
+        stored["exact_usage_included"] = stored["included_quantity"]
+        stored["included_quantity"] = _NOT_FOR_OLD_CODE
+    return stored
 
 
 def price_from_json(stored: PriceJson) -> Price:
     """Return the price that `price_to_json` was given."""
-    kind = stored["model"]["kind"]
     return Price(
         price_id=stored["price_id"],
-        model=_model_from_json(kind.removeprefix(_EXACT), stored["model"]),
+        model=_model_from_json(stored["model"]),
         meter_id=stored["meter_id"],
-        included_quantity=Decimal(stored["included_quantity"]),
+        included_quantity=Decimal(stored.get("exact_usage_included", stored["included_quantity"])),
         rounding_mode=RoundingMode(stored["rounding_mode"]),
         display_name=stored["display_name"],
-        exact_usage=kind.startswith(_EXACT),
+        exact_usage="exact_usage_included" in stored,
     )
 
 
@@ -83,8 +86,8 @@ def _model_to_json(model: PriceModel) -> ModelJson:
             assert_never(model)
 
 
-def _model_from_json(kind: str, stored: ModelJson) -> PriceModel:
-    match kind:
+def _model_from_json(stored: ModelJson) -> PriceModel:
+    match stored["kind"]:
         case "flat":
             return Flat(Decimal(stored["amount"]))
         case "per_unit":
@@ -95,8 +98,8 @@ def _model_from_json(kind: str, stored: ModelJson) -> PriceModel:
             return Graduated(_tiers_from_json(stored["tiers"]))
         case "volume":
             return Volume(_tiers_from_json(stored["tiers"]))
-        case _:
-            raise ValueError(f"no price model: {kind}")
+        case unknown:
+            raise ValueError(f"no price model: {unknown}")
 
 
 def _tier_to_json(tier: Tier) -> TierJson:

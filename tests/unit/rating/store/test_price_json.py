@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from libs.money import RoundingMode
+from services.rating.domain.charges import rate_price
 from services.rating.domain.prices import Flat, Graduated, Package, PerUnit, PriceModel, Tier, Volume
 from services.rating.domain.rate_card import Price
 from services.rating.store.price_json import price_from_json, price_to_json
@@ -31,3 +33,21 @@ def test_a_price_survives_json(model: PriceModel) -> None:
     assert price_from_json(json.loads(stored)) == price
     assert "E-" not in stored
     assert all(isinstance(value, str) for value in price_to_json(price).values() if not isinstance(value, dict))
+
+
+class TestExactUsage:
+    PRICE = Price("p", PerUnit(Decimal(2)), "m", Decimal("0.1"), exact_usage=True)
+
+    def test_is_part_of_the_price(self) -> None:
+        assert price_from_json(json.loads(json.dumps(price_to_json(self.PRICE)))) == self.PRICE
+
+    def test_is_absent_where_it_is_not_needed_as_it_always_was(self) -> None:
+        stored = price_to_json(replace(self.PRICE, exact_usage=False))
+        assert stored.keys() == {"price_id", "display_name", "meter_id", "included_quantity", "rounding_mode", "model"}
+        assert not price_from_json(stored).exact_usage
+
+    def test_keeps_code_that_does_not_know_it_from_pricing(self) -> None:
+        stored = price_to_json(self.PRICE)
+        del stored["exact_usage_included"]
+        with pytest.raises(ArithmeticError):
+            rate_price(price_from_json(stored), Decimal(5))

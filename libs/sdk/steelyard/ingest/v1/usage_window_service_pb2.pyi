@@ -308,8 +308,9 @@ class UsageQuantity(_message.Message):
     event_count: _builtins.int
     """Number of effective events in the time, without those carried over from before."""
     highest_version: _builtins.int
-    """Highest version of the windows that the value answers for, those carried over included; 0 if there are none.
-    A later answer for the same scope with the same version has the same value.
+    """Highest version of the windows that the value answers for, those carried over included; 0 if there are none. A later
+    answer never has a lower one. Equal versions do not mean equal values: of two windows that are committed at once, the
+    one with the higher version may be seen first.
     """
     def __init__(
         self,

@@ -332,7 +332,7 @@ class ConfirmedCharges(_message.Message):
     confirmed: _builtins.bool
     """Whether the charges contain all of ingest's windows. If not, ask again later."""
     reason: _builtins.str
-    """Why not, if not confirmed: for example "BILLING_PERIOD_UNKNOWN" or "RATE_CARD_UNKNOWN"."""
+    """Why not, if not confirmed: for example "BILLING_PERIOD_UNKNOWN", "RATE_CARD_UNKNOWN" or "USAGE_UNAVAILABLE"."""
     @_builtins.property
     def key(self) -> Global___BillingPeriodKey:
         """The period."""

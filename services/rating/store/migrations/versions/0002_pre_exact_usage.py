@@ -1,7 +1,7 @@
 """Keep quantities that usage windows do not add up to.
 
 Why: of a greatest value or a number of distinct users only ingest can tell the quantity of a billing period. Old code
-names neither table; a price that needs them is stored so that old code fails on it instead of adding windows up.
+names neither table; a price that needs them is stored so that old code cannot price by it instead of adding windows up.
 """
 
 from alembic import op
