@@ -54,6 +54,7 @@ PROCESS_PLANS = (
     ProcessPlan("ingest-accept", "ingest", "accept"),
     ProcessPlan("ingest-record", "ingest", "record"),
     ProcessPlan("ingest-query", "ingest", "query"),
+    ProcessPlan("ingest-maintain", "ingest", "maintain"),
     ProcessPlan("rating", "rating", "all"),
     ProcessPlan("billing", "billing", "all"),
     ProcessPlan("payments", "payments", "all"),

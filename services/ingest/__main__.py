@@ -1,4 +1,4 @@
-"""python -m services.ingest --role accept|record|query|all, or migrate"""
+"""python -m services.ingest --role accept|record|query|maintain|all, or migrate"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from libs.process import Environment
 
-Role = Literal["accept", "record", "query", "all"]
+Role = Literal["accept", "record", "query", "maintain", "all"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
@@ -17,7 +17,7 @@ class Config:
     """Everything an ingest process needs to know.
 
     Roles: `accept` takes usage and needs no database; `record` consumes, keeps the watermark and relays; `query`
-    answers questions and owns meters; `all` does everything in one process.
+    answers questions and owns meters; `maintain` looks after the log; `all` does everything in one process.
     """
 
     role: Role

@@ -22,7 +22,7 @@ from steelyard import Endpoints
 from tests.support.oracle import add_up, bill
 
 CUSTOMERS, EVENTS, SEED = 8, 20_000, 5
-INGEST = ("ingest-accept", "ingest-record", "ingest-query")
+INGEST = ("ingest-accept", "ingest-record", "ingest-query", "ingest-maintain")
 DOWNSTREAM = ("rating", "billing", "payments")
 
 

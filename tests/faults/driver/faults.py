@@ -15,7 +15,7 @@ from tests.faults.driver.proxy import Condition
 from tests.faults.driver.world import NATS, POSTGRES, World
 from tests.faults.inside.switches import Setting
 
-INGEST = ("ingest-accept", "ingest-record", "ingest-query")
+INGEST = ("ingest-accept", "ingest-record", "ingest-query", "ingest-maintain")
 MONEY = ("rating", "billing", "payments")
 SERVERS = (POSTGRES, NATS)
 

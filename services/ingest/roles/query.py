@@ -1,0 +1,37 @@
+"""The role that answers questions."""
+
+from __future__ import annotations
+
+from libs.clock import system_clock
+from libs.database import Database
+from libs.messaging import DirectoryPublisher, JetStreamPublisher
+from services.ingest.messaging.meter_directory import MeterDirectory
+from services.ingest.roles.process import Parts, Process
+from services.ingest.rpc.register import QueryPorts, add_query_servicers
+from services.ingest.store.event_queries import PostgresEventStore
+from services.ingest.store.meter_publications import PostgresMeterPublications
+from services.ingest.store.meters import PostgresMeterStore
+from services.ingest.store.reconciliation import PostgresReconciliationStore
+from services.ingest.store.usage_quantities import PostgresQuantityStore
+from services.ingest.store.usage_queries import PostgresUsageStore
+from services.ingest.store.usage_windows import PostgresWindowStore
+
+
+def query(process: Process, worker: Database) -> Parts:
+    """Answer questions, and own meters."""
+    api = Database(process.config.database_url, "api", application_name=process.instance)
+    process.stack.push_async_callback(api.dispose)
+    publisher = DirectoryPublisher(JetStreamPublisher(process.nats.jetstream(), deadline_s=5.0))
+    meter_directory = MeterDirectory(PostgresMeterPublications(worker), publisher, system_clock)
+    ports = QueryPorts(
+        meters=PostgresMeterStore(api),
+        publication=meter_directory,
+        usage=PostgresUsageStore(api),
+        events=PostgresEventStore(api),
+        windows=PostgresWindowStore(api),
+        quantities=PostgresQuantityStore(api),
+        reconciliation=PostgresReconciliationStore(api),
+        clock=system_clock,
+    )
+    add_query_servicers(process.server, ports)
+    return {"meter directory": meter_directory.run(process.stopping)}
