@@ -25,33 +25,35 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsteelyard/ingest/v1/meter.proto\x12\x13steelyard.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x05\n\x05Meter\x12\x10\n\x08meter_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x35\n\x0b\x61ggregation\x18\x04 \x01(\x0e\x32 .steelyard.ingest.v1.Aggregation\x12\x12\n\nexpression\x18\x05 \x01(\t\x12\x34\n\x07\x66ilters\x18\x06 \x03(\x0b\x32#.steelyard.ingest.v1.PropertyFilter\x12\x10\n\x08group_by\x18\x07 \x03(\t\x12\x0c\n\x04unit\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x08\x61\x64\x64itive\x18\n \x01(\x08H\x00\x88\x01\x01\x12/\n\x07\x65xclude\x18\x0b \x03(\x0b\x32\x1e.steelyard.ingest.v1.Exclusion\x12\x15\n\runit_property\x18\x0c \x01(\t\x12\x1a\n\x12operation_property\x18\r \x01(\t\x12-\n\x07\x62uckets\x18\x0e \x01(\x0b\x32\x1c.steelyard.ingest.v1.Buckets\x12\x12\n\npercentile\x18\x0f \x01(\t\x12\x32\n\nlevel_unit\x18\x10 \x01(\x0e\x32\x1e.steelyard.ingest.v1.LevelUnit\x12\x12\n\ncarry_over\x18\x11 \x01(\x08\x12\x10\n\x08prorated\x18\x12 \x01(\x08\x12\x18\n\x10negative_as_zero\x18\x13 \x01(\x08\x12\x37\n\x08rounding\x18\x14 \x01(\x0b\x32%.steelyard.ingest.v1.QuantityRounding\x12\x12\n\nmultiplier\x18\x15 \x01(\t\x12\x31\n\x05\x65mpty\x18\x16 \x01(\x0e\x32\".steelyard.ingest.v1.EmptyQuantityB\x0b\n\t_additive\"x\n\x0ePropertyFilter\x12\x10\n\x08property\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x35\n\x08operator\x18\x03 \x01(\x0e\x32#.steelyard.ingest.v1.FilterOperator\x12\x0e\n\x06values\x18\x04 \x03(\t\"A\n\tExclusion\x12\x34\n\x07\x66ilters\x18\x01 \x03(\x0b\x32#.steelyard.ingest.v1.PropertyFilter\"\x9a\x01\n\x07\x42uckets\x12\x31\n\x06length\x18\x01 \x01(\x0e\x32!.steelyard.ingest.v1.BucketLength\x12\x35\n\x0b\x61ggregation\x18\x02 \x01(\x0e\x32 .steelyard.ingest.v1.Aggregation\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12\x12\n\nskip_empty\x18\x04 \x01(\x08\"[\n\x10QuantityRounding\x12\x37\n\x08\x66unction\x18\x01 \x01(\x0e\x32%.steelyard.ingest.v1.RoundingFunction\x12\x0e\n\x06\x64igits\x18\x02 \x01(\x05*\x85\x02\n\x0b\x41ggregation\x12\x1b\n\x17\x41GGREGATION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41GGREGATION_COUNT\x10\x01\x12\x13\n\x0f\x41GGREGATION_SUM\x10\x02\x12\x13\n\x0f\x41GGREGATION_MIN\x10\x03\x12\x13\n\x0f\x41GGREGATION_MAX\x10\x04\x12\x13\n\x0f\x41GGREGATION_AVG\x10\x05\x12\x16\n\x12\x41GGREGATION_LATEST\x10\x06\x12\x1c\n\x18\x41GGREGATION_UNIQUE_COUNT\x10\x07\x12\x1c\n\x18\x41GGREGATION_WEIGHTED_SUM\x10\x08\x12\x1a\n\x16\x41GGREGATION_PERCENTILE\x10\t*\xe7\x02\n\x0e\x46ilterOperator\x12\x1f\n\x1b\x46ILTER_OPERATOR_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46ILTER_OPERATOR_EQUALS\x10\x01\x12\x1e\n\x1a\x46ILTER_OPERATOR_NOT_EQUALS\x10\x02\x12\x16\n\x12\x46ILTER_OPERATOR_IN\x10\x03\x12\x1a\n\x16\x46ILTER_OPERATOR_NOT_IN\x10\x04\x12\x1a\n\x16\x46ILTER_OPERATOR_EXISTS\x10\x05\x12\x1e\n\x1a\x46ILTER_OPERATOR_NOT_EXISTS\x10\x06\x12\x1d\n\x19\x46ILTER_OPERATOR_LESS_THAN\x10\x07\x12!\n\x1d\x46ILTER_OPERATOR_LESS_OR_EQUAL\x10\x08\x12 \n\x1c\x46ILTER_OPERATOR_GREATER_THAN\x10\t\x12$\n FILTER_OPERATOR_GREATER_OR_EQUAL\x10\n*\xb6\x01\n\x0c\x42ucketLength\x12\x1d\n\x19\x42UCKET_LENGTH_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42UCKET_LENGTH_MINUTE\x10\x01\x12\x1e\n\x1a\x42UCKET_LENGTH_FIVE_MINUTES\x10\x02\x12\x1e\n\x1a\x42UCKET_LENGTH_QUARTER_HOUR\x10\x03\x12\x16\n\x12\x42UCKET_LENGTH_HOUR\x10\x04\x12\x15\n\x11\x42UCKET_LENGTH_DAY\x10\x05*\x95\x01\n\tLevelUnit\x12\x1a\n\x16LEVEL_UNIT_UNSPECIFIED\x10\x00\x12\x15\n\x11LEVEL_UNIT_PERIOD\x10\x01\x12\x15\n\x11LEVEL_UNIT_SECOND\x10\x02\x12\x15\n\x11LEVEL_UNIT_MINUTE\x10\x03\x12\x13\n\x0fLEVEL_UNIT_HOUR\x10\x04\x12\x12\n\x0eLEVEL_UNIT_DAY\x10\x05*\x8b\x01\n\x10RoundingFunction\x12!\n\x1dROUNDING_FUNCTION_UNSPECIFIED\x10\x00\x12\x1b\n\x17ROUNDING_FUNCTION_ROUND\x10\x01\x12\x1a\n\x16ROUNDING_FUNCTION_CEIL\x10\x02\x12\x1b\n\x17ROUNDING_FUNCTION_FLOOR\x10\x03*a\n\rEmptyQuantity\x12\x1e\n\x1a\x45MPTY_QUANTITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45MPTY_QUANTITY_ZERO\x10\x01\x12\x17\n\x13\x45MPTY_QUANTITY_NULL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsteelyard/ingest/v1/meter.proto\x12\x13steelyard.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x06\n\x05Meter\x12\x10\n\x08meter_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x35\n\x0b\x61ggregation\x18\x04 \x01(\x0e\x32 .steelyard.ingest.v1.Aggregation\x12\x12\n\nexpression\x18\x05 \x01(\t\x12\x34\n\x07\x66ilters\x18\x06 \x03(\x0b\x32#.steelyard.ingest.v1.PropertyFilter\x12\x10\n\x08group_by\x18\x07 \x03(\t\x12\x0c\n\x04unit\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\x08\x61\x64\x64itive\x18\n \x01(\x08H\x00\x88\x01\x01\x12/\n\x07\x65xclude\x18\x0b \x03(\x0b\x32\x1e.steelyard.ingest.v1.Exclusion\x12\x15\n\runit_property\x18\x0c \x01(\t\x12\x1a\n\x12operation_property\x18\r \x01(\t\x12-\n\x07\x62uckets\x18\x0e \x01(\x0b\x32\x1c.steelyard.ingest.v1.Buckets\x12\x12\n\npercentile\x18\x0f \x01(\t\x12\x32\n\nlevel_unit\x18\x10 \x01(\x0e\x32\x1e.steelyard.ingest.v1.LevelUnit\x12\x12\n\ncarry_over\x18\x11 \x01(\x08\x12\x10\n\x08prorated\x18\x12 \x01(\x08\x12\x18\n\x10negative_as_zero\x18\x13 \x01(\x08\x12\x37\n\x08rounding\x18\x14 \x01(\x0b\x32%.steelyard.ingest.v1.QuantityRounding\x12\x12\n\nmultiplier\x18\x15 \x01(\t\x12\x31\n\x05\x65mpty\x18\x16 \x01(\x0e\x32\".steelyard.ingest.v1.EmptyQuantity\x12\x13\n\x0b\x64\x65scription\x18\x17 \x01(\t\x12\x0f\n\x07version\x18\x18 \x01(\x05\x12\x30\n\x0c\x61rchive_time\x18\x19 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0b\n\t_additive\"\xbc\x01\n\x0cMeterVersion\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x30\n\x0c\x61rchive_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\"x\n\x0ePropertyFilter\x12\x10\n\x08property\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x35\n\x08operator\x18\x03 \x01(\x0e\x32#.steelyard.ingest.v1.FilterOperator\x12\x0e\n\x06values\x18\x04 \x03(\t\"A\n\tExclusion\x12\x34\n\x07\x66ilters\x18\x01 \x03(\x0b\x32#.steelyard.ingest.v1.PropertyFilter\"\x9a\x01\n\x07\x42uckets\x12\x31\n\x06length\x18\x01 \x01(\x0e\x32!.steelyard.ingest.v1.BucketLength\x12\x35\n\x0b\x61ggregation\x18\x02 \x01(\x0e\x32 .steelyard.ingest.v1.Aggregation\x12\x11\n\ttime_zone\x18\x03 \x01(\t\x12\x12\n\nskip_empty\x18\x04 \x01(\x08\"[\n\x10QuantityRounding\x12\x37\n\x08\x66unction\x18\x01 \x01(\x0e\x32%.steelyard.ingest.v1.RoundingFunction\x12\x0e\n\x06\x64igits\x18\x02 \x01(\x05*\x85\x02\n\x0b\x41ggregation\x12\x1b\n\x17\x41GGREGATION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41GGREGATION_COUNT\x10\x01\x12\x13\n\x0f\x41GGREGATION_SUM\x10\x02\x12\x13\n\x0f\x41GGREGATION_MIN\x10\x03\x12\x13\n\x0f\x41GGREGATION_MAX\x10\x04\x12\x13\n\x0f\x41GGREGATION_AVG\x10\x05\x12\x16\n\x12\x41GGREGATION_LATEST\x10\x06\x12\x1c\n\x18\x41GGREGATION_UNIQUE_COUNT\x10\x07\x12\x1c\n\x18\x41GGREGATION_WEIGHTED_SUM\x10\x08\x12\x1a\n\x16\x41GGREGATION_PERCENTILE\x10\t*\xe7\x02\n\x0e\x46ilterOperator\x12\x1f\n\x1b\x46ILTER_OPERATOR_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46ILTER_OPERATOR_EQUALS\x10\x01\x12\x1e\n\x1a\x46ILTER_OPERATOR_NOT_EQUALS\x10\x02\x12\x16\n\x12\x46ILTER_OPERATOR_IN\x10\x03\x12\x1a\n\x16\x46ILTER_OPERATOR_NOT_IN\x10\x04\x12\x1a\n\x16\x46ILTER_OPERATOR_EXISTS\x10\x05\x12\x1e\n\x1a\x46ILTER_OPERATOR_NOT_EXISTS\x10\x06\x12\x1d\n\x19\x46ILTER_OPERATOR_LESS_THAN\x10\x07\x12!\n\x1d\x46ILTER_OPERATOR_LESS_OR_EQUAL\x10\x08\x12 \n\x1c\x46ILTER_OPERATOR_GREATER_THAN\x10\t\x12$\n FILTER_OPERATOR_GREATER_OR_EQUAL\x10\n*\xb6\x01\n\x0c\x42ucketLength\x12\x1d\n\x19\x42UCKET_LENGTH_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42UCKET_LENGTH_MINUTE\x10\x01\x12\x1e\n\x1a\x42UCKET_LENGTH_FIVE_MINUTES\x10\x02\x12\x1e\n\x1a\x42UCKET_LENGTH_QUARTER_HOUR\x10\x03\x12\x16\n\x12\x42UCKET_LENGTH_HOUR\x10\x04\x12\x15\n\x11\x42UCKET_LENGTH_DAY\x10\x05*\x95\x01\n\tLevelUnit\x12\x1a\n\x16LEVEL_UNIT_UNSPECIFIED\x10\x00\x12\x15\n\x11LEVEL_UNIT_PERIOD\x10\x01\x12\x15\n\x11LEVEL_UNIT_SECOND\x10\x02\x12\x15\n\x11LEVEL_UNIT_MINUTE\x10\x03\x12\x13\n\x0fLEVEL_UNIT_HOUR\x10\x04\x12\x12\n\x0eLEVEL_UNIT_DAY\x10\x05*\x8b\x01\n\x10RoundingFunction\x12!\n\x1dROUNDING_FUNCTION_UNSPECIFIED\x10\x00\x12\x1b\n\x17ROUNDING_FUNCTION_ROUND\x10\x01\x12\x1a\n\x16ROUNDING_FUNCTION_CEIL\x10\x02\x12\x1b\n\x17ROUNDING_FUNCTION_FLOOR\x10\x03*a\n\rEmptyQuantity\x12\x1e\n\x1a\x45MPTY_QUANTITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45MPTY_QUANTITY_ZERO\x10\x01\x12\x17\n\x13\x45MPTY_QUANTITY_NULL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.ingest.v1.meter_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AGGREGATION']._serialized_start=1256
-  _globals['_AGGREGATION']._serialized_end=1517
-  _globals['_FILTEROPERATOR']._serialized_start=1520
-  _globals['_FILTEROPERATOR']._serialized_end=1879
-  _globals['_BUCKETLENGTH']._serialized_start=1882
-  _globals['_BUCKETLENGTH']._serialized_end=2064
-  _globals['_LEVELUNIT']._serialized_start=2067
-  _globals['_LEVELUNIT']._serialized_end=2216
-  _globals['_ROUNDINGFUNCTION']._serialized_start=2219
-  _globals['_ROUNDINGFUNCTION']._serialized_end=2358
-  _globals['_EMPTYQUANTITY']._serialized_start=2360
-  _globals['_EMPTYQUANTITY']._serialized_end=2457
+  _globals['_AGGREGATION']._serialized_start=1535
+  _globals['_AGGREGATION']._serialized_end=1796
+  _globals['_FILTEROPERATOR']._serialized_start=1799
+  _globals['_FILTEROPERATOR']._serialized_end=2158
+  _globals['_BUCKETLENGTH']._serialized_start=2161
+  _globals['_BUCKETLENGTH']._serialized_end=2343
+  _globals['_LEVELUNIT']._serialized_start=2346
+  _globals['_LEVELUNIT']._serialized_end=2495
+  _globals['_ROUNDINGFUNCTION']._serialized_start=2498
+  _globals['_ROUNDINGFUNCTION']._serialized_end=2637
+  _globals['_EMPTYQUANTITY']._serialized_start=2639
+  _globals['_EMPTYQUANTITY']._serialized_end=2736
   _globals['_METER']._serialized_start=90
-  _globals['_METER']._serialized_end=814
-  _globals['_PROPERTYFILTER']._serialized_start=816
-  _globals['_PROPERTYFILTER']._serialized_end=936
-  _globals['_EXCLUSION']._serialized_start=938
-  _globals['_EXCLUSION']._serialized_end=1003
-  _globals['_BUCKETS']._serialized_start=1006
-  _globals['_BUCKETS']._serialized_end=1160
-  _globals['_QUANTITYROUNDING']._serialized_start=1162
-  _globals['_QUANTITYROUNDING']._serialized_end=1253
+  _globals['_METER']._serialized_end=902
+  _globals['_METERVERSION']._serialized_start=905
+  _globals['_METERVERSION']._serialized_end=1093
+  _globals['_PROPERTYFILTER']._serialized_start=1095
+  _globals['_PROPERTYFILTER']._serialized_end=1215
+  _globals['_EXCLUSION']._serialized_start=1217
+  _globals['_EXCLUSION']._serialized_end=1282
+  _globals['_BUCKETS']._serialized_start=1285
+  _globals['_BUCKETS']._serialized_end=1439
+  _globals['_QUANTITYROUNDING']._serialized_start=1441
+  _globals['_QUANTITYROUNDING']._serialized_end=1532
 # @@protoc_insertion_point(module_scope)

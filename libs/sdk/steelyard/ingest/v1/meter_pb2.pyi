@@ -254,7 +254,9 @@ Global___EmptyQuantity: _TypeAlias = EmptyQuantity  # noqa: Y015
 
 @_typing.final
 class Meter(_message.Message):
-    """Meter says how events become a quantity. A meter counts events recorded after it was created."""
+    """Meter says how events become a quantity. A meter counts events recorded after it was created, until it is archived.
+    What it measures never changes; display_name and description do, by versions.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -280,10 +282,13 @@ class Meter(_message.Message):
     ROUNDING_FIELD_NUMBER: _builtins.int
     MULTIPLIER_FIELD_NUMBER: _builtins.int
     EMPTY_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
     meter_id: _builtins.str
     """Chosen by the tenant; 1 to 64 of letters, digits and _ . : @ -."""
     display_name: _builtins.str
-    """For people."""
+    """For people; up to 200 characters."""
     event_type: _builtins.str
     """Only events of this type count."""
     aggregation: Global___Aggregation.ValueType
@@ -321,6 +326,10 @@ class Meter(_message.Message):
     """The rounded quantity is multiplied by it; a decimal string, empty for 1."""
     empty: Global___EmptyQuantity.ValueType
     """The quantity of a time without an event."""
+    description: _builtins.str
+    """For people; up to 1,000 characters."""
+    version: _builtins.int
+    """Set by the server: 1 when created, one more with each change. Missing where servers know no versions."""
     @_builtins.property
     def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___PropertyFilter]:
         """All must hold for an event to count. At most 16."""
@@ -344,6 +353,12 @@ class Meter(_message.Message):
     @_builtins.property
     def rounding(self) -> Global___QuantityRounding:
         """How the quantity of a period is rounded, once. Missing: not at all, but quotients to 12 digits, half to even."""
+
+    @_builtins.property
+    def archive_time(self) -> _timestamp_pb2.Timestamp:
+        """Set by the server: batches of events that acceptors received at this instant or later do not count. Unset unless
+        the meter was archived.
+        """
 
     def __init__(
         self,
@@ -370,16 +385,65 @@ class Meter(_message.Message):
         rounding: Global___QuantityRounding | None = ...,
         multiplier: _builtins.str = ...,
         empty: Global___EmptyQuantity.ValueType = ...,
+        description: _builtins.str = ...,
+        version: _builtins.int = ...,
+        archive_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_additive", b"_additive", "additive", b"additive", "buckets", b"buckets", "create_time", b"create_time", "rounding", b"rounding"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_additive", b"_additive", "additive", b"additive", "archive_time", b"archive_time", "buckets", b"buckets", "create_time", b"create_time", "rounding", b"rounding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_additive", b"_additive", "additive", b"additive", "aggregation", b"aggregation", "buckets", b"buckets", "carry_over", b"carry_over", "create_time", b"create_time", "display_name", b"display_name", "empty", b"empty", "event_type", b"event_type", "exclude", b"exclude", "expression", b"expression", "filters", b"filters", "group_by", b"group_by", "level_unit", b"level_unit", "meter_id", b"meter_id", "multiplier", b"multiplier", "negative_as_zero", b"negative_as_zero", "operation_property", b"operation_property", "percentile", b"percentile", "prorated", b"prorated", "rounding", b"rounding", "unit", b"unit", "unit_property", b"unit_property"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_additive", b"_additive", "additive", b"additive", "aggregation", b"aggregation", "archive_time", b"archive_time", "buckets", b"buckets", "carry_over", b"carry_over", "create_time", b"create_time", "description", b"description", "display_name", b"display_name", "empty", b"empty", "event_type", b"event_type", "exclude", b"exclude", "expression", b"expression", "filters", b"filters", "group_by", b"group_by", "level_unit", b"level_unit", "meter_id", b"meter_id", "multiplier", b"multiplier", "negative_as_zero", b"negative_as_zero", "operation_property", b"operation_property", "percentile", b"percentile", "prorated", b"prorated", "rounding", b"rounding", "unit", b"unit", "unit_property", b"unit_property", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__additive: _TypeAlias = _typing.Literal["additive"]  # noqa: Y015
     _WhichOneofArgType__additive: _TypeAlias = _typing.Literal["_additive", b"_additive"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__additive) -> _WhichOneofReturnType__additive | None: ...
 
 Global___Meter: _TypeAlias = Meter  # noqa: Y015
+
+@_typing.final
+class MeterVersion(_message.Message):
+    """MeterVersion is what UpdateMeter and ArchiveMeter change: all else is the meter's for good. Versions never change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """1 is the meter as it was created."""
+    display_name: _builtins.str
+    """As of this version."""
+    description: _builtins.str
+    """As of this version."""
+    actor: _builtins.str
+    """The id of the API key by which it was made, or "internal"; empty where that is not known (from before versions)."""
+    @_builtins.property
+    def archive_time(self) -> _timestamp_pb2.Timestamp:
+        """Unset unless the meter was archived by then."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When this version was made; real time."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        display_name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        archive_time: _timestamp_pb2.Timestamp | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "archive_time", b"archive_time", "create_time", b"create_time", "description", b"description", "display_name", b"display_name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeterVersion: _TypeAlias = MeterVersion  # noqa: Y015
 
 @_typing.final
 class PropertyFilter(_message.Message):

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from steelyard.ingest.v1 import meter_pb2 as steelyard_dot_ingest_dot_v1_dot_meter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'steelyard/ingest/v1/meter_service.proto\x12\x13steelyard.ingest.v1\x1a\x1fsteelyard/ingest/v1/meter.proto\"j\n\x12\x43reateMeterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x05meter\x18\x02 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"@\n\x13\x43reateMeterResponse\x12)\n\x05meter\x18\x01 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\"#\n\x0fGetMeterRequest\x12\x10\n\x08meter_id\x18\x01 \x01(\t\"=\n\x10GetMeterResponse\x12)\n\x05meter\x18\x01 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\":\n\x11ListMetersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListMetersResponse\x12*\n\x06meters\x18\x01 \x03(\x0b\x32\x1a.steelyard.ingest.v1.Meter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa8\x02\n\x0cMeterService\x12`\n\x0b\x43reateMeter\x12\'.steelyard.ingest.v1.CreateMeterRequest\x1a(.steelyard.ingest.v1.CreateMeterResponse\x12W\n\x08GetMeter\x12$.steelyard.ingest.v1.GetMeterRequest\x1a%.steelyard.ingest.v1.GetMeterResponse\x12]\n\nListMeters\x12&.steelyard.ingest.v1.ListMetersRequest\x1a\'.steelyard.ingest.v1.ListMetersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'steelyard/ingest/v1/meter_service.proto\x12\x13steelyard.ingest.v1\x1a\x1fsteelyard/ingest/v1/meter.proto\"j\n\x12\x43reateMeterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x05meter\x18\x02 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"@\n\x13\x43reateMeterResponse\x12)\n\x05meter\x18\x01 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\"#\n\x0fGetMeterRequest\x12\x10\n\x08meter_id\x18\x01 \x01(\t\"=\n\x10GetMeterResponse\x12)\n\x05meter\x18\x01 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\":\n\x11ListMetersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListMetersResponse\x12*\n\x06meters\x18\x01 \x03(\x0b\x32\x1a.steelyard.ingest.v1.Meter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"m\n\x12UpdateMeterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x05meter\x18\x02 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\x12\x18\n\x10\x65xpected_version\x18\x03 \x01(\x05\"@\n\x13UpdateMeterResponse\x12)\n\x05meter\x18\x01 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\";\n\x13\x41rchiveMeterRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08meter_id\x18\x02 \x01(\t\"A\n\x14\x41rchiveMeterResponse\x12)\n\x05meter\x18\x01 \x01(\x0b\x32\x1a.steelyard.ingest.v1.Meter\"S\n\x18ListMeterVersionsRequest\x12\x10\n\x08meter_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x19ListMeterVersionsResponse\x12\x33\n\x08versions\x18\x01 \x03(\x0b\x32!.steelyard.ingest.v1.MeterVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe3\x04\n\x0cMeterService\x12`\n\x0b\x43reateMeter\x12\'.steelyard.ingest.v1.CreateMeterRequest\x1a(.steelyard.ingest.v1.CreateMeterResponse\x12W\n\x08GetMeter\x12$.steelyard.ingest.v1.GetMeterRequest\x1a%.steelyard.ingest.v1.GetMeterResponse\x12`\n\x0bUpdateMeter\x12\'.steelyard.ingest.v1.UpdateMeterRequest\x1a(.steelyard.ingest.v1.UpdateMeterResponse\x12\x63\n\x0c\x41rchiveMeter\x12(.steelyard.ingest.v1.ArchiveMeterRequest\x1a).steelyard.ingest.v1.ArchiveMeterResponse\x12r\n\x11ListMeterVersions\x12-.steelyard.ingest.v1.ListMeterVersionsRequest\x1a..steelyard.ingest.v1.ListMeterVersionsResponse\x12]\n\nListMeters\x12&.steelyard.ingest.v1.ListMetersRequest\x1a\'.steelyard.ingest.v1.ListMetersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +44,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMETERSREQUEST']._serialized_end=429
   _globals['_LISTMETERSRESPONSE']._serialized_start=431
   _globals['_LISTMETERSRESPONSE']._serialized_end=520
-  _globals['_METERSERVICE']._serialized_start=523
-  _globals['_METERSERVICE']._serialized_end=819
+  _globals['_UPDATEMETERREQUEST']._serialized_start=522
+  _globals['_UPDATEMETERREQUEST']._serialized_end=631
+  _globals['_UPDATEMETERRESPONSE']._serialized_start=633
+  _globals['_UPDATEMETERRESPONSE']._serialized_end=697
+  _globals['_ARCHIVEMETERREQUEST']._serialized_start=699
+  _globals['_ARCHIVEMETERREQUEST']._serialized_end=758
+  _globals['_ARCHIVEMETERRESPONSE']._serialized_start=760
+  _globals['_ARCHIVEMETERRESPONSE']._serialized_end=825
+  _globals['_LISTMETERVERSIONSREQUEST']._serialized_start=827
+  _globals['_LISTMETERVERSIONSREQUEST']._serialized_end=910
+  _globals['_LISTMETERVERSIONSRESPONSE']._serialized_start=912
+  _globals['_LISTMETERVERSIONSRESPONSE']._serialized_end=1017
+  _globals['_METERSERVICE']._serialized_start=1020
+  _globals['_METERSERVICE']._serialized_end=1631
 # @@protoc_insertion_point(module_scope)

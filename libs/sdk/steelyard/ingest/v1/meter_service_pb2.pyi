@@ -176,3 +176,167 @@ class ListMetersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMetersResponse: _TypeAlias = ListMetersResponse  # noqa: Y015
+
+@_typing.final
+class UpdateMeterRequest(_message.Message):
+    """UpdateMeterRequest asks for a new version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    METER_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required: a UUID chosen by the caller and kept over retries."""
+    expected_version: _builtins.int
+    """The version that the caller has read: if it is not the newest one, nothing changes. 0: whichever it is."""
+    @_builtins.property
+    def meter(self) -> _meter_pb2.Meter:
+        """The whole meter as it should be; what the server sets is ignored."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        meter: _meter_pb2.Meter | None = ...,
+        expected_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["meter", b"meter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_version", b"expected_version", "meter", b"meter", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMeterRequest: _TypeAlias = UpdateMeterRequest  # noqa: Y015
+
+@_typing.final
+class UpdateMeterResponse(_message.Message):
+    """UpdateMeterResponse has the meter as stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def meter(self) -> _meter_pb2.Meter:
+        """The meter."""
+
+    def __init__(
+        self,
+        *,
+        meter: _meter_pb2.Meter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["meter", b"meter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meter", b"meter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMeterResponse: _TypeAlias = UpdateMeterResponse  # noqa: Y015
+
+@_typing.final
+class ArchiveMeterRequest(_message.Message):
+    """ArchiveMeterRequest names a meter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    METER_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required: a UUID chosen by the caller and kept over retries."""
+    meter_id: _builtins.str
+    """The meter."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        meter_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meter_id", b"meter_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveMeterRequest: _TypeAlias = ArchiveMeterRequest  # noqa: Y015
+
+@_typing.final
+class ArchiveMeterResponse(_message.Message):
+    """ArchiveMeterResponse has the meter as stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def meter(self) -> _meter_pb2.Meter:
+        """The meter."""
+
+    def __init__(
+        self,
+        *,
+        meter: _meter_pb2.Meter | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["meter", b"meter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meter", b"meter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveMeterResponse: _TypeAlias = ArchiveMeterResponse  # noqa: Y015
+
+@_typing.final
+class ListMeterVersionsRequest(_message.Message):
+    """ListMeterVersionsRequest asks for a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    meter_id: _builtins.str
+    """The meter."""
+    page_size: _builtins.int
+    """At most this many; 0 is 100, more than 1,000 is 1,000."""
+    page_token: _builtins.str
+    """From the previous page; empty for the first."""
+    def __init__(
+        self,
+        *,
+        meter_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meter_id", b"meter_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMeterVersionsRequest: _TypeAlias = ListMeterVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListMeterVersionsResponse(_message.Message):
+    """ListMeterVersionsResponse is a page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[_meter_pb2.MeterVersion]:
+        """The versions."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[_meter_pb2.MeterVersion] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMeterVersionsResponse: _TypeAlias = ListMeterVersionsResponse  # noqa: Y015

@@ -45,6 +45,21 @@ class MeterServiceStub(object):
                 request_serializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.GetMeterRequest.SerializeToString,
                 response_deserializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.GetMeterResponse.FromString,
                 _registered_method=True)
+        self.UpdateMeter = channel.unary_unary(
+                '/steelyard.ingest.v1.MeterService/UpdateMeter',
+                request_serializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.UpdateMeterRequest.SerializeToString,
+                response_deserializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.UpdateMeterResponse.FromString,
+                _registered_method=True)
+        self.ArchiveMeter = channel.unary_unary(
+                '/steelyard.ingest.v1.MeterService/ArchiveMeter',
+                request_serializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ArchiveMeterRequest.SerializeToString,
+                response_deserializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ArchiveMeterResponse.FromString,
+                _registered_method=True)
+        self.ListMeterVersions = channel.unary_unary(
+                '/steelyard.ingest.v1.MeterService/ListMeterVersions',
+                request_serializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ListMeterVersionsRequest.SerializeToString,
+                response_deserializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ListMeterVersionsResponse.FromString,
+                _registered_method=True)
         self.ListMeters = channel.unary_unary(
                 '/steelyard.ingest.v1.MeterService/ListMeters',
                 request_serializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ListMetersRequest.SerializeToString,
@@ -57,10 +72,11 @@ class MeterServiceServicer(object):
     """
 
     def CreateMeter(self, request, context):
-        """CreateMeter adds a meter. Its definition does not change afterwards.
+        """CreateMeter adds a meter. What it measures does not change afterwards, and its id is never free again.
 
         Idempotent by request_id. Caller: tenant key, internal.
-        Errors: INVALID_ARGUMENT with field violations; ALREADY_EXISTS METER_EXISTS or REQUEST_ID_REUSED.
+        Errors: INVALID_ARGUMENT with field violations; ALREADY_EXISTS METER_EXISTS or REQUEST_ID_REUSED;
+        FAILED_PRECONDITION METER_LIMIT (metadata: limit, counted).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,8 +91,44 @@ class MeterServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateMeter(self, request, context):
+        """UpdateMeter makes a new version of a meter with another display_name or description. If both are as they are, nothing
+        is made, and the answer is the meter.
+
+        Idempotent by request_id: again it answers what the first call did. Caller: tenant key, internal.
+        Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
+        METER_VERSION_CHANGED (metadata: version); FAILED_PRECONDITION METER_DEFINITION_FIXED if it would measure something
+        else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 1,000 versions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveMeter(self, request, context):
+        """ArchiveMeter ends a meter for good: no event of a batch that is received at meter.archive_time or later counts.
+        archive_time is now, and later than every event recorded so far. Queries and charges of what was counted go on; new
+        rate cards cannot name the meter.
+
+        Idempotent by request_id. Caller: tenant key, internal.
+        Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED;
+        FAILED_PRECONDITION METER_ARCHIVED if it was archived before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMeterVersions(self, request, context):
+        """ListMeterVersions lists what a meter was, the newest version first.
+
+        Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND; INVALID_ARGUMENT PAGE_TOKEN_INVALID or
+        PAGE_SIZE_NEGATIVE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMeters(self, request, context):
-        """ListMeters lists meters by id.
+        """ListMeters lists meters by id, archived ones too.
 
         Caller: tenant key, internal. Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
         """
@@ -96,6 +148,21 @@ def add_MeterServiceServicer_to_server(servicer, server):
                     servicer.GetMeter,
                     request_deserializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.GetMeterRequest.FromString,
                     response_serializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.GetMeterResponse.SerializeToString,
+            ),
+            'UpdateMeter': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateMeter,
+                    request_deserializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.UpdateMeterRequest.FromString,
+                    response_serializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.UpdateMeterResponse.SerializeToString,
+            ),
+            'ArchiveMeter': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveMeter,
+                    request_deserializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ArchiveMeterRequest.FromString,
+                    response_serializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ArchiveMeterResponse.SerializeToString,
+            ),
+            'ListMeterVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMeterVersions,
+                    request_deserializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ListMeterVersionsRequest.FromString,
+                    response_serializer=steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ListMeterVersionsResponse.SerializeToString,
             ),
             'ListMeters': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMeters,
@@ -158,6 +225,87 @@ class MeterService(object):
             '/steelyard.ingest.v1.MeterService/GetMeter',
             steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.GetMeterRequest.SerializeToString,
             steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.GetMeterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateMeter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.ingest.v1.MeterService/UpdateMeter',
+            steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.UpdateMeterRequest.SerializeToString,
+            steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.UpdateMeterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveMeter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.ingest.v1.MeterService/ArchiveMeter',
+            steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ArchiveMeterRequest.SerializeToString,
+            steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ArchiveMeterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMeterVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.ingest.v1.MeterService/ListMeterVersions',
+            steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ListMeterVersionsRequest.SerializeToString,
+            steelyard_dot_ingest_dot_v1_dot_meter__service__pb2.ListMeterVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,18 +34,43 @@ class MeterServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MeterServiceAsyncStub: ...
     CreateMeter: _grpc.UnaryUnaryMultiCallable[_meter_service_pb2.CreateMeterRequest, _meter_service_pb2.CreateMeterResponse]
-    """CreateMeter adds a meter. Its definition does not change afterwards.
+    """CreateMeter adds a meter. What it measures does not change afterwards, and its id is never free again.
 
     Idempotent by request_id. Caller: tenant key, internal.
-    Errors: INVALID_ARGUMENT with field violations; ALREADY_EXISTS METER_EXISTS or REQUEST_ID_REUSED.
+    Errors: INVALID_ARGUMENT with field violations; ALREADY_EXISTS METER_EXISTS or REQUEST_ID_REUSED;
+    FAILED_PRECONDITION METER_LIMIT (metadata: limit, counted).
     """
     GetMeter: _grpc.UnaryUnaryMultiCallable[_meter_service_pb2.GetMeterRequest, _meter_service_pb2.GetMeterResponse]
     """GetMeter returns one meter.
 
     Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND.
     """
+    UpdateMeter: _grpc.UnaryUnaryMultiCallable[_meter_service_pb2.UpdateMeterRequest, _meter_service_pb2.UpdateMeterResponse]
+    """UpdateMeter makes a new version of a meter with another display_name or description. If both are as they are, nothing
+    is made, and the answer is the meter.
+
+    Idempotent by request_id: again it answers what the first call did. Caller: tenant key, internal.
+    Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
+    METER_VERSION_CHANGED (metadata: version); FAILED_PRECONDITION METER_DEFINITION_FIXED if it would measure something
+    else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 1,000 versions.
+    """
+    ArchiveMeter: _grpc.UnaryUnaryMultiCallable[_meter_service_pb2.ArchiveMeterRequest, _meter_service_pb2.ArchiveMeterResponse]
+    """ArchiveMeter ends a meter for good: no event of a batch that is received at meter.archive_time or later counts.
+    archive_time is now, and later than every event recorded so far. Queries and charges of what was counted go on; new
+    rate cards cannot name the meter.
+
+    Idempotent by request_id. Caller: tenant key, internal.
+    Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED;
+    FAILED_PRECONDITION METER_ARCHIVED if it was archived before.
+    """
+    ListMeterVersions: _grpc.UnaryUnaryMultiCallable[_meter_service_pb2.ListMeterVersionsRequest, _meter_service_pb2.ListMeterVersionsResponse]
+    """ListMeterVersions lists what a meter was, the newest version first.
+
+    Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND; INVALID_ARGUMENT PAGE_TOKEN_INVALID or
+    PAGE_SIZE_NEGATIVE.
+    """
     ListMeters: _grpc.UnaryUnaryMultiCallable[_meter_service_pb2.ListMetersRequest, _meter_service_pb2.ListMetersResponse]
-    """ListMeters lists meters by id.
+    """ListMeters lists meters by id, archived ones too.
 
     Caller: tenant key, internal. Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
     """
@@ -56,18 +81,43 @@ class MeterServiceAsyncStub(MeterServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateMeter: _aio.UnaryUnaryMultiCallable[_meter_service_pb2.CreateMeterRequest, _meter_service_pb2.CreateMeterResponse]  # type: ignore[assignment]
-    """CreateMeter adds a meter. Its definition does not change afterwards.
+    """CreateMeter adds a meter. What it measures does not change afterwards, and its id is never free again.
 
     Idempotent by request_id. Caller: tenant key, internal.
-    Errors: INVALID_ARGUMENT with field violations; ALREADY_EXISTS METER_EXISTS or REQUEST_ID_REUSED.
+    Errors: INVALID_ARGUMENT with field violations; ALREADY_EXISTS METER_EXISTS or REQUEST_ID_REUSED;
+    FAILED_PRECONDITION METER_LIMIT (metadata: limit, counted).
     """
     GetMeter: _aio.UnaryUnaryMultiCallable[_meter_service_pb2.GetMeterRequest, _meter_service_pb2.GetMeterResponse]  # type: ignore[assignment]
     """GetMeter returns one meter.
 
     Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND.
     """
+    UpdateMeter: _aio.UnaryUnaryMultiCallable[_meter_service_pb2.UpdateMeterRequest, _meter_service_pb2.UpdateMeterResponse]  # type: ignore[assignment]
+    """UpdateMeter makes a new version of a meter with another display_name or description. If both are as they are, nothing
+    is made, and the answer is the meter.
+
+    Idempotent by request_id: again it answers what the first call did. Caller: tenant key, internal.
+    Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
+    METER_VERSION_CHANGED (metadata: version); FAILED_PRECONDITION METER_DEFINITION_FIXED if it would measure something
+    else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 1,000 versions.
+    """
+    ArchiveMeter: _aio.UnaryUnaryMultiCallable[_meter_service_pb2.ArchiveMeterRequest, _meter_service_pb2.ArchiveMeterResponse]  # type: ignore[assignment]
+    """ArchiveMeter ends a meter for good: no event of a batch that is received at meter.archive_time or later counts.
+    archive_time is now, and later than every event recorded so far. Queries and charges of what was counted go on; new
+    rate cards cannot name the meter.
+
+    Idempotent by request_id. Caller: tenant key, internal.
+    Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED;
+    FAILED_PRECONDITION METER_ARCHIVED if it was archived before.
+    """
+    ListMeterVersions: _aio.UnaryUnaryMultiCallable[_meter_service_pb2.ListMeterVersionsRequest, _meter_service_pb2.ListMeterVersionsResponse]  # type: ignore[assignment]
+    """ListMeterVersions lists what a meter was, the newest version first.
+
+    Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND; INVALID_ARGUMENT PAGE_TOKEN_INVALID or
+    PAGE_SIZE_NEGATIVE.
+    """
     ListMeters: _aio.UnaryUnaryMultiCallable[_meter_service_pb2.ListMetersRequest, _meter_service_pb2.ListMetersResponse]  # type: ignore[assignment]
-    """ListMeters lists meters by id.
+    """ListMeters lists meters by id, archived ones too.
 
     Caller: tenant key, internal. Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
     """
@@ -81,10 +131,11 @@ class MeterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _meter_service_pb2.CreateMeterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_meter_service_pb2.CreateMeterResponse, _abc.Awaitable[_meter_service_pb2.CreateMeterResponse]]:
-        """CreateMeter adds a meter. Its definition does not change afterwards.
+        """CreateMeter adds a meter. What it measures does not change afterwards, and its id is never free again.
 
         Idempotent by request_id. Caller: tenant key, internal.
-        Errors: INVALID_ARGUMENT with field violations; ALREADY_EXISTS METER_EXISTS or REQUEST_ID_REUSED.
+        Errors: INVALID_ARGUMENT with field violations; ALREADY_EXISTS METER_EXISTS or REQUEST_ID_REUSED;
+        FAILED_PRECONDITION METER_LIMIT (metadata: limit, counted).
         """
 
     @_abc_1.abstractmethod
@@ -99,12 +150,54 @@ class MeterServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def UpdateMeter(
+        self,
+        request: _meter_service_pb2.UpdateMeterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meter_service_pb2.UpdateMeterResponse, _abc.Awaitable[_meter_service_pb2.UpdateMeterResponse]]:
+        """UpdateMeter makes a new version of a meter with another display_name or description. If both are as they are, nothing
+        is made, and the answer is the meter.
+
+        Idempotent by request_id: again it answers what the first call did. Caller: tenant key, internal.
+        Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
+        METER_VERSION_CHANGED (metadata: version); FAILED_PRECONDITION METER_DEFINITION_FIXED if it would measure something
+        else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 1,000 versions.
+        """
+
+    @_abc_1.abstractmethod
+    def ArchiveMeter(
+        self,
+        request: _meter_service_pb2.ArchiveMeterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meter_service_pb2.ArchiveMeterResponse, _abc.Awaitable[_meter_service_pb2.ArchiveMeterResponse]]:
+        """ArchiveMeter ends a meter for good: no event of a batch that is received at meter.archive_time or later counts.
+        archive_time is now, and later than every event recorded so far. Queries and charges of what was counted go on; new
+        rate cards cannot name the meter.
+
+        Idempotent by request_id. Caller: tenant key, internal.
+        Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED;
+        FAILED_PRECONDITION METER_ARCHIVED if it was archived before.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMeterVersions(
+        self,
+        request: _meter_service_pb2.ListMeterVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_meter_service_pb2.ListMeterVersionsResponse, _abc.Awaitable[_meter_service_pb2.ListMeterVersionsResponse]]:
+        """ListMeterVersions lists what a meter was, the newest version first.
+
+        Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND; INVALID_ARGUMENT PAGE_TOKEN_INVALID or
+        PAGE_SIZE_NEGATIVE.
+        """
+
+    @_abc_1.abstractmethod
     def ListMeters(
         self,
         request: _meter_service_pb2.ListMetersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_meter_service_pb2.ListMetersResponse, _abc.Awaitable[_meter_service_pb2.ListMetersResponse]]:
-        """ListMeters lists meters by id.
+        """ListMeters lists meters by id, archived ones too.
 
         Caller: tenant key, internal. Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
         """
