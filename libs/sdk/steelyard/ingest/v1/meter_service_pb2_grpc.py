@@ -98,7 +98,7 @@ class MeterServiceServicer(object):
         Idempotent by request_id: again it answers what the first call did. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
         METER_VERSION_CHANGED (metadata: version); FAILED_PRECONDITION METER_DEFINITION_FIXED if it would measure something
-        else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 1,000 versions.
+        else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 999 versions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

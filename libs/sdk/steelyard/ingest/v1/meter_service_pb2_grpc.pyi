@@ -52,7 +52,7 @@ class MeterServiceStub:
     Idempotent by request_id: again it answers what the first call did. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
     METER_VERSION_CHANGED (metadata: version); FAILED_PRECONDITION METER_DEFINITION_FIXED if it would measure something
-    else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 1,000 versions.
+    else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 999 versions.
     """
     ArchiveMeter: _grpc.UnaryUnaryMultiCallable[_meter_service_pb2.ArchiveMeterRequest, _meter_service_pb2.ArchiveMeterResponse]
     """ArchiveMeter ends a meter for good: no event of a batch that is received at meter.archive_time or later counts.
@@ -99,7 +99,7 @@ class MeterServiceAsyncStub(MeterServiceStub):
     Idempotent by request_id: again it answers what the first call did. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
     METER_VERSION_CHANGED (metadata: version); FAILED_PRECONDITION METER_DEFINITION_FIXED if it would measure something
-    else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 1,000 versions.
+    else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 999 versions.
     """
     ArchiveMeter: _aio.UnaryUnaryMultiCallable[_meter_service_pb2.ArchiveMeterRequest, _meter_service_pb2.ArchiveMeterResponse]  # type: ignore[assignment]
     """ArchiveMeter ends a meter for good: no event of a batch that is received at meter.archive_time or later counts.
@@ -161,7 +161,7 @@ class MeterServiceServicer(metaclass=_abc_1.ABCMeta):
         Idempotent by request_id: again it answers what the first call did. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations; NOT_FOUND METER_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED; ABORTED
         METER_VERSION_CHANGED (metadata: version); FAILED_PRECONDITION METER_DEFINITION_FIXED if it would measure something
-        else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 1,000 versions.
+        else (metadata: fields, separated by commas; make a new meter), METER_VERSION_LIMIT after 999 versions.
         """
 
     @_abc_1.abstractmethod

@@ -60,8 +60,8 @@ class RateCardServiceServicer(object):
         """CreateRateCard stores a card as version 1, or as the next version if the card exists.
 
         Idempotent by request_id. Caller: tenant key, internal.
-        Errors: INVALID_ARGUMENT with field violations (also for an unknown meter: METER_UNKNOWN); ALREADY_EXISTS
-        REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+        Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
+        before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,8 +37,8 @@ class RateCardServiceStub:
     """CreateRateCard stores a card as version 1, or as the next version if the card exists.
 
     Idempotent by request_id. Caller: tenant key, internal.
-    Errors: INVALID_ARGUMENT with field violations (also for an unknown meter: METER_UNKNOWN); ALREADY_EXISTS
-    REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+    Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
+    before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
     """
     GetRateCard: _grpc.UnaryUnaryMultiCallable[_rate_card_service_pb2.GetRateCardRequest, _rate_card_service_pb2.GetRateCardResponse]
     """GetRateCard returns a version of a card.
@@ -60,8 +60,8 @@ class RateCardServiceAsyncStub(RateCardServiceStub):
     """CreateRateCard stores a card as version 1, or as the next version if the card exists.
 
     Idempotent by request_id. Caller: tenant key, internal.
-    Errors: INVALID_ARGUMENT with field violations (also for an unknown meter: METER_UNKNOWN); ALREADY_EXISTS
-    REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+    Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
+    before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
     """
     GetRateCard: _aio.UnaryUnaryMultiCallable[_rate_card_service_pb2.GetRateCardRequest, _rate_card_service_pb2.GetRateCardResponse]  # type: ignore[assignment]
     """GetRateCard returns a version of a card.
@@ -86,8 +86,8 @@ class RateCardServiceServicer(metaclass=_abc_1.ABCMeta):
         """CreateRateCard stores a card as version 1, or as the next version if the card exists.
 
         Idempotent by request_id. Caller: tenant key, internal.
-        Errors: INVALID_ARGUMENT with field violations (also for an unknown meter: METER_UNKNOWN); ALREADY_EXISTS
-        REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+        Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
+        before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
         """
 
     @_abc_1.abstractmethod
