@@ -187,7 +187,7 @@ _ROUNDING: dict[str, _Field] = {
     "digits": _whole("digits"),
 }
 _METER: dict[str, _Field] = {
-    **{name: _text(name) for name in ("meter_id", "display_name", "event_type", "expression", "unit")},
+    **{name: _text(name) for name in ("meter_id", "display_name", "description", "event_type", "expression", "unit")},
     **{name: _text(name) for name in ("unit_property", "operation_property", "percentile", "multiplier")},
     **{name: _word(name, _TRUTH) for name in ("carry_over", "prorated", "negative_as_zero")},
     "aggregation": _word("aggregation", _AGGREGATIONS),

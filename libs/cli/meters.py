@@ -9,7 +9,8 @@ import typer
 
 from libs.cli.connection import as_tenant, request_id
 from libs.cli.meter_files import MeterFileError, read_meters
-from libs.cli.output import EXIT_NO, EXIT_USAGE, Columns, Format, Output, as_dict, fail, print_json, show
+from libs.cli.meter_plan import REFUSED, carry_out, create_meter, planned
+from libs.cli.output import EXIT_NO, EXIT_USAGE, Columns, Format, Output, as_dict, fail, instant, print_json, show
 from libs.cli.parsing import pairs
 from steelyard import Client
 from steelyard.ingest.v1 import meter_pb2, meter_service_pb2
@@ -23,8 +24,16 @@ COLUMNS: Columns = {
     "FILTERS": lambda meter: ", ".join(map(_filter, meter.filters)),
     "GROUP BY": lambda meter: ", ".join(meter.group_by),
     "UNIT": lambda meter: meter.unit,
+    "ARCHIVED": lambda meter: instant(meter.archive_time),
 }
-_CREATE, _SAME, _DIFFERENT = "create", "unchanged", "DIFFERENT"
+_VERSION_COLUMNS: Columns = {
+    "VERSION": lambda version: str(version.version),
+    "MADE": lambda version: instant(version.create_time),
+    "BY": lambda version: version.actor,
+    "NAME": lambda version: version.display_name,
+    "DESCRIPTION": lambda version: version.description,
+    "ARCHIVED": lambda version: instant(version.archive_time),
+}
 
 
 @app.command("create")
@@ -56,7 +65,7 @@ def create(
     )
 
     async def work(client: Client) -> meter_pb2.Meter:
-        return await _create(client, meter)
+        return await create_meter(client, meter)
 
     show([as_tenant(work)], COLUMNS, output)
 
@@ -67,9 +76,10 @@ def apply(
     dry_run: Annotated[bool, typer.Option(help="only check, and print the plan")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Create those meters of FILE that are not there yet, all or, if one is wrong, none.
+    """Create those meters of FILE that are not there yet, and change names and descriptions; if one is wrong, nothing.
 
-    A meter never changes: if one is there with another definition, nothing is created and the exit code is 1.
+    What a meter measures never changes: if one is there with another definition, or archived, nothing is done and the
+    exit code is 1.
     """
     try:
         wanted = read_meters(file)
@@ -78,11 +88,10 @@ def apply(
 
     async def work(client: Client) -> dict[str, str]:
         there = {meter.meter_id: meter for meter in await _all_meters(client)}
-        plan = {meter.meter_id: await _planned(client, meter, there.get(meter.meter_id)) for meter in wanted}
-        if _DIFFERENT not in plan.values() and not dry_run:
+        plan = {meter.meter_id: await planned(client, meter, there.get(meter.meter_id)) for meter in wanted}
+        if not dry_run and not REFUSED.intersection(plan.values()):
             for meter in wanted:
-                if plan[meter.meter_id] == _CREATE:
-                    await _create(client, meter)
+                await carry_out(client, plan[meter.meter_id], meter, there.get(meter.meter_id))
         return plan
 
     plan = as_tenant(work)
@@ -90,14 +99,45 @@ def apply(
         print_json([{"meter": as_dict(meter), "plan": plan[meter.meter_id]} for meter in wanted])
     else:
         show(wanted, {"PLAN": lambda meter: plan[meter.meter_id], **COLUMNS}, output)
-    if _DIFFERENT in plan.values():
+    if REFUSED.intersection(plan.values()):
         raise typer.Exit(EXIT_NO)
 
 
 @app.command("list")
-def list_meters(output: Output = Format.TABLE) -> None:
-    """List meters."""
-    show(as_tenant(_all_meters), COLUMNS, output)
+def list_meters(
+    every: Annotated[bool, typer.Option("--all", help="archived ones, too")] = False, output: Output = Format.TABLE
+) -> None:
+    """List meters; archived ones with --all."""
+    meters = as_tenant(_all_meters)
+    show([meter for meter in meters if every or not meter.HasField("archive_time")], COLUMNS, output)
+
+
+@app.command("show")
+def show_meter(meter_id: str, output: Output = Format.TABLE) -> None:
+    """Show a meter and its versions, the newest first."""
+
+    async def work(client: Client) -> tuple[meter_pb2.Meter, list[meter_pb2.MeterVersion]]:
+        found = await client.services.meters.GetMeter(meter_service_pb2.GetMeterRequest(meter_id=meter_id))
+        return found.meter, await _all_versions(client, meter_id)
+
+    meter, versions = as_tenant(work)
+    if output is Format.JSON:
+        print_json({"meter": as_dict(meter), "versions": list(map(as_dict, versions))})
+        return
+    show([meter], COLUMNS, output)
+    typer.echo()
+    show(versions, _VERSION_COLUMNS, output)
+
+
+@app.command("archive")
+def archive(meter_id: str, output: Output = Format.TABLE) -> None:
+    """End a meter for good: events received from now on do not count. What it has counted stays."""
+
+    async def work(client: Client) -> meter_pb2.Meter:
+        request = meter_service_pb2.ArchiveMeterRequest(request_id=request_id(), meter_id=meter_id)
+        return (await client.services.meters.ArchiveMeter(request)).meter
+
+    show([as_tenant(work)], COLUMNS, output)
 
 
 async def _all_meters(client: Client) -> list[meter_pb2.Meter]:
@@ -111,19 +151,16 @@ async def _all_meters(client: Client) -> list[meter_pb2.Meter]:
             return meters
 
 
-async def _create(client: Client, meter: meter_pb2.Meter, *, validate_only: bool = False) -> meter_pb2.Meter:
-    request = meter_service_pb2.CreateMeterRequest(request_id=request_id(), meter=meter, validate_only=validate_only)
-    return (await client.services.meters.CreateMeter(request)).meter
-
-
-async def _planned(client: Client, wanted: meter_pb2.Meter, there: meter_pb2.Meter | None) -> str:
-    as_stored = await _create(client, wanted, validate_only=True)
-    if there is None:
-        return _CREATE
-    definition = meter_pb2.Meter()
-    definition.CopyFrom(there)
-    definition.ClearField("create_time")
-    return _SAME if as_stored == definition else _DIFFERENT
+async def _all_versions(client: Client, meter_id: str) -> list[meter_pb2.MeterVersion]:
+    versions: list[meter_pb2.MeterVersion] = []
+    token = ""
+    while True:
+        request = meter_service_pb2.ListMeterVersionsRequest(meter_id=meter_id, page_token=token)
+        page = await client.services.meters.ListMeterVersions(request)
+        versions.extend(page.versions)
+        token = page.next_page_token
+        if not token:
+            return versions
 
 
 def _value(meter: meter_pb2.Meter) -> str:

@@ -31,6 +31,7 @@ class Config:
     reflection: bool
     recorders: int
     max_pending_bytes: int
+    max_meters: int
     purge_margin_s: float
     drain_s: float
 
@@ -56,6 +57,7 @@ class Config:
             reflection=environment.flag("STEELYARD_REFLECTION"),
             recorders=environment.integer("INGEST_RECORDERS", 2, minimum=1),
             max_pending_bytes=environment.integer("INGEST_MAX_PENDING_BYTES", 64 << 20, minimum=1 << 20),
+            max_meters=environment.integer("INGEST_MAX_METERS", 500, minimum=1),
             purge_margin_s=environment.duration_s("INGEST_PURGE_MARGIN", 900.0),
             drain_s=environment.duration_s("DRAIN", 1.0),
         )

@@ -528,6 +528,7 @@ OTHER_CARD = {
         for name, amount in (("seats", "10"), ("peak", "0.1"), ("median", "1"), ("storage", "0.01"))
     ],
 }
+PRICE_ON_GONE = {"price_id": "gone", "meter_id": "gone", "per_unit": {"unit_amount": "1"}}
 NEW_METER = "meter_id: calls\nevent_type: call\naggregation: count\n"
 # 2 GB for 21 days and 1 GB for 11; in February 3 GB for 28 days, and those who were not removed.
 JANUARY = {"seats": ("2", "20.00"), "peak": ("250.5", "25.05"), "median": ("30", "30.00"), "storage": ("1272", "12.72")}
@@ -565,6 +566,29 @@ class TestMeters:
         other = metered.json("meters", "apply", "-f", "other.yaml", code=1)
         assert [item["plan"] for item in other] == ["unchanged", "DIFFERENT", "unchanged", "unchanged", "create"]
         assert "calls" not in metered.table("meters", "list")
+
+    def test_have_versions_until_they_are_archived(self, metered: CommandLine) -> None:
+        file = metered.folder / "versions.yaml"
+        file.write_text("{meter_id: gone, event_type: gone, aggregation: sum, expression: v}")
+        metered.table("meters", "apply", "-f", "versions.yaml")
+        file.write_text("{meter_id: gone, event_type: gone, aggregation: sum, expression: v, description: Was v.}")
+        assert [item["plan"] for item in metered.json("meters", "apply", "-f", "versions.yaml")] == ["update"]
+        assert [item["plan"] for item in metered.json("meters", "apply", "-f", "versions.yaml")] == ["unchanged"]
+
+        assert metered.json("meters", "archive", "gone")[0]["archive_time"]
+
+        text, shown = metered.both("meters", "show", "gone")
+        assert [item["version"] for item in shown["versions"]] == [3, 2, 1]
+        assert [item.get("description") for item in shown["versions"]] == ["Was v.", "Was v.", ""]
+        assert shown["versions"][0]["actor"]
+        assert "Was v." in text
+        assert [item["plan"] for item in metered.json("meters", "apply", "-f", "versions.yaml", code=1)] == ["ARCHIVED"]
+        assert "gone" not in metered.table("meters", "list")
+        assert "gone" in metered.table("meters", "list", "--all")
+        card = {"rate_card_id": "late", "currency": "USD", "prices": [PRICE_ON_GONE]}
+        (metered.folder / "late.json").write_text(json.dumps(card))
+        done = metered.run("ratecards", "create", "late.json")
+        assert (done.code, "counts no more events" in done.err) == (4, True), done
 
     def test_that_are_wrong_are_refused_with_all_others_of_the_file(self, metered: CommandLine) -> None:
         (metered.folder / "wrong.yaml").write_text(f"{NEW_METER}---\n{NEW_METER.replace('calls', 'b')}percentile: 3\n")

@@ -41,9 +41,10 @@ __all__ = [
 ]
 
 MAX_GROUP_BY = 8
-_MAX_NAME = 200
-_MAX_EVENT_TYPE = 128
-_MAX_UNIT = 64
+MAX_NAME = 200
+MAX_DESCRIPTION = 1_000
+MAX_EVENT_TYPE = 128
+MAX_UNIT = 64
 
 
 _compiled_once = lru_cache(maxsize=10_000)(compile_expression)
@@ -51,10 +52,11 @@ _compiled_once = lru_cache(maxsize=10_000)(compile_expression)
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """A meter as its tenant defined it; never changed afterwards.
+    """A meter as its tenant defined it. What it measures never changes; its versions differ in texts for people and in
+    whether it is archived.
 
-    `created_at` is real time, None until the meter is stored. Check what comes from outside with `meter_violations`
-    before anything else is asked of it.
+    `created_at` and `archived_at` are real time, `created_at` is None until the meter is stored. Check what comes from
+    outside with `meter_violations` before anything else is asked of it.
     """
 
     meter_id: str
@@ -88,6 +90,10 @@ class Meter:
     multiplier: Decimal = Decimal(1)
     """Of the rounded quantity."""
     empty: EmptyResult = EmptyResult.ZERO
+    description: str = ""
+    version: int = 1
+    archived_at: datetime | None = None
+    """Batches that were received at this instant or later do not count."""
 
     @property
     def event_aggregation(self) -> Aggregation:
@@ -133,9 +139,10 @@ def meter_violations(meter: Meter, field_name: str = "meter") -> list[Violation]
     """Return everything that is wrong with a meter that a client defined."""
     checks = [
         check_resource_id(meter.meter_id, f"{field_name}.meter_id"),
-        check_text(meter.event_type, f"{field_name}.event_type", _MAX_EVENT_TYPE),
-        check_text(meter.display_name, f"{field_name}.display_name", _MAX_NAME) if meter.display_name else None,
-        check_text(meter.unit, f"{field_name}.unit", _MAX_UNIT) if meter.unit else None,
+        check_text(meter.event_type, f"{field_name}.event_type", MAX_EVENT_TYPE),
+        check_text(meter.display_name, f"{field_name}.display_name", MAX_NAME) if meter.display_name else None,
+        check_text(meter.description, f"{field_name}.description", MAX_DESCRIPTION) if meter.description else None,
+        check_text(meter.unit, f"{field_name}.unit", MAX_UNIT) if meter.unit else None,
     ]
     found = [violation for violation in checks if violation is not None]
     return [

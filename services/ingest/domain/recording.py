@@ -16,6 +16,7 @@ from libs.money import plain
 from services.ingest.domain.aggregations import Operation
 from services.ingest.domain.measuring import Measurement, measure
 from services.ingest.domain.meter import Meter
+from services.ingest.domain.meter_versions import counting
 from services.ingest.domain.usage_batch import UsageBatch
 
 T = TypeVar("T")
@@ -86,7 +87,8 @@ class RecordingBatch:
     @classmethod
     def start(cls, batch: UsageBatch, batch_id: int, meters: Sequence[Meter]) -> RecordingBatch:
         """Measure the batch. Meters may be newer than what the door checked, so events may have problems."""
-        return cls(batch, batch_id, measure(batch.events, meters), batch.events.payload_hashes())
+        measurement = measure(batch.events, counting(meters, batch.received_at))
+        return cls(batch, batch_id, measurement, batch.events.payload_hashes())
 
     def decide(self, inserted: set[int], stored_hashes: Mapping[int, bytes]) -> None:
         """Settle the fate of each event, given which keys were inserted and the stored hashes of the others' keys.

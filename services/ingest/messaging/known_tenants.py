@@ -6,11 +6,13 @@ from datetime import timedelta
 
 from google.protobuf.message import DecodeError
 
+from libs.clock import Clock
 from libs.directory import KnownClocks
 from libs.errors import InvalidInput
 from libs.messaging import Applier, UnreadableMessage
 from services.ingest.domain.door import DoorPolicy
 from services.ingest.domain.meter import Meter
+from services.ingest.domain.meter_versions import counting
 from services.ingest.usecases.ports import AcceptanceRules
 from services.ingest.wire.meters import meter_from_pb
 from steelyard.billing.v1 import directory_pb2 as billing_pb2
@@ -22,8 +24,10 @@ _LONGEST_LIMIT_S = 3650 * 86_400
 class KnownTenants:
     """TenantRules from `directory.tenant`, `.meter` and `.customer`. An unknown tenant gets the default policy."""
 
-    def __init__(self, clocks: KnownClocks) -> None:
+    def __init__(self, clocks: KnownClocks, clock: Clock) -> None:
+        """`clock` is real time, in which meters end."""
         self._clocks = clocks
+        self._clock = clock
         self._policies: dict[str, tuple[int, DoorPolicy]] = {}
         self._meters: dict[str, dict[str, Meter]] = {}
         self._customers: dict[str, set[str]] = {}
@@ -34,7 +38,8 @@ class KnownTenants:
 
     def rules(self, tenant_id: str) -> AcceptanceRules:
         _, policy = self._policies.get(tenant_id, (0, DoorPolicy()))
-        meters = tuple(self._meters.get(tenant_id, {}).values())
+        # Ended before the batch is received: recorders decide by that instant, which is later than this one.
+        meters = counting(tuple(self._meters.get(tenant_id, {}).values()), self._clock())
         return AcceptanceRules(policy, meters, self._clocks.now(tenant_id))
 
     def _apply_tenant(self, ids: tuple[str, ...], payload: bytes | None, _sequence: int) -> None:
@@ -65,7 +70,9 @@ class KnownTenants:
             _ = meter.compiled
         except (DecodeError, ValueError, InvalidInput) as error:
             raise UnreadableMessage(f"no MeterEntry: {ids}") from error
-        self._meters.setdefault(entry.tenant_id, {})[meter.meter_id] = meter
+        known = self._meters.setdefault(entry.tenant_id, {})
+        if meter.meter_id not in known or known[meter.meter_id].version <= meter.version:
+            known[meter.meter_id] = meter
 
     def _apply_customer(self, ids: tuple[str, ...], payload: bytes | None, _sequence: int) -> None:
         tenant_id, customer_id = ids

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -19,12 +19,12 @@ from steelyard.ingest.v1 import directory_pb2
 _logger = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
+_AT_ONCE = 4
+"""So many connections may be waiting for NATS with their notes."""
 
 
 class MeterPublications(Protocol):
-    async def claim(self, now: datetime) -> list[tuple[str, Meter]]: ...
-
-    async def done(self, published: Sequence[tuple[str, Meter]]) -> None: ...
+    def locked(self, now: datetime) -> AbstractAsyncContextManager[list[tuple[str, Meter]]]: ...
 
     async def all_due(self, now: datetime) -> None: ...
 
@@ -36,19 +36,29 @@ class MeterDirectory:
         self._publications = publications
         self._publisher = publisher
         self._clock = clock
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def publish_now(self) -> None:
         try:
-            while claimed := await self._publications.claim(self._clock()):
-                await asyncio.gather(*(self._put(tenant_id, meter) for tenant_id, meter in claimed))
-                await self._publications.done(claimed)
+            while await self._publish_some():
+                pass
         except ServiceError as error:
             _logger.warning("meters are published later: %s", error)
+
+    async def _publish_some(self) -> bool:
+        """Publish notes that are due; return whether there may be more."""
+        async with self._at_once, self._publications.locked(self._clock()) as meters:
+            # All of them end while their notes are locked, also those that fail.
+            puts = (self._put(tenant_id, meter) for tenant_id, meter in meters)
+            for failed in filter(None, await asyncio.gather(*puts, return_exceptions=True)):
+                raise failed
+        return bool(meters)
 
     async def _put(self, tenant_id: str, meter: Meter) -> None:
         entry = directory_pb2.MeterEntry(tenant_id=tenant_id, meter=meter_to_pb(meter))
         subject = directory_subject("meter", tenant_id, meter.meter_id)
-        await self._publisher.put(subject, entry.SerializeToString(), f"{tenant_id}:meter:{meter.meter_id}")
+        message_id = f"{tenant_id}:meter:{meter.meter_id}:{meter.version}"
+        await self._publisher.put(subject, entry.SerializeToString(), message_id)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Publish everything once, in case the stream was lost, then what is noted, until `stopping` is set."""

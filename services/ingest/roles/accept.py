@@ -21,7 +21,7 @@ _LANES_DRAIN_S = 5.0
 async def accept(process: Process) -> Parts:
     """Take usage into the queue, without a database."""
     js = process.nats.jetstream()
-    tenants = KnownTenants(process.clocks)
+    tenants = KnownTenants(process.clocks, system_clock)
     process.follow(tenants.appliers())
     # One life of this process: numbers begin again with the next one.
     epoch = str(uuid7())

@@ -9,6 +9,7 @@ from services.ingest.messaging.meter_directory import MeterDirectory
 from services.ingest.roles.process import Parts, Process
 from services.ingest.rpc.register import QueryPorts, add_query_servicers
 from services.ingest.store.event_queries import PostgresEventStore
+from services.ingest.store.meter_changes import PostgresMeterChanges
 from services.ingest.store.meter_publications import PostgresMeterPublications
 from services.ingest.store.meters import PostgresMeterStore
 from services.ingest.store.reconciliation import PostgresReconciliationStore
@@ -24,7 +25,8 @@ def query(process: Process, worker: Database) -> Parts:
     publisher = DirectoryPublisher(JetStreamPublisher(process.nats.jetstream(), deadline_s=5.0))
     meter_directory = MeterDirectory(PostgresMeterPublications(worker), publisher, system_clock)
     ports = QueryPorts(
-        meters=PostgresMeterStore(api),
+        meters=PostgresMeterStore(api, process.config.max_meters),
+        meter_changes=PostgresMeterChanges(api),
         publication=meter_directory,
         usage=PostgresUsageStore(api),
         events=PostgresEventStore(api),

@@ -10,6 +10,7 @@ from services.ingest.rpc.meter_service import MeterServicer
 from services.ingest.rpc.reconciliation_service import ReconciliationServicer
 from services.ingest.rpc.usage_service import UsageServicer
 from services.ingest.rpc.usage_window_service import UsageWindowServicer
+from services.ingest.usecases.change_meter import ChangeMeter, MeterChanges
 from services.ingest.usecases.create_meter import CreateMeter, MeterPublication, MeterStore
 from services.ingest.usecases.list_windows import WindowStore
 from services.ingest.usecases.query_events import EventStore
@@ -29,6 +30,7 @@ class QueryPorts:
     """What the query role stands on; all stores are logged in as api."""
 
     meters: MeterStore
+    meter_changes: MeterChanges
     publication: MeterPublication
     usage: UsageStore
     events: EventStore
@@ -41,7 +43,9 @@ class QueryPorts:
 def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
     """Serve QUERY_METHODS."""
     create_meter = CreateMeter(meters=ports.meters, publication=ports.publication, clock=ports.clock)
-    server.add(MeterServicer(create_meter, ports.meters), meter_service_pb2_grpc.add_MeterServiceServicer_to_server)
+    change_meter = ChangeMeter(changes=ports.meter_changes, publication=ports.publication, clock=ports.clock)
+    meters = MeterServicer(create_meter, change_meter, ports.meters, ports.meter_changes)
+    server.add(meters, meter_service_pb2_grpc.add_MeterServiceServicer_to_server)
     server.add(
         UsageServicer(QueryUsage(usage=ports.usage), ports.events),
         usage_service_pb2_grpc.add_UsageServiceServicer_to_server,

@@ -26,7 +26,8 @@ from services.ingest.domain.recording import (
 from services.ingest.domain.usage_batch import UsageBatch
 from services.ingest.domain.usage_windows import WindowChange
 from services.ingest.store import recording_sql as sql
-from services.ingest.store.meters import MeterCache
+from services.ingest.store.meter_cache import MeterCache
+from services.ingest.store.meter_changes import HOLD_COUNTING
 from services.ingest.usecases.ports import QueuedBatch, QueuedMarker
 
 
@@ -59,6 +60,7 @@ class PostgresRecordingStore:
         return {first[row["tenant_id"], row["acceptor_epoch"], row["batch_number"]]: row["batch_id"] for row in rows}
 
     async def meters(self, tenant_ids: Sequence[str]) -> Mapping[str, Sequence[Meter]]:
+        await self._driver.execute(HOLD_COUNTING, tenant_ids)
         return await self._meters.read(self._driver, tenant_ids)
 
     async def add_keys(self, batches: Sequence[RecordingBatch], keys: KeyColumns) -> set[tuple[int, int]] | None:

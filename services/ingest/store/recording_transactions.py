@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from libs.database import Database, raw
-from services.ingest.store.meters import MeterCache
+from services.ingest.store.meter_cache import MeterCache
 from services.ingest.store.recording import PostgresRecordingStore
 
 _ENSURE = "SELECT ensure_event_partition(month) FROM unnest($1::timestamptz[]) AS month ORDER BY month"

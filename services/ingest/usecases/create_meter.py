@@ -13,19 +13,20 @@ from services.ingest.domain.meter import Meter, meter_violations
 
 @dataclass(frozen=True, slots=True)
 class CreateMeterRequest:
-    """A meter as a caller asked for it; `fingerprint` is a digest of the request without its id."""
+    """A meter as a caller asked for it; `fingerprint` is a digest of the request without its id, `actor` who asks."""
 
     tenant_id: str
     request_id: str
     fingerprint: bytes
     meter: Meter
+    actor: str = ""
 
 
 class MeterStore(Protocol):
     async def create(self, request: CreateMeterRequest) -> Meter:
         """Store the meter and the note that it is to be published, once per request id; return it as stored.
 
-        :raises MeterExists, RequestIdReused: and nothing is stored
+        :raises MeterExists, RequestIdReused, MeterLimit: and nothing is stored
         """
 
     async def get(self, tenant_id: str, meter_id: str) -> Meter:
@@ -53,7 +54,7 @@ class CreateMeter:
     async def __call__(self, request: CreateMeterRequest) -> Meter:
         """
         :raises InvalidInput: naming everything that is wrong
-        :raises MeterExists, RequestIdReused: and nothing is stored
+        :raises MeterExists, RequestIdReused, MeterLimit: and nothing is stored
         """
         self.check(request)
         created = replace(request.meter, created_at=self._clock())

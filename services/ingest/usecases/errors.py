@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.errors import AlreadyExists, NotFound, ResourceExhausted, Unavailable
+from libs.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 
 
 class QueueUnavailable(Unavailable):
@@ -29,6 +29,32 @@ class MeterExists(AlreadyExists):
 
 class MeterNotFound(NotFound):
     reason = "METER_NOT_FOUND"
+
+
+class MeterLimit(FailedPrecondition):
+    """The tenant has as many meters as it may have; archiving some makes room."""
+
+    reason = "METER_LIMIT"
+
+
+class MeterDefinitionFixed(FailedPrecondition):
+    """The meter would measure something else: that is a new meter."""
+
+    reason = "METER_DEFINITION_FIXED"
+
+
+class MeterVersionChanged(Aborted):
+    """The caller has read another version than the newest one."""
+
+    reason = "METER_VERSION_CHANGED"
+
+
+class MeterVersionLimit(FailedPrecondition):
+    reason = "METER_VERSION_LIMIT"
+
+
+class MeterArchived(FailedPrecondition):
+    reason = "METER_ARCHIVED"
 
 
 class EventNotFound(NotFound):

@@ -49,7 +49,7 @@ class RecordingStore(Protocol):
         """Add batches; return the new id per index of those that were not known. Known ones change nothing."""
 
     async def meters(self, tenant_ids: Sequence[str]) -> Mapping[str, Sequence[Meter]]:
-        """Return the meters of each tenant."""
+        """Return the meters of each tenant, archived ones too; none is archived until this transaction ends."""
 
     async def add_keys(self, batches: Sequence[RecordingBatch], keys: KeyColumns) -> set[tuple[int, int]] | None:
         """Add the keys of events; return (batch id, ordinal) of those that were new, or None if all were."""

@@ -10,6 +10,7 @@ from libs.errors import InvalidInput
 from libs.money import DecimalRejected, parse_decimal, plain
 from services.ingest.domain.meter import Meter, PropertyFilter
 from services.ingest.domain.meter_options import Buckets, EmptyBuckets, EmptyResult, LevelUnit, Rounding
+from services.ingest.domain.meter_versions import MeterVersion
 from services.ingest.wire.meter_enums import (
     AGGREGATION,
     BUCKET_LENGTH,
@@ -44,6 +45,9 @@ def meter_to_pb(meter: Meter) -> pb.Meter:
         prorated=meter.prorated,
         negative_as_zero=meter.negative_as_zero,
         multiplier="" if meter.multiplier == _ONE else plain(meter.multiplier),
+        description=meter.description,
+        version=meter.version,
+        archive_time=None if meter.archived_at is None else time_to_pb(meter.archived_at),
     )
     if meter.buckets is not None:
         message.buckets.CopyFrom(_buckets_to_pb(meter.buckets))
@@ -86,6 +90,20 @@ def meter_from_pb(message: pb.Meter) -> Meter:
         rounding=_rounding(message.rounding) if message.HasField("rounding") else None,
         multiplier=_decimal(message.multiplier, "meter.multiplier") if message.multiplier else _ONE,
         empty=EMPTY_QUANTITY.from_pb(message.empty, "meter.empty"),
+        description=message.description,
+        version=max(message.version, 1),  # Directory entries from before versions have none.
+        archived_at=time_from_pb(message.archive_time) if message.HasField("archive_time") else None,
+    )
+
+
+def version_to_pb(version: MeterVersion) -> pb.MeterVersion:
+    return pb.MeterVersion(
+        version=version.version,
+        display_name=version.display_name,
+        description=version.description,
+        archive_time=None if version.archived_at is None else time_to_pb(version.archived_at),
+        create_time=time_to_pb(version.created_at),
+        actor=version.actor,
     )
 
 

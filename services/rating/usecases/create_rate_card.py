@@ -40,7 +40,8 @@ class CreateRateCard:
 
         `violations` are what was found wrong while the card was read; where two tell of one field, they come first.
 
-        :raises InvalidInput: naming everything wrong with the card, unknown meters included
+        :raises InvalidInput: naming everything wrong with the card, unknown meters included, and archived ones unless
+            the version before prices them, too
         :raises RequestIdReused: if the request id came with another card before
         :raises RateCardCurrencyFixed, RateCardEffectiveTimeNotLater: if the versions before forbid this one
         :raises Unavailable: if ingest does not answer
@@ -48,26 +49,28 @@ class CreateRateCard:
         by_field = {violation.field: violation for violation in [*check_rate_card(card), *violations]}
         if by_field:
             raise InvalidInput(list(by_field.values()))
-        card = await self._with_meters(request.tenant_id, card)
+        card, archived = await self._with_meters(request.tenant_id, card)
         async with self._open_work(request.tenant_id) as work:
-            stored = await self._create(work, request, card)
+            stored = await self._create(work, request, card, archived)
         self._on_marked()
         return stored
 
-    async def _with_meters(self, tenant_id: str, card: RateCard) -> RateCard:
-        """The card with what its prices have to know of their meters, which never change."""
-        additive = await self._meters.additive(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
+    async def _with_meters(self, tenant_id: str, card: RateCard) -> tuple[RateCard, set[str]]:
+        """The card with what its prices have to know of their meters for good, and which of these are archived."""
+        found = await self._meters.find(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
         unknown = [
             Violation(f"prices[{index}].meter_id", "METER_UNKNOWN", f"there is no meter {price.meter_id}")
             for index, price in enumerate(card.prices)
-            if price.meter_id and price.meter_id not in additive
+            if price.meter_id and price.meter_id not in found
         ]
         if unknown:
             raise InvalidInput(unknown)
-        prices = [replace(price, exact_usage=not additive.get(price.meter_id or "", True)) for price in card.prices]
-        return replace(card, prices=tuple(prices))
+        exact = {meter_id for meter_id, meter in found.items() if not meter.additive}
+        archived = {meter_id for meter_id, meter in found.items() if meter.archived}
+        prices = [replace(price, exact_usage=price.meter_id in exact) for price in card.prices]
+        return replace(card, prices=tuple(prices)), archived
 
-    async def _create(self, work: Work, request: Request, card: RateCard) -> StoredRateCard:
+    async def _create(self, work: Work, request: Request, card: RateCard, archived: set[str]) -> StoredRateCard:
         tenant_id, now = request.tenant_id, self._clock()
         # Whoever stores a billing period of the tenant has to wait, and then finds the card, or is seen here.
         await work.usage.lock([tenant_id], exclusive=True)
@@ -79,6 +82,7 @@ class CreateRateCard:
         )
         if first_version is not None:
             return await _find(work, tenant_id, card.rate_card_id, int(first_version))
+        _check_archived(card, newest.card if newest else None, archived)
         if newest is not None:
             _check_succession(newest.card, card)
         return await self._add(work, tenant_id, replace(card, version=version), now)
@@ -117,6 +121,18 @@ async def _find(work: Work, tenant_id: str, rate_card_id: str, version: int) -> 
         named = f"version {version} of rate card {rate_card_id}" if version else f"rate card {rate_card_id}"
         raise RateCardNotFound(f"there is no {named}", rateCardId=rate_card_id, version=str(version))
     return stored
+
+
+def _check_archived(card: RateCard, newest: RateCard | None, archived: set[str]) -> None:
+    """A version may go on with archived meters of the one before: what they have counted is still to be charged."""
+    known = {price.meter_id for price in newest.prices} if newest else set()
+    refused = [
+        Violation(f"prices[{index}].meter_id", "METER_ARCHIVED", f"meter {price.meter_id} counts no more events")
+        for index, price in enumerate(card.prices)
+        if price.meter_id in archived - known
+    ]
+    if refused:
+        raise InvalidInput(refused)
 
 
 def _check_succession(newest: RateCard, card: RateCard) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -168,8 +169,17 @@ class BillingPeriods(Protocol):
         """Return the periods of a subscription that end after an instant; raises ServiceError without an answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class MeterFacts:
+    """What prices have to know of a meter: whether the windows of a billing period add up to its quantity, which never
+    changes, and whether it counts no more events."""
+
+    additive: bool
+    archived: bool
+
+
 class IngestMeters(Protocol):
     """Ingest's meters."""
 
-    async def additive(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, bool]:
+    async def find(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, MeterFacts]:
         """Return, of those that exist, whether their windows add up to the quantity of a billing period."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from nats.aio.client import Client
@@ -11,6 +12,7 @@ from nats.aio.client import Client
 from libs.database import Database
 from libs.embedded.nats_server import EmbeddedNats
 from libs.messaging import DIRECTORY, DirectoryPublisher, JetStreamPublisher, connect, ensure_streams
+from services.ingest.domain.meter import Meter
 from services.ingest.messaging.meter_directory import MeterDirectory
 from services.ingest.store.meter_publications import PostgresMeterPublications
 from steelyard.ingest.v1 import directory_pb2
@@ -23,6 +25,12 @@ async def connection(own_nats: EmbeddedNats) -> AsyncIterator[Client]:
     await ensure_streams(client.jetstream(), [DIRECTORY])
     yield client
     await client.close()
+
+
+async def due(publications: PostgresMeterPublications, now: datetime = NOON) -> list[tuple[str, Meter]]:
+    """Publish what is due, to nobody."""
+    async with publications.locked(now) as held:
+        return held
 
 
 class TestMeterDirectory:
@@ -51,36 +59,37 @@ class TestMeterDirectory:
         publications = PostgresMeterPublications(worker)
         await add_meters(api, a_meter())
 
-        claimed = await publications.claim(NOON)  # And never done.
+        with contextlib.suppress(ConnectionError):
+            async with publications.locked(NOON) as held:
+                assert [(tenant_id, meter.meter_id) for tenant_id, meter in held] == [("acme", "tokens")]
+                assert await due(publications) == []
+                raise ConnectionError
 
-        assert [(tenant_id, meter.meter_id) for tenant_id, meter in claimed] == [("acme", "tokens")]
-        assert await publications.claim(NOON + timedelta(seconds=9)) == []
-        assert await publications.claim(NOON + timedelta(seconds=10)) == claimed
+        assert await due(publications) == held
+        assert await due(publications) == []
 
     async def test_those_of_all_tenants_go_together(self, api: Database, worker: Database) -> None:
         publications = PostgresMeterPublications(worker)
         for tenant in ("acme", "beta"):
             await add_meters(api, a_meter("a", expression=tenant), a_meter("b"), tenant=tenant)
 
-        claimed = await publications.claim(NOON)
-        await publications.done(claimed[:3])
+        held = await due(publications)
 
-        assert sorted((tenant_id, meter.meter_id) for tenant_id, meter in claimed) == [
+        assert sorted((tenant_id, meter.meter_id) for tenant_id, meter in held) == [
             ("acme", "a"),
             ("acme", "b"),
             ("beta", "a"),
             ("beta", "b"),
         ]
-        assert {meter.expression for _, meter in claimed} == {"acme", "beta", "tokens"}
-        assert await publications.claim(NOON + timedelta(seconds=10)) == claimed[3:]
+        assert {meter.expression for _, meter in held} == {"acme", "beta", "tokens"}
 
     async def test_everything_is_published_again_when_it_is_asked_for(self, api: Database, worker: Database) -> None:
         publications = PostgresMeterPublications(worker)
         await add_meters(api, a_meter("a"), a_meter("b"))
-        await publications.done(await publications.claim(NOON))
+        await due(publications)
         later = datetime(2027, 1, 1, tzinfo=UTC)
-        assert await publications.claim(later) == []
+        assert await due(publications, later) == []
 
         await publications.all_due(later)
 
-        assert sorted(meter.meter_id for _, meter in await publications.claim(later)) == ["a", "b"]
+        assert sorted(meter.meter_id for _, meter in await due(publications, later)) == ["a", "b"]

@@ -7,6 +7,7 @@ from datetime import UTC
 from typing import TypeAlias
 
 import grpc
+from google.protobuf import timestamp_pb2
 from google.protobuf.message import Message
 
 from libs.money import plain
@@ -113,7 +114,11 @@ class FakeIngestServer(UsageWindowServiceServicer, MeterServiceServicer):
         meters, first = sorted(self._data.meters), int(request.page_token or 0)
         return meter_service_pb2.ListMetersResponse(
             meters=[
-                meter_pb2.Meter(meter_id=meter_id, additive=meter_id not in self._data.not_additive)
+                meter_pb2.Meter(
+                    meter_id=meter_id,
+                    additive=meter_id not in self._data.not_additive,
+                    archive_time=timestamp_pb2.Timestamp(seconds=1) if meter_id in self._data.archived else None,
+                )
                 for meter_id in meters[first : first + 1]
             ],
             next_page_token=str(first + 1) if len(meters) > first + 1 else "",
@@ -127,6 +132,21 @@ class FakeIngestServer(UsageWindowServiceServicer, MeterServiceServicer):
     async def GetMeter(
         self, request: meter_service_pb2.GetMeterRequest, context: Context
     ) -> meter_service_pb2.GetMeterResponse:
+        raise NotImplementedError("rating does not call it")
+
+    async def UpdateMeter(
+        self, request: meter_service_pb2.UpdateMeterRequest, context: Context
+    ) -> meter_service_pb2.UpdateMeterResponse:
+        raise NotImplementedError("rating does not call it")
+
+    async def ArchiveMeter(
+        self, request: meter_service_pb2.ArchiveMeterRequest, context: Context
+    ) -> meter_service_pb2.ArchiveMeterResponse:
+        raise NotImplementedError("rating does not call it")
+
+    async def ListMeterVersions(
+        self, request: meter_service_pb2.ListMeterVersionsRequest, context: Context
+    ) -> meter_service_pb2.ListMeterVersionsResponse:
         raise NotImplementedError("rating does not call it")
 
     async def _tenant(self, context: Context) -> str:

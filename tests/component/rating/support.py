@@ -27,6 +27,7 @@ from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges
+from services.rating.usecases.ports import MeterFacts
 from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.reconcile import Reconcile
@@ -100,6 +101,7 @@ class FakeIngest:
     calls: list[str] = field(default_factory=list)
     before_windows: Callable[[], None] = lambda: None
     not_additive: set[str] = field(default_factory=set)
+    archived: set[str] = field(default_factory=set)
     exact: dict[tuple[str, str, str, datetime], ExactUsage] = field(default_factory=dict)
     """Quantities by tenant, customer, meter and start of the period; what is not there was not used."""
     before_quantities: Callable[[], None] = lambda: None
@@ -130,9 +132,12 @@ class FakeIngest:
             for scope in scopes
         ]
 
-    async def additive(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, bool]:
+    async def find(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, MeterFacts]:
         self._call("meters")
-        return {meter_id: meter_id not in self.not_additive for meter_id in self.meters & set(meter_ids)}
+        return {
+            meter_id: MeterFacts(additive=meter_id not in self.not_additive, archived=meter_id in self.archived)
+            for meter_id in self.meters & set(meter_ids)
+        }
 
     def rows_in(self, tenant_id: str, scope: UsageScope) -> list[WindowRow]:
         first_s, end_s = int(scope.period.start.timestamp()), int(scope.period.end.timestamp())

@@ -114,6 +114,18 @@ class TestCreate:
 
         assert await _violations(rating, rate_card()) == [("prices[1].meter_id", "METER_UNKNOWN")]
 
+    async def test_an_archived_meter_is_priced_by_cards_that_did_so_before_only(self, rating: Rating) -> None:
+        first = Request(TENANT, "first", b"card")
+        await rating.create_rate_card(first, rate_card(), [])
+        rating.ingest.archived = {TOKENS}
+
+        assert await _violations(rating, rate_card(card_id="new")) == [("prices[1].meter_id", "METER_ARCHIVED")]
+        await rating.add_card(rate_card(effective_at=APRIL.start))
+        assert (await rating.create_rate_card(first, rate_card(), [])).card.version == 1
+        await rating.add_card(rate_card(Price("fee", Flat(Decimal(1))), effective_at=APRIL.start + HOUR))
+        again = rate_card(effective_at=APRIL.start + 2 * HOUR)
+        assert await _violations(rating, again) == [("prices[1].meter_id", "METER_ARCHIVED")]
+
     async def test_everything_wrong_with_a_card_is_named_once(self, rating: Rating) -> None:
         card = rate_card(Price("a b", PerUnit(Decimal("NaN")), meter_id=TOKENS), card_id="", currency="usd")
         unreadable = Violation("prices[0].per_unit.unit_amount", "EMPTY", "empty text is not a number")

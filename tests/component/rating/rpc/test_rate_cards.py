@@ -104,6 +104,18 @@ class TestRateCards:
 
         assert found == [("prices[1].meter_id", "METER_UNKNOWN")]
 
+    async def test_an_archived_meter_is_named(
+        self, service: Running, cards: RateCardServiceAsyncStub, name: str
+    ) -> None:
+        service.ingest.archived = {"tokens"}
+        try:
+            request = card_of(name, per_unit("tokens", meter_id="tokens"))
+            found = violations(await failure(cards.CreateRateCard(request, metadata=AS_ACME)))
+        finally:
+            service.ingest.archived = set()
+
+        assert found == [("prices[0].meter_id", "METER_ARCHIVED")]
+
     async def test_without_ingest_the_caller_may_try_again(
         self, service: Running, cards: RateCardServiceAsyncStub, name: str
     ) -> None:

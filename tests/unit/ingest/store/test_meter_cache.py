@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import asyncpg
 
-from services.ingest.store.meters import MeterCache
+from services.ingest.store.meter_cache import MeterCache
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 
@@ -17,10 +17,12 @@ Row = Mapping[str, Any]
 
 
 class FakeDriver:
-    """Answers with what its transaction sees: first the counts, then, when it may, the meters asked for."""
+    """Answers with what its transaction sees: first how many changes, then, when it may, the meters asked for, all in
+    the same version."""
 
-    def __init__(self, **meters: int) -> None:
+    def __init__(self, *, version: int = 1, **meters: int) -> None:
         self._meters = meters
+        self._version = version
         self.counted = asyncio.Event()
         self.goes_on = asyncio.Event()
         self.goes_on.set()
@@ -28,19 +30,25 @@ class FakeDriver:
     async def fetch(self, _query: str, tenants: Sequence[str]) -> list[Row]:
         if not self.counted.is_set():
             self.counted.set()
-            return [{"tenant_id": tenant, "meters": self._meters[tenant]} for tenant in tenants]
+            return [{"tenant_id": tenant, "changes": self._meters[tenant] * self._version} for tenant in tenants]
         await self.goes_on.wait()
-        return [a_row(tenant, f"m{number}") for tenant in tenants for number in range(self._meters[tenant])]
+        return [
+            a_row(tenant, f"m{number}", self._version) for tenant in tenants for number in range(self._meters[tenant])
+        ]
 
 
-def a_row(tenant_id: str, meter_id: str) -> Row:
-    texts: Row = dict.fromkeys(("display_name", "event_type", "expression", "unit"), "") | {"options": {}}
+def a_row(tenant_id: str, meter_id: str, version: int) -> Row:
+    texts: Row = dict.fromkeys(("display_name", "description", "event_type", "expression", "unit"), "") | {
+        "options": {}
+    }
     lists: dict[str, list[str]] = {"filters": [], "group_by": []}
     return {
         "tenant_id": tenant_id,
         "meter_id": meter_id,
         "aggregation": "count",
         "created_at": NOON,
+        "version": version,
+        "archived_at": None,
         **texts,
         **lists,
     }
@@ -77,3 +85,11 @@ class TestMeterCache:
 
         assert await read(cache, FakeDriver(acme=6), "acme") == {"acme": 6}
         assert await read(cache, FakeDriver(acme=6, beta=0), "acme", "beta") == {"acme": 6, "beta": 0}
+
+    async def test_a_new_version_is_read(self) -> None:
+        cache = MeterCache()
+        await read(cache, FakeDriver(acme=2), "acme")
+
+        found = await cache.read(cast(asyncpg.Connection, FakeDriver(acme=2, version=2)), ["acme"])
+
+        assert [meter.version for meter in found["acme"]] == [2, 2]

@@ -82,6 +82,7 @@ class TestWire:
             "event_type",
             "aggregation",
             "additive",
+            "version",
         }
 
     @pytest.mark.parametrize(

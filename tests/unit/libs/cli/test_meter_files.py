@@ -10,6 +10,7 @@ from steelyard.ingest.v1 import meter_pb2 as pb
 EVERYTHING = """
 meter_id: peaks
 display_name: Peaks
+description: Busiest times.
 event_type: sample
 filters:
   - {property: region, operator: in, values: [eu-1, eu-2]}
@@ -47,6 +48,7 @@ class TestMeters:
         assert peaks == pb.Meter(
             meter_id="peaks",
             display_name="Peaks",
+            description="Busiest times.",
             event_type="sample",
             filters=[
                 pb.PropertyFilter(property="region", operator=contains, values=["eu-1", "eu-2"]),
