@@ -7,7 +7,8 @@ import re
 from libs.errors import Violation
 
 _TENANT_ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
-_RESOURCE_ID = re.compile(r"[A-Za-z0-9_.:@-]{1,64}", re.ASCII)
+MAX_RESOURCE_ID = 64
+_RESOURCE_ID = re.compile(rf"[A-Za-z0-9_.:@-]{{1,{MAX_RESOURCE_ID}}}", re.ASCII)
 # The key of a row: uuid.UUID() would also take a megabyte of hyphens.
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 # Control characters, line separators, lone surrogates (not encodable), and bidirectional controls (text that shows

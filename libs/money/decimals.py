@@ -27,11 +27,12 @@ QUANTITY_CONTEXT = Context(
 )
 
 _DECIMAL = re.compile(r"-?([0-9]+)(?:\.([0-9]+))?([eE][+-]?[0-9]{1,3})?")
-_LONGEST_TEXT = 100
 MAX_INTEGER_DIGITS = 20
 """What the door lets in before the decimal point,"""
 MAX_SCALE = 12
-"""and after it."""
+"""and after it,"""
+MAX_TEXT = 100
+"""in so many characters."""
 _ZERO = Decimal(0)
 
 
@@ -56,7 +57,7 @@ def parse_decimal(text: str, *, max_integer_digits: int = MAX_INTEGER_DIGITS, ma
     :raises DecimalRejected: if it is not such a text or beyond the limits
     """
     match = _DECIMAL.fullmatch(text)
-    if match is None or len(text) > _LONGEST_TEXT:
+    if match is None or len(text) > MAX_TEXT:
         raise _rejection(text, match)
     integer, fraction, exponent = match.groups()
     if exponent is None and len(integer) <= max_integer_digits and (fraction is None or len(fraction) <= max_scale):
@@ -94,4 +95,4 @@ def _rejection(text: str, match: re.Match[str] | None) -> DecimalRejected:
         return DecimalRejected("EMPTY", "empty text is not a number")
     if match is None:
         return DecimalRejected("NOT_A_NUMBER", f"not a decimal number: {text[:40]!r}")
-    return DecimalRejected("TOO_MANY_DIGITS", f"a number is written in at most {_LONGEST_TEXT} characters")
+    return DecimalRejected("TOO_MANY_DIGITS", f"a number is written in at most {MAX_TEXT} characters")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
 
 from libs.errors import Violation
 from libs.ids import check_text
-from services.ingest.domain.usage_batch import NANOSECONDS, UsageColumns, storable
+from services.ingest.domain.usage_batch import NANOSECONDS, EventMessage, UsageColumns, storable
 
 DEFAULT_PAST_LIMIT = timedelta(days=34)
 DEFAULT_FUTURE_LIMIT = timedelta(hours=1)
@@ -42,6 +42,15 @@ def door_problems(events: UsageColumns, policy: DoorPolicy, tenant_now: datetime
     _check_times(events.times_ns, policy, tenant_now, problems)
     _check_properties(events.properties, problems)
     return problems
+
+
+def time_problems(messages: Sequence[EventMessage]) -> dict[int, Violation]:
+    """Return the problem of each event whose time is no Timestamp, by index; as columns two of them look the same."""
+    nanos = [message.event_time.nanos for message in messages]
+    if not nanos or (min(nanos) >= 0 and max(nanos) < NANOSECONDS):
+        return {}
+    problem = Violation("event_time", "NOT_AN_INSTANT", "must have nanos from 0 to 999,999,999")
+    return {index: problem for index, nano in enumerate(nanos) if not 0 <= nano < NANOSECONDS}
 
 
 def to_ns(at: datetime) -> int:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from opentelemetry import context as trace_context
 
 from libs.errors import Violation
-from services.ingest.domain.door import door_problems
+from services.ingest.domain.door import door_problems, time_problems
 from services.ingest.domain.measuring import measure
 from services.ingest.domain.recording import Fate
 from services.ingest.domain.usage_batch import EventMessage, UsageColumns
@@ -61,7 +61,8 @@ class AcceptUsage:
         loop = asyncio.get_running_loop()
         rules = self._tenants.rules(tenant_id)
         columns = UsageColumns.from_messages(events)
-        problems = {**door_problems(columns, rules.policy, rules.tenant_now), **refused}
+        at_door = door_problems(columns, rules.policy, rules.tenant_now)
+        problems = {**time_problems(events), **at_door, **refused}
         problems |= measure(columns, rules.meters, problems).problems
         accepted = [index for index in range(len(events)) if index not in problems]
         call = PendingCall(

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from libs.errors import Violation
 from services.ingest.domain.recording import BatchOutcome, EventException, Fate
 from services.ingest.domain.usage_batch import (
+    MAX_BATCH_EVENTS,
     NANOSECONDS,
     EventMessage,
     RejectedEvent,
@@ -29,6 +30,7 @@ VERDICTS: dict[Fate | None, ingest_service_pb2.EventVerdict.ValueType] = {
 }
 # A thousand refused events, with their problems in place of their properties, still fit into a message of 1 MiB.
 _MAX_DESCRIPTION = 200
+_END_OF_TIME_NS = 1 << 63
 _FATES = {verdict: fate for fate, verdict in VERDICTS.items()}
 
 
@@ -62,6 +64,12 @@ def batch_from_pb(message: usage_raw_pb2.AcceptedBatch, trace_parent: str) -> Us
     events = UsageColumns.from_messages(message.events)
     if message.batch_number < 1 or not message.tenant_id or not message.acceptor_epoch or not all(events.times_ns):
         raise ValueError("a batch without its number, tenant or epoch, or an event without its time")
+    if len(events) + len(message.rejected_events) > MAX_BATCH_EVENTS:
+        raise ValueError("more events than a batch has")  # Their positions would be those of the next batch.
+    if min(message.accepted_total, message.rejected_total, *message.abandoned_batch_numbers) < 0:
+        raise ValueError("a number below zero")
+    if max(map(abs, events.times_ns), default=0) >= _END_OF_TIME_NS:
+        raise ValueError("an event in no year that a clock knows")
     return UsageBatch(
         tenant_id=message.tenant_id,
         acceptor_epoch=message.acceptor_epoch,
