@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import nats.errors
@@ -16,7 +16,7 @@ from nats.js.errors import NotFoundError
 from libs.clock import monotonic_s
 from libs.errors import Unavailable
 from libs.messaging.batches import BatchProcessor, Handler, OpenMessage, Park
-from libs.messaging.delivery import delivery_from_message
+from libs.messaging.delivery import Delivery, delivery_from_message
 from libs.messaging.errors import FloorBeyondStream
 from libs.messaging.failures import pause_before_rebind
 from libs.messaging.fetcher import Fetcher
@@ -51,12 +51,17 @@ class PullConsumer:
         max_ack_pending: int | None = None,
         max_attempts: int = 5,
         rest_s: float = 0.0,
+        apart: Callable[[Delivery], str] | None = None,
     ) -> None:
         """`max_ack_pending` bounds what all processes together hold unacknowledged (default: two batches).
 
         As long as a fetch does not bring a whole batch, the next one comes `rest_s` after it at the earliest: where a
         batch costs more than its messages, it is worth waiting for more of them.
+
+        Messages for which `apart` gives different texts are handled in batches of their own, side by side: one that has
+        to wait holds up only those of its kind.
         """
+        self._apart = apart
         self._js = js
         self._stream = stream
         self._durable = durable
@@ -140,5 +145,14 @@ class PullConsumer:
         redelivered = [item for item in opened if item.delivery.num_delivered > 1]
         async with self._processor.kept_in_progress(opened):
             for batch in filter(None, (fresh, redelivered)):
-                with batch_span(self._stream, self._durable, [item.delivery for item in batch]):
-                    await self._processor.process(batch, stopping)
+                await asyncio.gather(*(self._process_batch(part, stopping) for part in self._parts(batch)))
+
+    async def _process_batch(self, batch: Sequence[OpenMessage], stopping: asyncio.Event) -> None:
+        with batch_span(self._stream, self._durable, [item.delivery for item in batch]):
+            await self._processor.process(batch, stopping)
+
+    def _parts(self, batch: Sequence[OpenMessage]) -> list[list[OpenMessage]]:
+        parts: dict[str, list[OpenMessage]] = {}
+        for item in batch:
+            parts.setdefault(self._apart(item.delivery) if self._apart else "", []).append(item)
+        return list(parts.values())

@@ -33,7 +33,7 @@ class StreamDefinition:
     max_bytes: int = UNLIMITED
     max_msg_size: int = UNLIMITED
     max_msgs_per_subject: int = UNLIMITED
-    duplicate_window_s: int = 7_200
+    duplicate_window_s: float = 7_200
     deny_purge: bool = True
 
     def config(self, replicas: int) -> StreamConfig:
@@ -62,6 +62,17 @@ USAGE_RAW = StreamDefinition(
     max_bytes=4 * _GIB,
     max_msg_size=_MIB,
     duplicate_window_s=120,
+    deny_purge=False,
+)
+# Whoever may publish here chooses message ids, also those that another tenant's producer will use: the shortest window
+# that the server takes. What is acknowledged is purged; nothing that waits ever expires.
+PRODUCERS = StreamDefinition(
+    name="PRODUCERS",
+    subjects=("producers.*.events",),
+    max_age_s=0,
+    max_bytes=_GIB,
+    max_msg_size=_MIB,
+    duplicate_window_s=0.1,
     deny_purge=False,
 )
 INGEST = StreamDefinition(name="INGEST", subjects=("ingest.>",))

@@ -10,7 +10,7 @@ from libs.clock import system_clock
 from libs.database import Database, check_head, is_outage
 from libs.directory import KnownClocks, KnownKeys
 from libs.ids import new_id
-from libs.messaging import DIRECTORY, INGEST, USAGE_RAW, Applier, DirectoryReader, connect, ensure_streams
+from libs.messaging import DIRECTORY, INGEST, PRODUCERS, USAGE_RAW, Applier, DirectoryReader, connect, ensure_streams
 from libs.process import stop_on_signals, supervise
 from libs.rpc import Audience, Authenticator, GrpcServer
 from libs.telemetry import setup
@@ -23,7 +23,7 @@ from services.ingest.roles.record import record
 from services.ingest.rpc.methods import ACCEPT_METHODS, QUERY_METHODS
 from services.ingest.store.migrations import PACKAGE as MIGRATIONS
 
-_STREAMS = (USAGE_RAW, INGEST, DIRECTORY)
+_STREAMS = (USAGE_RAW, INGEST, DIRECTORY, PRODUCERS)
 
 
 async def serve(config: Config) -> None:
@@ -52,7 +52,7 @@ async def serve(config: Config) -> None:
         reader = _reader(process)
         parts |= {
             "directory": reader.run(process.stopping),
-            "grpc": process.server.run(reader.ready(), process.stopping),
+            "grpc": process.server.run(_ready(process, reader), process.stopping),
         }
         await supervise(parts, process.stopping)
 
@@ -77,7 +77,12 @@ async def _open(config: Config, instance: str, stack: AsyncExitStack) -> Process
     )
     appliers: dict[str, list[Applier]] = {"key": [keys.apply], "clock": [clocks.apply]}
     # Not before: while it waits for a server, a signal simply ends the process.
-    return Process(config, instance, nats, appliers, clocks, server, stop_on_signals(), stack)
+    return Process(config, instance, nats, appliers, clocks, authenticator, server, stop_on_signals(), stack)
+
+
+async def _ready(process: Process, reader: DirectoryReader) -> None:
+    await reader.ready()
+    process.knows_directory.set()
 
 
 def _reader(process: Process) -> DirectoryReader:

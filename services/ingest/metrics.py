@@ -17,6 +17,12 @@ STREAM_BATCHES = _METER.counter(
     description="Batches answered on streams: acknowledged, refused or failed.",
     labels=["outcome"],
 )
+PRODUCER_MESSAGES = _METER.counter(
+    "steelyard.producers.messages",
+    unit="{message}",
+    description="Messages of producers on NATS: taken, or refused for their key.",
+    labels=["outcome"],
+)
 EVENTS_RECORDED = _METER.counter("steelyard.events.recorded", unit="{event}", description="Added to the log.")
 EVENTS_DUPLICATE = _METER.counter("steelyard.events.duplicate", unit="{event}", description="Sent again.")
 EVENTS_CONFLICT = _METER.counter(

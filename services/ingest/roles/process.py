@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nats.aio.client import Client
 
 from libs.directory import KnownClocks
 from libs.messaging import Applier
-from libs.rpc import GrpcServer
+from libs.rpc import Authenticator, GrpcServer
 from services.ingest.config import Config
 
 Parts = dict[str, Coroutine[object, object, None]]
@@ -27,9 +27,12 @@ class Process:
     nats: Client
     appliers: dict[str, list[Applier]]
     clocks: KnownClocks
+    authenticator: Authenticator
     server: GrpcServer
     stopping: asyncio.Event
     stack: AsyncExitStack
+    knows_directory: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when everything that was in the directory at the start is applied."""
 
     def follow(self, appliers: Mapping[str, Applier]) -> None:
         """Have entries of the directory, by their kind, given to the appliers."""

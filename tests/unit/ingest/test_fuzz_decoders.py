@@ -36,6 +36,7 @@ from services.ingest.usecases.record_usage import ChunkReport, RecordUsage
 from services.ingest.wire.batches import batch_from_pb, batch_to_pb, outcome_to_pb
 from services.ingest.wire.cloud_events import map_cloud_events
 from services.ingest.wire.meters import meter_from_pb, meter_to_pb
+from services.ingest.wire.producer_messages import read_message
 from steelyard.cloudevents.v1 import cloud_event_pb2
 from steelyard.ingest.v1 import ingest_service_pb2 as pb
 from steelyard.ingest.v1 import usage_event_pb2, usage_raw_pb2
@@ -248,6 +249,30 @@ def take_cloud_events(request: pb.IngestCloudEventsRequest) -> int:
     return take(batch.events, batch.problems)
 
 
+TYPES = ("", "text/plain", "application/json", "application/cloudevents+json", "application/cloudevents+protobuf")
+
+
+def check_messages(seed: int, count: int) -> int:
+    accepted = 0
+    rng = random.Random(seed)
+
+    def make(made: random.Random) -> bytes:
+        return json.dumps(a_cloud_event(made).get("data", {})).encode()
+
+    for data in half_mutated(make, [b"{", b'"'], seed, count):
+        attributes = {name: value for name, value in a_cloud_event(rng).items() if isinstance(value, str)}
+        headers = {f"ce-{name}": value for name, value in attributes.items()}
+        if rng.random() < 0.1:
+            name = rng.choice(("ce-data", "CE-ID", "ce-", "ce-time", "ce-id"))
+            headers[name] = rng.choice(("%ff", "%", "\ufffd", ""))
+        if rng.random() < 0.2:
+            headers["Content-Type"] = rng.choice(TYPES)
+        batch = read_message(headers, data)
+        assert batch.events
+        accepted += take(batch.events, batch.problems)
+    return accepted
+
+
 class NoRecording:
     """RecordUsage without a database: everything is new."""
 
@@ -438,8 +463,9 @@ def check_meter_files(seed: int, count: int) -> int:
 
 TARGETS: dict[str, tuple[Check, int]] = {
     "events": (check_events, 300_000),
-    "cloud events, json": (check_json, 210_000),
-    "cloud events, protobuf": (check_protobuf, 210_000),
+    "cloud events, json": (check_json, 190_000),
+    "cloud events, protobuf": (check_protobuf, 190_000),
+    "nats messages": (check_messages, 40_000),
     "raw batches": (check_raw, 150_000),
     "expressions": (check_expressions, 100_000),
     "meter files": (check_meter_files, 30_000),

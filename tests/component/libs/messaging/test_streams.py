@@ -10,10 +10,10 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType
 from nats.js.errors import APIError
 
 from libs.embedded.nats_server import EmbeddedNats
-from libs.messaging import BILLING, DIRECTORY, INGEST, PAYMENTS, RATING, USAGE_RAW, ensure_streams
+from libs.messaging import BILLING, DIRECTORY, INGEST, PAYMENTS, PRODUCERS, RATING, USAGE_RAW, ensure_streams
 from libs.messaging.connection import connect
 
-ALL = [USAGE_RAW, INGEST, RATING, BILLING, PAYMENTS, DIRECTORY]
+ALL = [USAGE_RAW, INGEST, RATING, BILLING, PAYMENTS, DIRECTORY, PRODUCERS]
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ class TestEnsureStreams:
                 StorageType.FILE,
                 DiscardPolicy.NEW,
                 True,
-                definition.name != "USAGE_RAW",
+                definition.name not in {"USAGE_RAW", "PRODUCERS"},
             )
-            assert config.max_age == (0 if definition.name == "DIRECTORY" else 7 * 86_400)
+            assert config.max_age == (0 if definition.name in {"DIRECTORY", "PRODUCERS"} else 7 * 86_400)
 
     async def test_again_and_at_once_changes_nothing(self, empty_js: JetStreamContext) -> None:
         await asyncio.gather(*(ensure_streams(empty_js, ALL) for _ in range(5)))
