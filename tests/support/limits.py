@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from libs.ids import checks
+from libs.messaging import PRODUCERS
 from libs.money import MAX_INTEGER_DIGITS, MAX_SCALE, decimals
 from libs.rpc.server import MAX_MESSAGE_BYTES
 from services.ingest.domain import (
@@ -243,6 +244,8 @@ def documented() -> Rows:
         ("bytes of a gRPC message", _number(MAX_MESSAGE_BYTES), "RESOURCE_EXHAUSTED"),
         ("batches of a stream without an answer", _number(event_stream.MAX_BATCHES), "`CREDIT_EXCEEDED`"),
         ("bytes of a stream without an answer", _number(event_stream.MAX_BYTES), "`CREDIT_EXCEEDED`"),
+        ("bytes of a message over NATS", _number(PRODUCERS.max_msg_size), "the server refuses it"),
+        ("bytes that wait over NATS, of all tenants", _number(PRODUCERS.max_bytes), "the server refuses more"),
         ("`meter_id`", f"1 to {checks.MAX_RESOURCE_ID} characters", "`INVALID_ID`"),
         ("`display_name`", f"{meter.MAX_NAME} characters", "`TOO_LONG`"),
         ("`description`", f"{_number(meter.MAX_DESCRIPTION)} characters", "`TOO_LONG`"),
