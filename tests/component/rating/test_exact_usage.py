@@ -120,7 +120,16 @@ class TestVersions:
             async with exact.open_work(TENANT) as work:
                 await rate_periods(work, [MARCH_1], exact.clock, answers[turn])
             kept.append(await quantity(exact))
-        assert kept == [6, 6, 6, 7, 7]
+        assert kept == [6, 6, 4, 7, 7]
+
+    async def test_a_period_that_ends_earlier_is_charged_for_what_is_left(self, exact: Rating) -> None:
+        """Its newest window may be gone, and the version of what is left is then lower than before."""
+        tell(exact, "5", 50)
+        await exact.start_march(CARD)
+        tell(exact, "2", 30)
+        await exact.accept([billing_period(period=Period(MARCH.start, MARCH.start + timedelta(days=7)), version=2)])
+        await exact.rate_all()
+        assert await quantity(exact) == 2
 
     async def test_an_answer_to_what_the_period_was_is_none(self, exact: Rating) -> None:
         await exact.start_march(CARD)
