@@ -33,8 +33,8 @@ ORDER BY k.number, e.meter_id
 """
 
 # Whatever was known here when a question was drawn up is in its answer, and so in those of all later numbers. Versions
-# do not tell: of two windows that ingest commits at once the one with the higher version may be seen first, and a period
-# that was cut short may have lost its newest window.
+# do not tell: of two windows that ingest commits at once the one with the higher version may be seen first, and a
+# period that was cut short may have lost its newest window.
 _SAVE = """
 INSERT INTO exact_usage AS u (
     tenant_id, subscription_id, period_start, meter_id, value, event_count, highest_version, question)
