@@ -42,6 +42,7 @@ class ChargePart(NamedTuple):
     unit_amount: str
     flat_amount: str
     amount: str
+    per: str = ""
 
 
 class Charge(NamedTuple):

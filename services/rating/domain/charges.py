@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from libs.money import exact
-from services.rating.domain.prices import DEFAULT_OPTIONS, ZERO, Flat, PricingOptions
-from services.rating.domain.pricing import amount_of, rate
+from services.rating.domain.pipeline import rate_price
+from services.rating.domain.prices import ZERO
 from services.rating.domain.rate_card import Price, RateCard
-from services.rating.domain.rated_price import PartKind, RatedPart, RatedPrice
+from services.rating.domain.rated_price import RatedPrice
+
+NO_EVENTS: Mapping[str, int] = {}
 
 
 class Charge(NamedTuple):
@@ -38,33 +39,24 @@ class Charge(NamedTuple):
         return self.rated.amount
 
 
-def rate_card_charges(card: RateCard, usage: Mapping[str, Decimal]) -> tuple[Charge, ...]:
+def rate_card_charges(
+    card: RateCard, usage: Mapping[str, Decimal], event_counts: Mapping[str, int] = NO_EVENTS
+) -> tuple[Charge, ...]:
     """One charge per price, in the order of the card.
 
     :param usage: quantity of the billing period by meter id; a meter that is left out was not used
+    :param event_counts: number of events that it comes from, for prices that have an amount for each
     :raises decimal.Inexact: if an amount does not fit the context of quantities
     """
     return tuple(
-        Charge(position, price, quantity := _quantity(price, usage), rate_price(price, quantity))
+        Charge(
+            position,
+            price,
+            quantity := _quantity(price, usage),
+            rate_price(price, quantity, _count(price, event_counts)),
+        )
         for position, price in enumerate(card.prices)
     )
-
-
-def rate_price(price: Price, quantity: Decimal, options: PricingOptions = DEFAULT_OPTIONS) -> RatedPrice:
-    """Price a period's quantity: included usage first, then the model on what is left. Raises as `rate` does."""
-    included = _included(price, quantity)
-    if not included:
-        return rate(price.model, quantity, options)
-    with exact():
-        rated = rate(price.model, quantity - included, options)
-    part = RatedPart(PartKind.INCLUDED, quantity=included, unit_amount=ZERO, amount=ZERO)
-    return RatedPrice(rated.amount, (part, *rated.parts))
-
-
-def price_amount(price: Price, quantity: Decimal, options: PricingOptions = DEFAULT_OPTIONS) -> Decimal:
-    """The amount of `rate_price`, without the breakdown."""
-    with exact():
-        return amount_of(price.model, quantity - _included(price, quantity), options)
 
 
 def _quantity(price: Price, usage: Mapping[str, Decimal]) -> Decimal:
@@ -73,7 +65,5 @@ def _quantity(price: Price, usage: Mapping[str, Decimal]) -> Decimal:
     return usage.get(price.meter_id, ZERO)
 
 
-def _included(price: Price, quantity: Decimal) -> Decimal:
-    if isinstance(price.model, Flat):
-        return ZERO
-    return max(ZERO, min(quantity, price.included_quantity))
+def _count(price: Price, event_counts: Mapping[str, int]) -> int:
+    return event_counts.get(price.meter_id or "", 0)

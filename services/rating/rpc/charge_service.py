@@ -10,8 +10,8 @@ from services.rating.rpc import require
 from services.rating.rpc.context import Context
 from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCharges
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
+from services.rating.wire.card_reading import Reading
 from services.rating.wire.charges import charge_to_pb, previewed_charge_to_pb
-from services.rating.wire.rate_cards import RateCardReader
 from services.rating.wire.times import instant_to_pb, period_to_pb
 from steelyard.rating.v1 import charge_service_pb2 as pb
 from steelyard.rating.v1 import charge_service_pb2_grpc as pb_grpc
@@ -35,14 +35,17 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
 
     async def PreviewCharge(self, request: pb.PreviewChargeRequest, context: Context) -> pb.PreviewChargeResponse:
         rate_card_id = require.resource_id(request.rate_card_id, "rate_card_id")
-        reader = RateCardReader()
+        reading = Reading()
         quantities = {
-            meter_id: reader.number(text, f"quantities[{meter_id}]") for meter_id, text in request.quantities.items()
+            meter_id: reading.number(text, f"quantities[{meter_id}]") for meter_id, text in request.quantities.items()
         }
-        if reader.violations:
-            raise InvalidInput(reader.violations)
+        for meter_id, count in request.event_counts.items():
+            if count < 0:
+                reading.add(f"event_counts[{meter_id}]", "NEGATIVE", "must not be negative")
+        if reading.violations:
+            raise InvalidInput(reading.violations)
         card, charges = await self._preview_charge(
-            current_tenant(), rate_card_id, request.rate_card_version, quantities
+            current_tenant(), rate_card_id, request.rate_card_version, quantities, request.event_counts
         )
         return pb.PreviewChargeResponse(charges=[previewed_charge_to_pb(card, charge) for charge in charges])
 

@@ -70,14 +70,19 @@ class PreviewCharge:
         self._get_rate_cards = get_rate_cards
 
     async def __call__(
-        self, tenant_id: str, rate_card_id: str, version: int, quantities: Mapping[str, Decimal]
+        self,
+        tenant_id: str,
+        rate_card_id: str,
+        version: int,
+        quantities: Mapping[str, Decimal],
+        event_counts: Mapping[str, int],
     ) -> tuple[RateCard, tuple[Charge, ...]]:
-        """Return the card and what the quantities (by meter) cost; the newest version for 0.
+        """Return the card and what the quantities and numbers of events (by meter) cost; the newest version for 0.
 
         :raises RateCardNotFound: if there is no such card
         """
         card = (await self._get_rate_cards.get(tenant_id, rate_card_id, version)).card
-        return card, rate_card_charges(card, quantities)
+        return card, rate_card_charges(card, quantities, event_counts)
 
 
 async def _period(work: Work, tenant_id: str, subscription_id: str, at: datetime) -> BillingPeriod:
