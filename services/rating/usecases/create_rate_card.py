@@ -45,14 +45,32 @@ class CreateRateCard:
         :raises RateCardCurrencyFixed, RateCardEffectiveTimeNotLater: if the versions before forbid this one
         :raises Unavailable: if ingest does not answer
         """
-        by_field = {violation.field: violation for violation in [*check_rate_card(card), *violations]}
-        if by_field:
-            raise InvalidInput(list(by_field.values()))
-        card = await self._with_meters(request.tenant_id, card)
+        card = await self._checked(request.tenant_id, card, violations)
         async with self._open_work(request.tenant_id) as work:
             stored = await self._create(work, request, card)
         self._on_marked()
         return stored
+
+    async def plan(self, tenant_id: str, card: RateCard, violations: Sequence[Violation]) -> RateCard:
+        """Return the version that would be stored, which is the newest one if that says the same; stores nothing.
+
+        Raises as storing it does.
+        """
+        card = await self._checked(tenant_id, card, violations)
+        async with self._open_work(tenant_id) as work:
+            newest = await work.cards.find(tenant_id, card.rate_card_id)
+        if newest is None:
+            return replace(card, version=1)
+        if replace(newest.card, version=0) == card:
+            return newest.card
+        _check_succession(newest.card, card)
+        return replace(card, version=newest.card.version + 1)
+
+    async def _checked(self, tenant_id: str, card: RateCard, violations: Sequence[Violation]) -> RateCard:
+        by_field = {violation.field: violation for violation in [*check_rate_card(card), *violations]}
+        if by_field:
+            raise InvalidInput(list(by_field.values()))
+        return await self._with_meters(tenant_id, card)
 
     async def _with_meters(self, tenant_id: str, card: RateCard) -> RateCard:
         """The card with what its prices have to know of their meters, which never change."""

@@ -36,14 +36,19 @@ def rate_card_from_pb(message: pb.RateCard, reading: Reading) -> RateCard:
 
 def rate_card_to_pb(stored: StoredRateCard) -> pb.RateCard:
     """Return a stored version for the wire."""
-    card = stored.card
+    message = rate_card_message(stored.card)
+    message.create_time.CopyFrom(instant_to_pb(stored.created_at))
+    return message
+
+
+def rate_card_message(card: RateCard) -> pb.RateCard:
+    """Return a version for the wire, whether or not it is stored."""
     message = pb.RateCard(
         rate_card_id=card.rate_card_id,
         version=card.version,
         display_name=card.display_name,
         currency=card.currency,
         prices=[_price_to_pb(price) for price in card.prices],
-        create_time=instant_to_pb(stored.created_at),
     )
     if card.effective_at is not None:
         message.effective_time.CopyFrom(instant_to_pb(card.effective_at))
