@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from services.rating.domain.pipeline import rate_price
-from services.rating.domain.prices import ZERO
+from libs.money import Money, round_to_minor
+from services.rating.domain.pipeline import rate_lines_before, rate_price
+from services.rating.domain.prices import ZERO, LinesBefore
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.rated_price import RatedPrice
 
@@ -18,7 +19,7 @@ class Charge(NamedTuple):
     """The priced usage of one price in one billing period: exact, not rounded.
 
     `position` is the index of the price in its card. `quantity` is the whole usage of the period, included and even
-    negative usage too, so that charges can be compared with windows; 1 for a flat price.
+    negative usage too, so that charges can be compared with windows; 1 for a price without meter.
     """
 
     position: int
@@ -48,15 +49,17 @@ def rate_card_charges(
     :param event_counts: number of events that it comes from, for prices that have an amount for each
     :raises decimal.Inexact: if an amount does not fit the context of quantities
     """
-    return tuple(
-        Charge(
-            position,
-            price,
-            quantity := _quantity(price, usage),
-            rate_price(price, quantity, _count(price, event_counts)),
-        )
-        for position, price in enumerate(card.prices)
-    )
+    charges: list[Charge] = []
+    before = Money(0, card.currency)
+    for position, price in enumerate(card.prices):
+        quantity = _quantity(price, usage)
+        if isinstance(price.model, LinesBefore):
+            rated = rate_lines_before(price.terms, before.amount)
+        else:
+            rated = rate_price(price, quantity, _count(price, event_counts))
+        before += round_to_minor(rated.amount, card.currency, price.rounding_mode)
+        charges.append(Charge(position, price, quantity, rated))
+    return tuple(charges)
 
 
 def _quantity(price: Price, usage: Mapping[str, Decimal]) -> Decimal:

@@ -14,6 +14,7 @@ from services.rating.domain.prices import (
     Flat,
     Graduated,
     GraduatedPercentage,
+    LinesBefore,
     Package,
     Percentage,
     PerUnit,
@@ -27,12 +28,12 @@ MAX_TIERS = 100
 _Number = tuple[str, Decimal]
 
 
-def check_model(model: PriceModel, path: str = "price") -> list[Violation]:
+def check_model(model: PriceModel | LinesBefore, path: str = "price") -> list[Violation]:
     """Everything wrong with the parameters of a model; `path` is where its price lies in the request."""
     return [violation for violation in _found(model, path) if violation]
 
 
-def _found(model: PriceModel, path: str) -> Iterator[Violation | None]:
+def _found(model: PriceModel | LinesBefore, path: str) -> Iterator[Violation | None]:
     match model:
         case Flat(amount):
             yield check_number(amount, f"{path}.flat.amount")
@@ -67,6 +68,8 @@ def _found(model: PriceModel, path: str) -> Iterator[Violation | None]:
             yield check_number(fixed_per_event, f"{path}.percentage.fixed_per_event")
         case Dynamic(multiplier):
             yield check_number(multiplier, f"{path}.dynamic.multiplier")
+        case LinesBefore():
+            return
         case _:
             assert_never(model)
 

@@ -21,7 +21,7 @@ from services.rating.domain.price_terms import (
     PriceTerms,
     UnitConversion,
 )
-from services.rating.domain.prices import ONE, ZERO, Flat
+from services.rating.domain.prices import ONE, ZERO, Flat, LinesBefore, PriceModel, PricingOptions
 from services.rating.domain.pricing import amount_of, rate
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import PartKind, RatedPart, RatedPrice
@@ -34,7 +34,9 @@ def rate_price(price: Price, quantity: Decimal, event_count: int = 0) -> RatedPr
     :raises QuantityOutsideTiers: if the last tier is bounded and the quantity beyond it
     :raises decimal.Inexact: if the amount does not fit the context of quantities
     """
-    terms = price.terms
+    terms, model = price.terms, price.model
+    if isinstance(model, LinesBefore):
+        raise TypeError("what the lines before come to is no quantity: see rate_lines_before")
     before: list[RatedPart] = []
     with exact():
         if terms.conversion is not None:
@@ -42,14 +44,31 @@ def rate_price(price: Price, quantity: Decimal, event_count: int = 0) -> RatedPr
             before.append(RatedPart(PartKind.CONVERTED, quantity, ZERO, ZERO))
         if included := _included(price, quantity):
             before.append(RatedPart(PartKind.INCLUDED, included, ZERO, ZERO))
-        rated = rate(price.model, quantity - included, price.options, event_count)
+        rated = rate(model, quantity - included, price.options, event_count)
         due = _Due(rated.amount, [*before, *rated.parts])
         _limit(due, terms)
         if terms.commitment is not None:
-            _commit(due, terms.commitment, price)
+            _commit(due, terms.commitment, _promised(terms.commitment, model, price.options))
         for discount in terms.discounts:
             _discount(due, discount)
     return RatedPrice(due.amount, tuple(due.parts))
+
+
+def rate_lines_before(terms: PriceTerms, amount: Decimal) -> RatedPrice:
+    """What terms add to the amount of other lines, or take off (then it is negative, and never more than that).
+
+    `amount` is the sum of the lines as they are rounded, so that a minimum of 10.00 is met to the cent.
+
+    :raises decimal.Inexact: if the amount does not fit the context of quantities
+    """
+    due = _Due(amount, [])
+    with exact():
+        _limit(due, terms)
+        if terms.commitment is not None:
+            _commit(due, terms.commitment, terms.commitment.value)
+        for discount in terms.discounts:
+            _discount(due, discount)
+        return RatedPrice(due.amount - amount, tuple(due.parts))
 
 
 def converted(conversion: UnitConversion, quantity: Decimal) -> Decimal:
@@ -95,11 +114,13 @@ def _limit(due: _Due, terms: PriceTerms) -> None:
         due.add(PartKind.MAXIMUM, ONE, terms.maximum_amount - due.amount)
 
 
-def _commit(due: _Due, commitment: Commitment, price: Price) -> None:
+def _promised(commitment: Commitment, model: PriceModel, options: PricingOptions) -> Decimal:
     if commitment.kind is CommitmentKind.AMOUNT:
-        promised = commitment.value
-    else:
-        promised = amount_of(price.model, commitment.value, price.options)
+        return commitment.value
+    return amount_of(model, commitment.value, options)
+
+
+def _commit(due: _Due, commitment: Commitment, promised: Decimal) -> None:
     if due.amount > promised:
         due.add(PartKind.OVERAGE, due.amount - promised, commitment.overage_factor - ONE)
     elif due.amount < promised and commitment.true_up:

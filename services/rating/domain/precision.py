@@ -14,6 +14,7 @@ from services.rating.domain.prices import (
     Flat,
     Graduated,
     GraduatedPercentage,
+    LinesBefore,
     Package,
     Percentage,
     PerUnit,
@@ -61,7 +62,7 @@ def _factors(price: Price) -> Iterator[Sequence[Decimal]]:
             yield [discount.percent.scaleb(-2)]
 
 
-def _of_model(model: PriceModel) -> Sequence[Decimal]:
+def _of_model(model: PriceModel | LinesBefore) -> Sequence[Decimal]:
     match model:
         case PerUnit():
             return [model.unit_amount]
@@ -75,7 +76,7 @@ def _of_model(model: PriceModel) -> Sequence[Decimal]:
             return [model.multiplier]
         case Package():
             return [model.amount]
-        case Flat() | Stairstep():
+        case Flat() | Stairstep() | LinesBefore():
             return []
 
 

@@ -124,6 +124,12 @@ class Dynamic:
 PriceModel = Flat | PerUnit | Package | Graduated | Volume | Stairstep | GraduatedPercentage | Percentage | Dynamic
 
 
+@dataclass(frozen=True, slots=True)
+class LinesBefore:
+    """No usage of its own: its terms act on the sum of the lines before it, and what they add or take off is its
+    amount. So a card agrees on a minimum, a commitment or a discount for several prices together."""
+
+
 class ZeroQuantityFlat(StrEnum):
     """What a tiered price does with its first tier's flat amount (or first step) when nothing was used."""
 

@@ -8,21 +8,21 @@ from decimal import Decimal
 
 from libs.money import RoundingMode
 from services.rating.domain.price_terms import NO_TERMS, PriceTerms
-from services.rating.domain.prices import DEFAULT_OPTIONS, ZERO, PriceModel, PricingOptions
+from services.rating.domain.prices import DEFAULT_OPTIONS, ZERO, LinesBefore, PriceModel, PricingOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
     """One line of an invoice: how the quantity of a meter in a billing period becomes an amount.
 
-    `price_id` names the line and is unique in its card. `meter_id` is None for a flat price only. `exact_usage`: the
-    meter's usage windows do not add up to the quantity of a billing period, so that ingest is asked for it.
+    `price_id` names the line and is unique in its card. `meter_id` is None for `Flat` and `LinesBefore` only.
+    `exact_usage`: the meter's usage windows do not add up to the quantity of a billing period, ingest is asked for it.
     `included_quantity` is free and comes off before the model is applied. `terms` act before and after that.
     `rounding_mode` is for the line item; pricing itself never rounds money.
     """
 
     price_id: str
-    model: PriceModel
+    model: PriceModel | LinesBefore
     meter_id: str | None = None
     included_quantity: Decimal = ZERO
     rounding_mode: RoundingMode = RoundingMode.HALF_EVEN

@@ -8,6 +8,7 @@ from decimal import Decimal
 from libs.errors import Violation
 from services.rating.domain.number_checks import MAX_SCALE, check_divisor, check_number
 from services.rating.domain.price_terms import (
+    NO_TERMS,
     AmountDiscount,
     CommitmentKind,
     ConversionOperation,
@@ -15,7 +16,7 @@ from services.rating.domain.price_terms import (
     PercentDiscount,
     UnitConversion,
 )
-from services.rating.domain.prices import Flat, Percentage
+from services.rating.domain.prices import Flat, LinesBefore, Percentage
 from services.rating.domain.rate_card import Price
 
 MAX_DISCOUNTS = 20
@@ -30,6 +31,13 @@ def check_terms(price: Price, path: str = "price") -> list[Violation]:
 
 def _found(price: Price, path: str) -> Iterator[Violation | None]:
     terms = price.terms
+    if isinstance(price.model, LinesBefore):
+        if terms == NO_TERMS:
+            yield Violation(f"{path}.lines_before", "REQUIRED", "needs a minimum, maximum, commitment or discount")
+        if terms.conversion is not None:
+            yield Violation(f"{path}.unit_conversion", "NOT_ALLOWED", "the lines before are no quantity")
+        if terms.commitment is not None and terms.commitment.kind is CommitmentKind.QUANTITY:
+            yield Violation(f"{path}.commitment.quantity", "NOT_ALLOWED", "the lines before are no quantity")
     if isinstance(price.model, Flat):
         present = {
             "unit_conversion": terms.conversion,

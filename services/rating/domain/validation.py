@@ -8,7 +8,7 @@ from libs.money import MINOR_DIGITS
 from services.rating.domain.model_validation import check_model
 from services.rating.domain.number_checks import check_number
 from services.rating.domain.precision import check_precision
-from services.rating.domain.prices import Flat
+from services.rating.domain.prices import Flat, LinesBefore
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.terms_validation import check_terms
 
@@ -55,12 +55,13 @@ def check_price(price: Price, path: str = "price") -> list[Violation]:
 
 
 def _check_meter(price: Price, path: str) -> Violation | None:
-    if not isinstance(price.model, Flat):
+    if not isinstance(price.model, Flat | LinesBefore):
         return check_resource_id(price.meter_id or "", f"{path}.meter_id")
+    kind = "flat price" if isinstance(price.model, Flat) else "price of the lines before"
     if price.meter_id is not None:
-        return Violation(f"{path}.meter_id", "NOT_ALLOWED", "a flat price has no meter")
+        return Violation(f"{path}.meter_id", "NOT_ALLOWED", f"a {kind} has no meter")
     if price.included_quantity:
-        return Violation(f"{path}.included_quantity", "NOT_ALLOWED", "a flat price has no included usage")
+        return Violation(f"{path}.included_quantity", "NOT_ALLOWED", f"a {kind} has no included usage")
     return None
 
 

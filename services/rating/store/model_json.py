@@ -12,6 +12,7 @@ from services.rating.domain.prices import (
     Flat,
     Graduated,
     GraduatedPercentage,
+    LinesBefore,
     Package,
     PackageRounding,
     Percentage,
@@ -45,7 +46,7 @@ class ModelJson(TypedDict):
     steps: NotRequired[list[tuple[str | None, str]]]
 
 
-def model_to_json(model: PriceModel) -> ModelJson:
+def model_to_json(model: PriceModel | LinesBefore) -> ModelJson:
     """Return a model as it is stored; what is not used of it is left out."""
     match model:
         case Flat(amount):
@@ -78,11 +79,13 @@ def model_to_json(model: PriceModel) -> ModelJson:
             return ModelJson(kind="percentage", amount=plain(rate_percent), fixed_per_event=plain(fixed_per_event))
         case Dynamic(multiplier):
             return ModelJson(kind="dynamic", amount=plain(multiplier))
+        case LinesBefore():
+            return ModelJson(kind="lines_before")
         case _:
             assert_never(model)
 
 
-def model_from_json(stored: ModelJson) -> PriceModel:
+def model_from_json(stored: ModelJson) -> PriceModel | LinesBefore:
     """Return the model that `model_to_json` was given."""
     match stored["kind"]:
         case "flat":
@@ -107,6 +110,8 @@ def model_from_json(stored: ModelJson) -> PriceModel:
             return Percentage(Decimal(stored["amount"]), Decimal(stored["fixed_per_event"]))
         case "dynamic":
             return Dynamic(Decimal(stored["amount"]))
+        case "lines_before":
+            return LinesBefore()
         case unknown:
             raise ValueError(f"no price model: {unknown}")
 

@@ -14,6 +14,7 @@ from services.rating.domain.prices import (
     Flat,
     Graduated,
     GraduatedPercentage,
+    LinesBefore,
     Package,
     PackageRounding,
     Percentage,
@@ -35,10 +36,10 @@ _PACKAGE_ROUNDINGS = {
 }
 
 
-def model_from_pb(message: pb.Price, path: str, reading: Reading) -> PriceModel:
+def model_from_pb(message: pb.Price, path: str, reading: Reading) -> PriceModel | LinesBefore:
     """Return the model of a price; `path` is where the price lies in the request."""
     number = reading.number
-    read: dict[str, Callable[[], PriceModel]] = {
+    read: dict[str, Callable[[], PriceModel | LinesBefore]] = {
         "flat": lambda: Flat(number(message.flat.amount, f"{path}.flat.amount")),
         "per_unit": lambda: PerUnit(
             number(message.per_unit.unit_amount, f"{path}.per_unit.unit_amount"),
@@ -55,6 +56,7 @@ def model_from_pb(message: pb.Price, path: str, reading: Reading) -> PriceModel:
             number(message.percentage.rate_percent, f"{path}.percentage.rate_percent"),
             number(message.percentage.fixed_per_event, f"{path}.percentage.fixed_per_event", default=ZERO),
         ),
+        "lines_before": LinesBefore,
         "dynamic": lambda: Dynamic(number(message.dynamic.multiplier, f"{path}.dynamic.multiplier", default=ONE)),
     }
     kind = message.WhichOneof("model")
@@ -64,7 +66,7 @@ def model_from_pb(message: pb.Price, path: str, reading: Reading) -> PriceModel:
     return read[kind]()
 
 
-def model_to_pb(model: PriceModel, message: pb.Price) -> None:
+def model_to_pb(model: PriceModel | LinesBefore, message: pb.Price) -> None:
     """Set the model of a price."""
     match model:
         case Flat(amount):
@@ -104,6 +106,8 @@ def model_to_pb(model: PriceModel, message: pb.Price) -> None:
             )
         case Dynamic(multiplier):
             message.dynamic.CopyFrom(pb.DynamicPrice(multiplier=plain(multiplier)))
+        case LinesBefore():
+            message.lines_before.SetInParent()
         case _:
             assert_never(model)
 

@@ -11,7 +11,7 @@ import pytest
 from services.rating.domain.billing_period import PeriodKey
 from services.rating.domain.charges import rate_card_charges
 from services.rating.domain.price_terms import PercentDiscount, PriceTerms
-from services.rating.domain.prices import Percentage, PerUnit, Stairstep, Step
+from services.rating.domain.prices import LinesBefore, Percentage, PerUnit, Stairstep, Step
 from services.rating.domain.queue import SetAside
 from services.rating.domain.rate_card import Price
 from services.rating.usecases.rate_periods import rate_periods
@@ -259,6 +259,18 @@ async def test_every_change_is_marked_for_publication(rating: Rating) -> None:
     assert marks == [
         (TENANT, f"sub-1|{key.period_start.isoformat()}|{price}", charges[price].version) for price in sorted(charges)
     ]
+
+
+async def test_a_minimum_for_all_lines_shrinks_as_they_grow(rating: Rating) -> None:
+    minimum = Price("minimum", LinesBefore(), terms=PriceTerms(minimum_amount=Decimal(10)))
+    await rating.start_march(rate_card(Price("tokens", PerUnit(Decimal("0.333")), meter_id=TOKENS), minimum))
+    amounts = []
+    for number, quantity in enumerate((0, 10, 30)):
+        await rating.receive(window(quantity, at=MARCH.start + number * HOUR))
+        await rating.rate_all()
+        amounts.append((await rating.charges())["minimum"].amount)
+    assert amounts == [10, Decimal("6.67"), 0]
+    assert await rating.differences() == []
 
 
 async def test_terms_act_on_live_charges_and_numbers_of_events_count(rating: Rating) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from libs.cli.yaml_messages import read_documents, to_yaml
+from libs.money import round_to_minor
 from services.rating.domain.charges import rate_card_charges
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.validation import check_rate_card
@@ -36,8 +37,9 @@ COSTS = [tuple(match.groups()) for match in ROW.finditer(GUIDE)]
 
 
 def test_there_are_examples() -> None:
-    assert set(CARDS) == {"models", "agreed"}
-    assert {name for name, _, _, _ in COSTS} == {price.price_id for card in CARDS.values() for price in card.prices}
+    assert set(CARDS) == {"models", "agreed", "together"}
+    priced = {price.price_id for name in ("models", "agreed") for price in CARDS[name].prices}
+    assert {name for name, _, _, _ in COSTS} == priced
 
 
 @pytest.mark.parametrize(("price_id", "quantity", "events", "amount"), COSTS)
@@ -46,6 +48,12 @@ def test_they_cost_what_the_guide_says(price_id: str, quantity: str, events: str
     meter_id = next(price.meter_id for price in card.prices if price.price_id == price_id) or ""
     charges = rate_card_charges(card, {meter_id: Decimal(quantity or 0)}, {meter_id: int(events or 0)})
     assert next(charge.amount for charge in charges if charge.price_id == price_id) == Decimal(amount)
+
+
+def test_what_is_agreed_on_for_several_prices_comes_to_what_the_guide_says() -> None:
+    charges = rate_card_charges(CARDS["together"], {"calls": Decimal(1000), "gpu_hours": Decimal(10)})
+    lines = [round_to_minor(charge.amount, "USD", charge.price.rounding_mode).minor_units for charge in charges]
+    assert (lines, sum(lines)) == ([1000, 1999, -300, 7301], 10000)
 
 
 @pytest.mark.parametrize("name", sorted(CARDS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.money import RoundingFunction, exact, plain
-from services.rating.domain.pipeline import rate_price
+from services.rating.domain.pipeline import rate_lines_before, rate_price
 from services.rating.domain.price_terms import (
     AmountDiscount,
     Commitment,
@@ -23,7 +24,7 @@ from services.rating.domain.price_terms import (
 from services.rating.domain.prices import Package, PerUnit
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import PartKind
-from tests.unit.rating.domain.prices import prices, signed_quantities
+from tests.unit.rating.domain.prices import prices, signed_quantities, terms
 
 TWO = PerUnit(Decimal(2))
 GIB = UnitConversion(ConversionOperation.DIVIDE, Decimal(1 << 30))
@@ -122,6 +123,23 @@ class TestDiscounts:
             PartKind.DISCOUNT,
         ]
         assert amount("1", **terms) == "18"
+
+
+class TestLinesBefore:
+    @given(st.integers(0, 10**9), terms.filter(lambda agreed: agreed.conversion is None))
+    def test_come_to_what_the_terms_make_of_their_sum(self, cents: int, agreed: PriceTerms) -> None:
+        """As a price does whose model costs that much."""
+        if agreed.commitment is not None:
+            agreed = replace(agreed, commitment=replace(agreed.commitment, kind=CommitmentKind.AMOUNT))
+        amount = Decimal(cents).scaleb(-2)
+
+        together = rate_lines_before(agreed, amount)
+
+        alone = rate_price(Price("p", PerUnit(Decimal(1)), "m", terms=agreed), amount)
+        with exact():
+            assert amount + together.amount == alone.amount >= 0
+            assert sum(part.amount for part in together.parts) == together.amount
+        assert together.parts == alone.parts[1:]
 
 
 class TestEveryPrice:

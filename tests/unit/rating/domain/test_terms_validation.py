@@ -18,7 +18,7 @@ from services.rating.domain.price_terms import (
     PriceTerms,
     UnitConversion,
 )
-from services.rating.domain.prices import Flat, Percentage, PerUnit
+from services.rating.domain.prices import Flat, LinesBefore, Percentage, PerUnit
 from services.rating.domain.rate_card import Price
 from services.rating.domain.terms_validation import MAX_DISCOUNTS
 from services.rating.domain.validation import check_price
@@ -87,6 +87,18 @@ def test_a_flat_price_can_be_discounted_and_nothing_else() -> None:
     terms = PriceTerms(UnitConversion(MULTIPLY, ONE), ONE, ONE, Commitment(AMOUNT, ONE))
     assert found(replace(flat, terms=terms)) == [
         (name, "NOT_ALLOWED") for name in ("unit_conversion", "minimum_amount", "maximum_amount", "commitment")
+    ]
+
+
+def test_the_lines_before_are_money_and_need_terms() -> None:
+    together = Price("p", LinesBefore())
+    assert found(together) == [("lines_before", "REQUIRED")]
+    assert found(replace(together, terms=PriceTerms(minimum_amount=ONE))) == []
+    terms = PriceTerms(UnitConversion(MULTIPLY, ONE), commitment=Commitment(QUANTITY, ONE))
+    assert found(replace(together, meter_id="m", terms=terms)) == [
+        ("meter_id", "NOT_ALLOWED"),
+        ("unit_conversion", "NOT_ALLOWED"),
+        ("commitment.quantity", "NOT_ALLOWED"),
     ]
 
 

@@ -229,6 +229,7 @@ class Price(_message.Message):
     GRADUATED_PERCENTAGE_FIELD_NUMBER: _builtins.int
     PERCENTAGE_FIELD_NUMBER: _builtins.int
     DYNAMIC_FIELD_NUMBER: _builtins.int
+    LINES_BEFORE_FIELD_NUMBER: _builtins.int
     UNIT_CONVERSION_FIELD_NUMBER: _builtins.int
     ZERO_QUANTITY_FIELD_NUMBER: _builtins.int
     NEGATIVE_QUANTITY_FIELD_NUMBER: _builtins.int
@@ -241,7 +242,7 @@ class Price(_message.Message):
     display_name: _builtins.str
     """For people; the price id if empty."""
     meter_id: _builtins.str
-    """The meter whose quantity of the billing period is priced. Empty for a flat price only."""
+    """The meter whose quantity of the billing period is priced. Empty for a flat price and for lines_before only."""
     included_quantity: _builtins.str
     """This much of the quantity is free, before the model is applied; empty is 0."""
     rounding_mode: Global___RoundingMode.ValueType
@@ -291,6 +292,12 @@ class Price(_message.Message):
         """The quantity is what the events themselves say they cost."""
 
     @_builtins.property
+    def lines_before(self) -> Global___LinesBeforePrice:
+        """No usage of its own: its minimum_amount, maximum_amount, commitment (an amount) and discounts act on the sum of the
+        lines before it in the card, as they are rounded, and what they add or take off is its amount.
+        """
+
+    @_builtins.property
     def unit_conversion(self) -> Global___UnitConversion:
         """Before anything else: from the unit that is metered into the one that is priced."""
 
@@ -319,6 +326,7 @@ class Price(_message.Message):
         graduated_percentage: Global___GraduatedPercentagePrice | None = ...,
         percentage: Global___PercentagePrice | None = ...,
         dynamic: Global___DynamicPrice | None = ...,
+        lines_before: Global___LinesBeforePrice | None = ...,
         unit_conversion: Global___UnitConversion | None = ...,
         zero_quantity: Global___ZeroQuantity.ValueType = ...,
         negative_quantity: Global___NegativeQuantity.ValueType = ...,
@@ -327,11 +335,11 @@ class Price(_message.Message):
         commitment: Global___Commitment | None = ...,
         discounts: _abc.Iterable[Global___Discount] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "model", b"model", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "lines_before", b"lines_before", "model", b"model", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "discounts", b"discounts", "display_name", b"display_name", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "included_quantity", b"included_quantity", "maximum_amount", b"maximum_amount", "meter_id", b"meter_id", "minimum_amount", b"minimum_amount", "model", b"model", "negative_quantity", b"negative_quantity", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "price_id", b"price_id", "rounding_mode", b"rounding_mode", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume", "zero_quantity", b"zero_quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "discounts", b"discounts", "display_name", b"display_name", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "included_quantity", b"included_quantity", "lines_before", b"lines_before", "maximum_amount", b"maximum_amount", "meter_id", b"meter_id", "minimum_amount", b"minimum_amount", "model", b"model", "negative_quantity", b"negative_quantity", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "price_id", b"price_id", "rounding_mode", b"rounding_mode", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume", "zero_quantity", b"zero_quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_model: _TypeAlias = _typing.Literal["flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage", "percentage", "dynamic"]  # noqa: Y015
+    _WhichOneofReturnType_model: _TypeAlias = _typing.Literal["flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage", "percentage", "dynamic", "lines_before"]  # noqa: Y015
     _WhichOneofArgType_model: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_model) -> _WhichOneofReturnType_model | None: ...
 
@@ -726,6 +734,23 @@ class PercentagePrice(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PercentagePrice: _TypeAlias = PercentagePrice  # noqa: Y015
+
+@_typing.final
+class LinesBeforePrice(_message.Message):
+    """LinesBeforePrice has no parameters of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinesBeforePrice: _TypeAlias = LinesBeforePrice  # noqa: Y015
 
 @_typing.final
 class DynamicPrice(_message.Message):
