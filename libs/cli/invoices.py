@@ -72,6 +72,8 @@ class State(Enum):
 
 def part_label(part: charge_pb2.ChargePart) -> str:
     """Describe a part of a breakdown, for example "tier (100000, 1000000]"."""
+    if part.label:
+        return f"{part.kind} ({part.label})"
     if not part.from_quantity and not part.up_to_quantity:
         return part.kind
     return f"{part.kind} ({quantity(part.from_quantity) or 0}, {quantity(part.up_to_quantity) or 'open'}]"

@@ -138,9 +138,12 @@ def show_card(
 @app.command("preview")
 def preview(
     rate_card: str,
-    quantities: Annotated[list[str], typer.Option("--quantity", "-q", help="meter=quantity")],
+    quantities: Annotated[list[str] | None, typer.Option("--quantity", "-q", help="meter=quantity")] = None,
     events: Annotated[
         list[str] | None, typer.Option("--events", "-e", help="meter=number, for prices with an amount for each event")
+    ] = None,
+    by_dimensions: Annotated[
+        list[str] | None, typer.Option("--by", "-b", help="meter=quantity:name=value,..., for prices by dimensions")
     ] = None,
     version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="0 means the newest")] = 0,
     output: Output = Format.TABLE,
@@ -149,7 +152,8 @@ def preview(
     request = charge_service_pb2.PreviewChargeRequest(
         rate_card_id=rate_card,
         rate_card_version=version,
-        quantities=pairs(quantities, "--quantity"),
+        quantities=pairs(quantities or [], "--quantity"),
+        by_dimensions=list(map(_by_dimensions, by_dimensions or [])),
         event_counts={meter: _count(text) for meter, text in pairs(events or [], "--events").items()},
     )
 
@@ -166,6 +170,14 @@ def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > _MAX_COUNT_DIGITS:
         raise typer.BadParameter(f"{text!r} is no number of events", param_hint="--events")
     return int(text)
+
+
+def _by_dimensions(text: str) -> charge_service_pb2.DimensionedQuantity:
+    ((meter_id, rest),) = pairs([text], "--by").items()
+    quantity, _, dimensions = rest.partition(":")
+    return charge_service_pb2.DimensionedQuantity(
+        meter_id=meter_id, quantity=quantity, dimensions=pairs(dimensions.split(",") if dimensions else [], "--by")
+    )
 
 
 async def _all_cards(client: Client) -> list[rate_card_pb2.RateCard]:

@@ -106,6 +106,9 @@ class _Reader:
             self._wrong(node, path, f"cannot stand beside {other}")
 
     def _field(self, into: Any, field: FieldDescriptor, node: yaml.Node, path: str) -> None:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            self._map(getattr(into, field.name), field.message_type.fields_by_name["value"], node, path)
+            return
         if not field.is_repeated:
             self._value(into, field, node, path)
             return
@@ -120,6 +123,19 @@ class _Reader:
             else:
                 self.lines[at] = _line(item)
                 found.append(self._scalar(field, item, at))
+
+    def _map(self, into: Any, value: FieldDescriptor, node: yaml.Node, path: str) -> None:
+        """Of texts by texts."""
+        if not isinstance(node, yaml.MappingNode):
+            self._wrong(node, path, "must be a mapping")
+            return
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._wrong(key_node, path, "must have names that are one value")
+            elif key_node.value in into:
+                self._wrong(key_node, path, f"names {key_node.value!r} twice")
+            else:
+                into[key_node.value] = self._scalar(value, value_node, path)
 
     def _value(self, into: Any, field: FieldDescriptor, node: yaml.Node, path: str) -> None:
         if field.message_type is None:
@@ -193,6 +209,8 @@ def _plain(message: Message) -> Any:
 
 
 def _plain_field(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return {key: value[key] for key in sorted(value)}
     if field.is_repeated:
         return [_plain_value(field, item) for item in value]
     return _plain_value(field, value)

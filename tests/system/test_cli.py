@@ -687,6 +687,18 @@ prices:
 """
 
 
+MATRIX = """
+rate_card_id: sms
+currency: USD
+prices:
+- price_id: sms
+  meter_id: priced_sms
+  matrix:
+    default_unit_amount: 0.10
+    rows: [{match: {country: US}, unit_amount: 0.008}]
+"""
+
+
 class TestRateCards:
     """Rate cards from a file, and what they would cost."""
 
@@ -729,6 +741,17 @@ class TestRateCards:
         )
         (charge,) = metered.json("ratecards", "preview", "payments", "-q", "priced_calls=100", "-e", "priced_calls=2")
         assert charge["amount"] == "3.5"
+
+    def test_can_be_matrices(self, metered: CommandLine) -> None:
+        metered.table("meters", "create", "priced_sms", "--event-type", "sms", "--group-by", "country")
+        (metered.folder / "sms.yaml").write_text(MATRIX)
+        metered.table("ratecards", "apply", "-f", "sms.yaml")
+        (metered.folder / "exported.yaml").write_text(metered.table("ratecards", "export", "sms"))
+        (same,) = metered.json("ratecards", "apply", "-f", "exported.yaml")
+        assert same["plan"] == "unchanged"
+        preview = ("ratecards", "preview", "sms", "-b", "priced_sms=1000:country=US", "-b", "priced_sms=5:country=BR")
+        text, (charge,) = metered.both(*preview)
+        assert (charge["amount"], charge["quantity"], "row (country=US)" in text) == ("8.5", "1005", True)
 
     def test_that_are_wrong_are_refused_by_line_and_nothing_is_stored(self, metered: CommandLine) -> None:
         metered.run("meters", "create", "priced_calls", "--event-type", "call")

@@ -43,6 +43,7 @@ class ChargePart(NamedTuple):
     flat_amount: str
     amount: str
     per: str = ""
+    label: str = ""
 
 
 class Charge(NamedTuple):

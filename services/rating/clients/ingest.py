@@ -10,7 +10,7 @@ import grpc
 from libs.errors import Unavailable
 from libs.rpc import as_tenant, typed_errors
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope
-from services.rating.domain.usage import UsageDigest, UsageScope, WindowBatch
+from services.rating.domain.usage import MeterFacts, UsageDigest, UsageScope, WindowBatch
 from services.rating.wire.times import instant_to_pb
 from services.rating.wire.usage import quantity_from_pb, window_from_pb
 from steelyard.ingest.v1 import (
@@ -78,19 +78,20 @@ class GrpcIngestMeters:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = meter_service_pb2_grpc.MeterServiceStub(channel)
 
-    async def additive(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, bool]:
-        """Return, of those meters that exist, whether their windows add up to the quantity of a billing period.
+    async def facts(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, MeterFacts]:
+        """Return what prices have to know of those meters that exist.
 
         :raises ServiceError: if ingest does not answer
         """
-        missing, found = set(meter_ids), {}
+        missing, found = set(meter_ids), dict[str, MeterFacts]()
         request = meter_service_pb2.ListMetersRequest(page_size=_METERS_PER_PAGE)
         while missing:
             with typed_errors():
                 page = await self._stub.ListMeters(request, metadata=as_tenant(tenant_id))
             for meter in page.meters:
                 if meter.meter_id in missing:
-                    found[meter.meter_id] = meter.additive or not meter.HasField("additive")
+                    additive = meter.additive or not meter.HasField("additive")
+                    found[meter.meter_id] = MeterFacts(additive, frozenset(meter.group_by))
             missing -= found.keys()
             if not page.next_page_token:
                 break

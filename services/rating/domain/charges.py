@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -11,8 +11,10 @@ from services.rating.domain.pipeline import rate_lines_before, rate_price
 from services.rating.domain.prices import ZERO, LinesBefore
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.rated_price import RatedPrice
+from services.rating.domain.usage import DimensionedQuantity
 
 NO_EVENTS: Mapping[str, int] = {}
+NO_DIMENSIONS: Mapping[str, Sequence[DimensionedQuantity]] = {}
 
 
 class Charge(NamedTuple):
@@ -41,12 +43,16 @@ class Charge(NamedTuple):
 
 
 def rate_card_charges(
-    card: RateCard, usage: Mapping[str, Decimal], event_counts: Mapping[str, int] = NO_EVENTS
+    card: RateCard,
+    usage: Mapping[str, Decimal],
+    event_counts: Mapping[str, int] = NO_EVENTS,
+    by_dimensions: Mapping[str, Sequence[DimensionedQuantity]] = NO_DIMENSIONS,
 ) -> tuple[Charge, ...]:
     """One charge per price, in the order of the card.
 
     :param usage: quantity of the billing period by meter id; a meter that is left out was not used
     :param event_counts: number of events that it comes from, for prices that have an amount for each
+    :param by_dimensions: the same quantities by dimensions, of meters that a matrix prices
     :raises decimal.Inexact: if an amount does not fit the context of quantities
     """
     charges: list[Charge] = []
@@ -56,7 +62,9 @@ def rate_card_charges(
         if isinstance(price.model, LinesBefore):
             rated = rate_lines_before(price.terms, before.amount)
         else:
-            rated = rate_price(price, quantity, _count(price, event_counts))
+            rated = rate_price(
+                price, quantity, _count(price, event_counts), by_dimensions.get(price.meter_id or "", ())
+            )
         before += round_to_minor(rated.amount, card.currency, price.rounding_mode)
         charges.append(Charge(position, price, quantity, rated))
     return tuple(charges)

@@ -10,30 +10,32 @@ from libs.errors import Violation
 from libs.money import plain
 from services.rating.domain.number_checks import check_divisor, check_number
 from services.rating.domain.prices import (
+    AnyPriceModel,
     Dynamic,
     Flat,
     Graduated,
     GraduatedPercentage,
     LinesBefore,
+    Matrix,
     Package,
     Percentage,
     PerUnit,
-    PriceModel,
     Stairstep,
     Volume,
 )
 
 MAX_TIERS = 100
+MAX_ROWS = 1_000
 
 _Number = tuple[str, Decimal]
 
 
-def check_model(model: PriceModel | LinesBefore, path: str = "price") -> list[Violation]:
+def check_model(model: AnyPriceModel, path: str = "price") -> list[Violation]:
     """Everything wrong with the parameters of a model; `path` is where its price lies in the request."""
     return [violation for violation in _found(model, path) if violation]
 
 
-def _found(model: PriceModel | LinesBefore, path: str) -> Iterator[Violation | None]:
+def _found(model: AnyPriceModel, path: str) -> Iterator[Violation | None]:
     match model:
         case Flat(amount):
             yield check_number(amount, f"{path}.flat.amount")
@@ -68,6 +70,8 @@ def _found(model: PriceModel | LinesBefore, path: str) -> Iterator[Violation | N
             yield check_number(fixed_per_event, f"{path}.percentage.fixed_per_event")
         case Dynamic(multiplier):
             yield check_number(multiplier, f"{path}.dynamic.multiplier")
+        case Matrix():
+            yield from _check_matrix(model, f"{path}.matrix")
         case LinesBefore():
             return
         case _:
@@ -98,3 +102,20 @@ def _check_bound(up_to: Decimal | None, previous: Decimal | None, field: str, *,
     if previous is not None and up_to <= previous:
         return Violation(field, "NOT_INCREASING", f"must be above the previous bound {plain(previous)}")
     return None
+
+
+def _check_matrix(model: Matrix, path: str) -> Iterator[Violation | None]:
+    yield check_number(model.default_unit_amount, f"{path}.default_unit_amount")
+    yield check_divisor(model.per, f"{path}.per")
+    if len(model.rows) > MAX_ROWS:
+        yield Violation(f"{path}.rows", "TOO_MANY", f"must have at most {MAX_ROWS} rows")
+        return
+    seen: set[tuple[tuple[str, str], ...]] = set()
+    for index, row in enumerate(model.rows):
+        at = f"{path}.rows[{index}]"
+        yield check_number(row.unit_amount, f"{at}.unit_amount")
+        if not row.match:
+            yield Violation(f"{at}.match", "REQUIRED", "must name a dimension; the rest has default_unit_amount")
+        if row.match in seen:
+            yield Violation(f"{at}.match", "NOT_UNIQUE", "is that of another row")
+        seen.add(row.match)

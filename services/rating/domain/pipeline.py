@@ -7,6 +7,7 @@ from the meter, and rounding to minor units is the invoice line's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -21,14 +22,18 @@ from services.rating.domain.price_terms import (
     PriceTerms,
     UnitConversion,
 )
-from services.rating.domain.prices import ONE, ZERO, Flat, LinesBefore, PriceModel, PricingOptions
+from services.rating.domain.prices import ONE, ZERO, Flat, LinesBefore, Matrix, PriceModel, PricingOptions
 from services.rating.domain.pricing import amount_of, rate
+from services.rating.domain.pricing.matrix import rate_matrix
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import PartKind, RatedPart, RatedPrice
+from services.rating.domain.usage import DimensionedQuantity
 
 
-def rate_price(price: Price, quantity: Decimal, event_count: int = 0) -> RatedPrice:
-    """Price a period's quantity and number of events.
+def rate_price(
+    price: Price, quantity: Decimal, event_count: int = 0, by_dimensions: Sequence[DimensionedQuantity] = ()
+) -> RatedPrice:
+    """Price a period's quantity and number of events; `by_dimensions` is the same quantity, for a matrix.
 
     :raises NegativeQuantityRefused: if the quantity is negative and the price refuses that
     :raises QuantityOutsideTiers: if the last tier is bounded and the quantity beyond it
@@ -44,7 +49,10 @@ def rate_price(price: Price, quantity: Decimal, event_count: int = 0) -> RatedPr
             before.append(RatedPart(PartKind.CONVERTED, quantity, ZERO, ZERO))
         if included := _included(price, quantity):
             before.append(RatedPart(PartKind.INCLUDED, included, ZERO, ZERO))
-        rated = rate(model, quantity - included, price.options, event_count)
+        if isinstance(model, Matrix):
+            rated = rate_matrix(model, by_dimensions, price.options)
+        else:
+            rated = rate(model, quantity - included, price.options, event_count)
         due = _Due(rated.amount, [*before, *rated.parts])
         _limit(due, terms)
         if terms.commitment is not None:
@@ -114,9 +122,11 @@ def _limit(due: _Due, terms: PriceTerms) -> None:
         due.add(PartKind.MAXIMUM, ONE, terms.maximum_amount - due.amount)
 
 
-def _promised(commitment: Commitment, model: PriceModel, options: PricingOptions) -> Decimal:
+def _promised(commitment: Commitment, model: PriceModel | Matrix, options: PricingOptions) -> Decimal:
     if commitment.kind is CommitmentKind.AMOUNT:
         return commitment.value
+    if isinstance(model, Matrix):
+        raise TypeError("a quantity without dimensions has no price in a matrix")
     return amount_of(model, commitment.value, options)
 
 

@@ -10,15 +10,16 @@ from libs.money import QUANTITY_CONTEXT, plain
 from services.rating.domain.price_terms import ConversionOperation, PercentDiscount
 from services.rating.domain.prices import (
     ONE,
+    AnyPriceModel,
     Dynamic,
     Flat,
     Graduated,
     GraduatedPercentage,
     LinesBefore,
+    Matrix,
     Package,
     Percentage,
     PerUnit,
-    PriceModel,
     Stairstep,
     Volume,
 )
@@ -53,7 +54,7 @@ def _factors(price: Price) -> Iterator[Sequence[Decimal]]:
         elif conversion.rounding is None:
             yield [QUANTITY_CONTEXT.divide(ONE, conversion.factor)]
     yield _of_model(price.model)
-    if isinstance(price.model, PerUnit):
+    if isinstance(price.model, PerUnit | Matrix):
         yield [QUANTITY_CONTEXT.divide(ONE, price.model.per)]
     if terms.commitment is not None:
         yield [terms.commitment.overage_factor]
@@ -62,7 +63,7 @@ def _factors(price: Price) -> Iterator[Sequence[Decimal]]:
             yield [discount.percent.scaleb(-2)]
 
 
-def _of_model(model: PriceModel | LinesBefore) -> Sequence[Decimal]:
+def _of_model(model: AnyPriceModel) -> Sequence[Decimal]:
     match model:
         case PerUnit():
             return [model.unit_amount]
@@ -76,6 +77,8 @@ def _of_model(model: PriceModel | LinesBefore) -> Sequence[Decimal]:
             return [model.multiplier]
         case Package():
             return [model.amount]
+        case Matrix():
+            return [model.default_unit_amount, *(row.unit_amount for row in model.rows)]
         case Flat() | Stairstep() | LinesBefore():
             return []
 

@@ -125,9 +125,33 @@ PriceModel = Flat | PerUnit | Package | Graduated | Volume | Stairstep | Graduat
 
 
 @dataclass(frozen=True, slots=True)
+class MatrixRow:
+    """A price for usage whose dimensions have these values; `match` is ordered by name."""
+
+    match: tuple[tuple[str, str], ...]
+    unit_amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Usage is priced by its dimensions: the row that names most of them, of several the first, else the default.
+
+    Unit amounts are for `per` units.
+    """
+
+    rows: tuple[MatrixRow, ...]
+    default_unit_amount: Decimal
+    per: Decimal = ONE
+
+
+@dataclass(frozen=True, slots=True)
 class LinesBefore:
     """No usage of its own: its terms act on the sum of the lines before it, and what they add or take off is its
     amount. So a card agrees on a minimum, a commitment or a discount for several prices together."""
+
+
+AnyPriceModel = PriceModel | Matrix | LinesBefore
+"""Also those that need more than a quantity."""
 
 
 class ZeroQuantityFlat(StrEnum):

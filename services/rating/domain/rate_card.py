@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from libs.money import RoundingMode
 from services.rating.domain.price_terms import NO_TERMS, PriceTerms
-from services.rating.domain.prices import DEFAULT_OPTIONS, ZERO, LinesBefore, PriceModel, PricingOptions
+from services.rating.domain.prices import DEFAULT_OPTIONS, ZERO, AnyPriceModel, PricingOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Price:
     """
 
     price_id: str
-    model: PriceModel | LinesBefore
+    model: AnyPriceModel
     meter_id: str | None = None
     included_quantity: Decimal = ZERO
     rounding_mode: RoundingMode = RoundingMode.HALF_EVEN

@@ -19,6 +19,8 @@ class PartKind(StrEnum):
     EVENTS = "events"
     """What is due for each event."""
     DYNAMIC = "dynamic"
+    ROW = "row"
+    """Usage with the dimensions that `label` tells."""
     CONVERTED = "converted"
     """The whole quantity in the units that are priced; no amount."""
     INCLUDED = "included"
@@ -52,6 +54,7 @@ class RatedPart(NamedTuple):
     from_quantity: Decimal | None = None
     up_to_quantity: Decimal | None = None
     per: Decimal = ONE
+    label: str = ""
 
 
 class RatedPrice(NamedTuple):

@@ -16,7 +16,7 @@ from services.rating.domain.price_terms import (
     PercentDiscount,
     UnitConversion,
 )
-from services.rating.domain.prices import Flat, LinesBefore, Percentage
+from services.rating.domain.prices import Flat, LinesBefore, Matrix, Percentage
 from services.rating.domain.rate_card import Price
 
 MAX_DISCOUNTS = 20
@@ -48,6 +48,11 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
         for name, value in present.items():
             if value is not None:
                 yield Violation(f"{path}.{name}", "NOT_ALLOWED", "a flat price depends on no quantity")
+    if isinstance(price.model, Matrix):
+        if terms.conversion is not None:
+            yield Violation(f"{path}.unit_conversion", "NOT_ALLOWED", "a matrix has `per` instead")
+        if price.included_quantity:
+            yield Violation(f"{path}.included_quantity", "NOT_ALLOWED", "nobody could say which dimensions are free")
     if terms.conversion is not None:
         yield from _check_conversion(terms.conversion, f"{path}.unit_conversion")
     if terms.minimum_amount is not None:
@@ -58,8 +63,8 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
         at = f"{path}.commitment"
         yield check_number(terms.commitment.value, f"{at}.value", above_zero=True)
         yield _check_factor(terms.commitment.overage_factor, f"{at}.overage_factor")
-        if terms.commitment.kind is CommitmentKind.QUANTITY and isinstance(price.model, Percentage):
-            yield Violation(f"{at}.kind", "NOT_ALLOWED", "what is due for each event follows from no quantity")
+        if terms.commitment.kind is CommitmentKind.QUANTITY and isinstance(price.model, Percentage | Matrix):
+            yield Violation(f"{at}.kind", "NOT_ALLOWED", "what it costs follows from no quantity alone")
     if len(terms.discounts) > MAX_DISCOUNTS:
         yield Violation(f"{path}.discounts", "TOO_MANY", f"must be at most {MAX_DISCOUNTS}")
         return

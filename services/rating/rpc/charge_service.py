@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from libs.errors import InvalidInput
 from libs.money import plain
 from libs.rpc import current_tenant
-from services.rating.domain.usage import ExplainedUsage
+from services.rating.domain.usage import DimensionedQuantity, ExplainedUsage
 from services.rating.rpc import require
 from services.rating.rpc.context import Context
 from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCharges
@@ -42,10 +44,14 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         for meter_id, count in request.event_counts.items():
             if count < 0:
                 reading.add(f"event_counts[{meter_id}]", "NEGATIVE", "must not be negative")
+        by_dimensions: defaultdict[str, list[DimensionedQuantity]] = defaultdict(list)
+        for index, item in enumerate(request.by_dimensions):
+            quantity = reading.number(item.quantity, f"by_dimensions[{index}].quantity")
+            by_dimensions[item.meter_id].append(DimensionedQuantity(dict(item.dimensions), quantity))
         if reading.violations:
             raise InvalidInput(reading.violations)
         card, charges = await self._preview_charge(
-            current_tenant(), rate_card_id, request.rate_card_version, quantities, request.event_counts
+            current_tenant(), rate_card_id, request.rate_card_version, quantities, request.event_counts, by_dimensions
         )
         return pb.PreviewChargeResponse(charges=[previewed_charge_to_pb(card, charge) for charge in charges])
 

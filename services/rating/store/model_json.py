@@ -8,17 +8,19 @@ from typing import NotRequired, TypedDict, assert_never
 from libs.money import plain
 from services.rating.domain.prices import (
     ONE,
+    AnyPriceModel,
     Dynamic,
     Flat,
     Graduated,
     GraduatedPercentage,
     LinesBefore,
+    Matrix,
+    MatrixRow,
     Package,
     PackageRounding,
     Percentage,
     PercentageTier,
     PerUnit,
-    PriceModel,
     Stairstep,
     Step,
     Tier,
@@ -43,10 +45,11 @@ class ModelJson(TypedDict):
     rounding: NotRequired[str]
     fixed_per_event: NotRequired[str]
     tiers: NotRequired[list[TierJson]]
+    rows: NotRequired[list[tuple[dict[str, str], str]]]
     steps: NotRequired[list[tuple[str | None, str]]]
 
 
-def model_to_json(model: PriceModel | LinesBefore) -> ModelJson:
+def model_to_json(model: AnyPriceModel) -> ModelJson:
     """Return a model as it is stored; what is not used of it is left out."""
     match model:
         case Flat(amount):
@@ -68,24 +71,26 @@ def model_to_json(model: PriceModel | LinesBefore) -> ModelJson:
         case Stairstep(steps):
             return ModelJson(kind="stairstep", steps=[(_bound(step.up_to), plain(step.amount)) for step in steps])
         case GraduatedPercentage(percentage_tiers):
-            shares = [
-                TierJson(
-                    up_to=_bound(tier.up_to), unit_amount=plain(tier.rate_percent), flat_amount=plain(tier.flat_amount)
-                )
-                for tier in percentage_tiers
-            ]
-            return ModelJson(kind="graduated_percentage", tiers=shares)
+            shares = [Tier(tier.up_to, tier.rate_percent, tier.flat_amount) for tier in percentage_tiers]
+            return ModelJson(kind="graduated_percentage", tiers=[_tier_to_json(share) for share in shares])
         case Percentage(rate_percent, fixed_per_event):
             return ModelJson(kind="percentage", amount=plain(rate_percent), fixed_per_event=plain(fixed_per_event))
         case Dynamic(multiplier):
             return ModelJson(kind="dynamic", amount=plain(multiplier))
+        case Matrix(rows, default_unit_amount, per):
+            return ModelJson(
+                kind="matrix",
+                amount=plain(default_unit_amount),
+                per=plain(per),
+                rows=[(dict(row.match), plain(row.unit_amount)) for row in rows],
+            )
         case LinesBefore():
             return ModelJson(kind="lines_before")
         case _:
             assert_never(model)
 
 
-def model_from_json(stored: ModelJson) -> PriceModel | LinesBefore:
+def model_from_json(stored: ModelJson) -> AnyPriceModel:
     """Return the model that `model_to_json` was given."""
     match stored["kind"]:
         case "flat":
@@ -110,6 +115,9 @@ def model_from_json(stored: ModelJson) -> PriceModel | LinesBefore:
             return Percentage(Decimal(stored["amount"]), Decimal(stored["fixed_per_event"]))
         case "dynamic":
             return Dynamic(Decimal(stored["amount"]))
+        case "matrix":
+            rows = tuple(MatrixRow(tuple(sorted(match.items())), Decimal(amount)) for match, amount in stored["rows"])
+            return Matrix(rows, Decimal(stored["amount"]), Decimal(stored["per"]))
         case "lines_before":
             return LinesBefore()
         case unknown:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from libs.clock import Clock
 from libs.errors import InvalidInput, Violation
+from services.rating.domain.meter_use import meter_violations
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.domain.validation import check_rate_card
@@ -74,15 +75,14 @@ class CreateRateCard:
 
     async def _with_meters(self, tenant_id: str, card: RateCard) -> RateCard:
         """The card with what its prices have to know of their meters, which never change."""
-        additive = await self._meters.additive(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
-        unknown = [
-            Violation(f"prices[{index}].meter_id", "METER_UNKNOWN", f"there is no meter {price.meter_id}")
-            for index, price in enumerate(card.prices)
-            if price.meter_id and price.meter_id not in additive
+        facts = await self._meters.facts(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
+        violations = meter_violations(card, facts)
+        if violations:
+            raise InvalidInput(violations)
+        prices = [
+            replace(price, exact_usage=price.meter_id is not None and not facts[price.meter_id].additive)
+            for price in card.prices
         ]
-        if unknown:
-            raise InvalidInput(unknown)
-        prices = [replace(price, exact_usage=not additive.get(price.meter_id or "", True)) for price in card.prices]
         return replace(card, prices=tuple(prices))
 
     async def _create(self, work: Work, request: Request, card: RateCard) -> StoredRateCard:
@@ -104,6 +104,7 @@ class CreateRateCard:
     async def _add(self, work: Work, tenant_id: str, card: RateCard, now: datetime) -> StoredRateCard:
         await work.cards.add(tenant_id, card, now)
         await work.exact_usage.add_prices(tenant_id, card)
+        await work.dimensions.add_prices(tenant_id, card)
         # Also periods that failed for want of this card.
         await work.queue.mark_priced_by(tenant_id, card.rate_card_id, card.effective_at, now)
         return StoredRateCard(card, now)

@@ -16,7 +16,9 @@ from services.rating.domain.queue import Mark, RatingProblem, SetAside
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.domain.usage import (
+    DimensionedQuantity,
     ExplainedUsage,
+    MeterFacts,
     MeterUsage,
     ReceivedWatermark,
     UsageDigest,
@@ -44,6 +46,15 @@ class ExactUsageStore(Protocol):
     async def wanted(self, keys: Sequence[PeriodKey]) -> Questions: ...
     async def save(self, found: Mapping[tuple[PeriodKey, str], ExactUsage], question: int) -> None: ...
     async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, ExactUsage]]: ...
+
+
+class DimensionStore(Protocol):
+    """Quantities of billing periods by dimensions, of meters that their card prices so."""
+
+    async def add_prices(self, tenant_id: str, card: RateCard) -> None: ...
+    async def rebuild(self, keys: Sequence[PeriodKey]) -> None: ...
+    async def differing(self, keys: Sequence[PeriodKey]) -> set[PeriodKey]: ...
+    async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, list[DimensionedQuantity]]]: ...
 
 
 class BillingPeriodStore(Protocol):
@@ -131,6 +142,8 @@ class Work(Protocol):
     @property
     def exact_usage(self) -> ExactUsageStore: ...
     @property
+    def dimensions(self) -> DimensionStore: ...
+    @property
     def periods(self) -> BillingPeriodStore: ...
     @property
     def cards(self) -> RateCardStore: ...
@@ -171,5 +184,5 @@ class BillingPeriods(Protocol):
 class IngestMeters(Protocol):
     """Ingest's meters."""
 
-    async def additive(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, bool]:
-        """Return, of those that exist, whether their windows add up to the quantity of a billing period."""
+    async def facts(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, MeterFacts]:
+        """Return what prices have to know of those meters that exist."""

@@ -165,6 +165,7 @@ def _part_to_pb(part: RatedPart) -> charge_pb2.ChargePart:
         flat_amount=_price_number(part.flat_amount),
         amount=plain(part.amount),
         per="" if part.per == ONE else _price_number(part.per),
+        label=part.label,
     )
 
 
@@ -178,6 +179,7 @@ def _part_from_pb(part: charge_pb2.ChargePart) -> RatedPart:
         from_quantity=Decimal(part.from_quantity) if part.from_quantity else None,
         up_to_quantity=Decimal(part.up_to_quantity) if part.up_to_quantity else None,
         per=Decimal(part.per) if part.per else ONE,
+        label=part.label,
     )
 
 

@@ -10,17 +10,19 @@ from libs.money import plain
 from services.rating.domain.prices import (
     ONE,
     ZERO,
+    AnyPriceModel,
     Dynamic,
     Flat,
     Graduated,
     GraduatedPercentage,
     LinesBefore,
+    Matrix,
+    MatrixRow,
     Package,
     PackageRounding,
     Percentage,
     PercentageTier,
     PerUnit,
-    PriceModel,
     Stairstep,
     Step,
     Tier,
@@ -36,10 +38,10 @@ _PACKAGE_ROUNDINGS = {
 }
 
 
-def model_from_pb(message: pb.Price, path: str, reading: Reading) -> PriceModel | LinesBefore:
+def model_from_pb(message: pb.Price, path: str, reading: Reading) -> AnyPriceModel:
     """Return the model of a price; `path` is where the price lies in the request."""
     number = reading.number
-    read: dict[str, Callable[[], PriceModel | LinesBefore]] = {
+    read: dict[str, Callable[[], AnyPriceModel]] = {
         "flat": lambda: Flat(number(message.flat.amount, f"{path}.flat.amount")),
         "per_unit": lambda: PerUnit(
             number(message.per_unit.unit_amount, f"{path}.per_unit.unit_amount"),
@@ -56,6 +58,7 @@ def model_from_pb(message: pb.Price, path: str, reading: Reading) -> PriceModel 
             number(message.percentage.rate_percent, f"{path}.percentage.rate_percent"),
             number(message.percentage.fixed_per_event, f"{path}.percentage.fixed_per_event", default=ZERO),
         ),
+        "matrix": lambda: _matrix(message.matrix, f"{path}.matrix", reading),
         "lines_before": LinesBefore,
         "dynamic": lambda: Dynamic(number(message.dynamic.multiplier, f"{path}.dynamic.multiplier", default=ONE)),
     }
@@ -66,20 +69,15 @@ def model_from_pb(message: pb.Price, path: str, reading: Reading) -> PriceModel 
     return read[kind]()
 
 
-def model_to_pb(model: PriceModel | LinesBefore, message: pb.Price) -> None:
+def model_to_pb(model: AnyPriceModel, message: pb.Price) -> None:
     """Set the model of a price."""
     match model:
         case Flat(amount):
             message.flat.CopyFrom(pb.FlatPrice(amount=plain(amount)))
         case PerUnit(unit_amount, per):
-            message.per_unit.CopyFrom(
-                pb.PerUnitPrice(unit_amount=plain(unit_amount), per="" if per == ONE else plain(per))
-            )
-        case Package(size, amount, rounding):
-            package = pb.PackagePrice(package_size=plain(size), package_amount=plain(amount))
-            if rounding is PackageRounding.DOWN:
-                package.rounding = pb.PACKAGE_ROUNDING_DOWN
-            message.package.CopyFrom(package)
+            message.per_unit.CopyFrom(pb.PerUnitPrice(unit_amount=plain(unit_amount), per=_per(per)))
+        case Package():
+            message.package.CopyFrom(_package_to_pb(model))
         case Graduated(tiers):
             message.graduated.CopyFrom(pb.GraduatedPrice(tiers=map(_tier_to_pb, tiers)))
         case Volume(tiers):
@@ -89,16 +87,7 @@ def model_to_pb(model: PriceModel | LinesBefore, message: pb.Price) -> None:
             message.stairstep.CopyFrom(pb.StairstepPrice(steps=wire_steps))
         case GraduatedPercentage(percentage_tiers):
             message.graduated_percentage.CopyFrom(
-                pb.GraduatedPercentagePrice(
-                    tiers=[
-                        pb.PercentageTier(
-                            up_to=_text(tier.up_to),
-                            rate_percent=plain(tier.rate_percent),
-                            flat_amount=plain(tier.flat_amount),
-                        )
-                        for tier in percentage_tiers
-                    ]
-                )
+                pb.GraduatedPercentagePrice(tiers=map(_percentage_tier_to_pb, percentage_tiers))
             )
         case Percentage(rate_percent, fixed_per_event):
             message.percentage.CopyFrom(
@@ -106,6 +95,8 @@ def model_to_pb(model: PriceModel | LinesBefore, message: pb.Price) -> None:
             )
         case Dynamic(multiplier):
             message.dynamic.CopyFrom(pb.DynamicPrice(multiplier=plain(multiplier)))
+        case Matrix():
+            message.matrix.CopyFrom(_matrix_to_pb(model))
         case LinesBefore():
             message.lines_before.SetInParent()
         case _:
@@ -117,6 +108,20 @@ def _package(message: pb.PackagePrice, path: str, reading: Reading) -> Package:
         reading.number(message.package_size, f"{path}.package_size"),
         reading.number(message.package_amount, f"{path}.package_amount"),
         reading.choice(_PACKAGE_ROUNDINGS, message.rounding, f"{path}.rounding", PackageRounding.UP),
+    )
+
+
+def _matrix(message: pb.MatrixPrice, path: str, reading: Reading) -> Matrix:
+    rows = tuple(
+        MatrixRow(
+            tuple(sorted(row.match.items())), reading.number(row.unit_amount, f"{path}.rows[{index}].unit_amount")
+        )
+        for index, row in enumerate(message.rows)
+    )
+    return Matrix(
+        rows,
+        reading.number(message.default_unit_amount, f"{path}.default_unit_amount"),
+        reading.number(message.per, f"{path}.per", default=ONE),
     )
 
 
@@ -153,6 +158,27 @@ def _percentage_tiers(tiers: Sequence[pb.PercentageTier], path: str, reading: Re
     )
 
 
+def _package_to_pb(model: Package) -> pb.PackagePrice:
+    message = pb.PackagePrice(package_size=plain(model.size), package_amount=plain(model.amount))
+    if model.rounding is PackageRounding.DOWN:
+        message.rounding = pb.PACKAGE_ROUNDING_DOWN
+    return message
+
+
+def _matrix_to_pb(model: Matrix) -> pb.MatrixPrice:
+    return pb.MatrixPrice(
+        rows=[pb.MatrixRow(match=dict(row.match), unit_amount=plain(row.unit_amount)) for row in model.rows],
+        default_unit_amount=plain(model.default_unit_amount),
+        per=_per(model.per),
+    )
+
+
+def _percentage_tier_to_pb(tier: PercentageTier) -> pb.PercentageTier:
+    return pb.PercentageTier(
+        up_to=_text(tier.up_to), rate_percent=plain(tier.rate_percent), flat_amount=plain(tier.flat_amount)
+    )
+
+
 def _tier_to_pb(tier: Tier) -> pb.Tier:
     return pb.Tier(
         up_to=_text(tier.up_to),
@@ -160,6 +186,10 @@ def _tier_to_pb(tier: Tier) -> pb.Tier:
         flat_amount=plain(tier.flat_amount),
         cap_amount=_text(tier.cap_amount),
     )
+
+
+def _per(value: Decimal) -> str:
+    return "" if value == ONE else plain(value)
 
 
 def _text(value: Decimal | None) -> str:

@@ -113,7 +113,11 @@ class FakeIngestServer(UsageWindowServiceServicer, MeterServiceServicer):
         meters, first = sorted(self._data.meters), int(request.page_token or 0)
         return meter_service_pb2.ListMetersResponse(
             meters=[
-                meter_pb2.Meter(meter_id=meter_id, additive=meter_id not in self._data.not_additive)
+                meter_pb2.Meter(
+                    meter_id=meter_id,
+                    additive=meter_id not in self._data.not_additive,
+                    group_by=sorted(self._data.dimensions),
+                )
                 for meter_id in meters[first : first + 1]
             ],
             next_page_token=str(first + 1) if len(meters) > first + 1 else "",

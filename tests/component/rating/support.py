@@ -16,7 +16,7 @@ from services.rating.domain.exact_usage import ExactUsage, QuantityScope
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.prices import Flat, Graduated, PerUnit, Tier
 from services.rating.domain.rate_card import Price, RateCard
-from services.rating.domain.usage import UsageDigest, UsageScope, WindowBatch, WindowRow
+from services.rating.domain.usage import MeterFacts, UsageDigest, UsageScope, WindowBatch, WindowRow
 from services.rating.store.unit_of_work import PostgresUnitOfWork
 from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
 from services.rating.usecases.apply_usage import ApplyUsage
@@ -106,6 +106,8 @@ class FakeIngest:
     calls: list[str] = field(default_factory=list)
     before_windows: Callable[[], None] = lambda: None
     not_additive: set[str] = field(default_factory=set)
+    dimensions: frozenset[str] = frozenset({"region", "size"})
+    """Of every meter."""
     exact: dict[tuple[str, str, str, datetime], ExactUsage] = field(default_factory=dict)
     """Quantities by tenant, customer, meter and start of the period; what is not there was not used."""
     before_quantities: Callable[[], Awaitable[None]] = _nothing
@@ -148,9 +150,12 @@ class FakeIngest:
         await self.after_quantities()
         return told
 
-    async def additive(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, bool]:
+    async def facts(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, MeterFacts]:
         self._call("meters")
-        return {meter_id: meter_id not in self.not_additive for meter_id in self.meters & set(meter_ids)}
+        return {
+            meter_id: MeterFacts(meter_id not in self.not_additive, self.dimensions)
+            for meter_id in self.meters & set(meter_ids)
+        }
 
     def rows_in(self, tenant_id: str, scope: UsageScope) -> list[WindowRow]:
         first_s, end_s = int(scope.period.start.timestamp()), int(scope.period.end.timestamp())

@@ -12,6 +12,7 @@ from libs.cli.yaml_messages import read_documents, to_yaml
 from libs.money import round_to_minor
 from services.rating.domain.charges import rate_card_charges
 from services.rating.domain.rate_card import RateCard
+from services.rating.domain.usage import DimensionedQuantity
 from services.rating.domain.validation import check_rate_card
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.rate_cards import rate_card_from_pb, rate_card_message
@@ -37,7 +38,7 @@ COSTS = [tuple(match.groups()) for match in ROW.finditer(GUIDE)]
 
 
 def test_there_are_examples() -> None:
-    assert set(CARDS) == {"models", "agreed", "together"}
+    assert set(CARDS) == {"models", "agreed", "together", "matrix"}
     priced = {price.price_id for name in ("models", "agreed") for price in CARDS[name].prices}
     assert {name for name, _, _, _ in COSTS} == priced
 
@@ -54,6 +55,19 @@ def test_what_is_agreed_on_for_several_prices_comes_to_what_the_guide_says() -> 
     charges = rate_card_charges(CARDS["together"], {"calls": Decimal(1000), "gpu_hours": Decimal(10)})
     lines = [round_to_minor(charge.amount, "USD", charge.price.rounding_mode).minor_units for charge in charges]
     assert (lines, sum(lines)) == ([1000, 1999, -300, 7301], 10000)
+
+
+def test_a_matrix_comes_to_what_the_guide_says() -> None:
+    sms = [
+        DimensionedQuantity(dimensions, Decimal(quantity))
+        for quantity, dimensions in (
+            (1000, {"country": "US"}),
+            (10, {"country": "US", "kind": "mms"}),
+            (5, {"country": "BR"}),
+        )
+    ]
+    (charge,) = rate_card_charges(CARDS["matrix"], {"sms": Decimal(1015)}, by_dimensions={"sms": sms})
+    assert [part.amount for part in charge.rated.parts] == [Decimal("8"), Decimal("0.2"), Decimal("0.5")]
 
 
 @pytest.mark.parametrize("name", sorted(CARDS))

@@ -8,6 +8,7 @@ from typing import Any
 from tests.vectors.price_models.charges import (
     allocation,
     charge,
+    charge_dimensions,
     charge_sum,
     commitment,
     included_usage,
@@ -19,6 +20,7 @@ from tests.vectors.price_models.charges import (
 RUNNERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "allocation": allocation,
     "charge": charge,
+    "charge_dimensions": charge_dimensions,
     "charge_sum": charge_sum,
     "commitment": commitment,
     "included_usage": included_usage,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import product, starmap
 from typing import Any
 
 from libs.money import allocate, exact, round_decimal
 from services.rating.domain.pipeline import converted, rate_price
-from services.rating.domain.prices import ZERO, Dynamic
+from services.rating.domain.prices import ZERO, Dynamic, Matrix, MatrixRow
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import NegativeQuantityRefused, PartKind, RatedPrice
+from services.rating.domain.usage import DimensionedQuantity
 from tests.vectors.contradictions import unsupported
 from tests.vectors.price_models.prices import (
     Given,
+    assert_valid,
     commitment_of,
     conversion_of,
     price_of,
@@ -46,6 +49,32 @@ def charge(vector: Given) -> Result:
         "packages": _sum_of(rated, PartKind.PACKAGE),
         "billable_quantity": sum((part.quantity for part in priced), ZERO),
     }
+
+
+def charge_dimensions(vector: Given) -> Result:
+    given = vector["input"]
+    rows: dict[tuple[tuple[str, str], ...], Decimal] = {}
+    for rate in given.get("rates") or []:
+        names, values = zip(*sorted(rate["match"].items()), strict=True)
+        for chosen in product(*values):
+            rows.setdefault(tuple(zip(names, chosen, strict=True)), unit_amount_of(rate["price"]))
+    matrix = Matrix(tuple(starmap(MatrixRow, rows.items())), unit_amount_of(given["price"]))
+    price = Price("price", matrix, "meter")
+    assert_valid(price)
+    usage = [DimensionedQuantity(item["dimensions"], Decimal(item["quantity"])) for item in given["usage"]]
+    return {
+        "amount": rate_price(price, ZERO, by_dimensions=usage).amount,
+        "groups": [
+            {"dimensions": item.dimensions, "amount": rate_price(price, ZERO, by_dimensions=[item]).amount}
+            for item in usage
+        ],
+    }
+
+
+def unit_amount_of(given: Given) -> Decimal:
+    if given["model"] != "per_unit" or given.get("per"):
+        unsupported("no_such_option", f"a matrix of {given['model']}")
+    return Decimal(given["unit_amount"])
 
 
 def charge_sum(vector: Given) -> Result:

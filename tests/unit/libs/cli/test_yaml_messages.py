@@ -93,6 +93,10 @@ def test_every_problem_is_named() -> None:
     assert len(problems("a: 1\nversion: x\n---\nb: 2")) == 3
 
 
-def test_maps_are_no_part_of_such_files() -> None:
-    with pytest.raises(YamlError):
-        read_documents("quantities: {a: 1}", charge_service_pb2.PreviewChargeRequest)
+def test_maps_hold_texts_by_names() -> None:
+    (document,) = read_documents("quantities: {b: 1.0, a: on}", charge_service_pb2.PreviewChargeRequest)
+    assert dict(document.message.quantities) == {"a": "on", "b": "1.0"}
+    assert to_yaml(document.message) == "quantities:\n  a: 'on'\n  b: '1.0'\n"
+    for wrong in ("quantities: [a]", "quantities: {a: 1, a: 2}", "quantities: {a: [1]}", "quantities: {[a]: 1}"):
+        with pytest.raises(YamlError):
+            read_documents(wrong, charge_service_pb2.PreviewChargeRequest)

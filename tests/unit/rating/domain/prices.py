@@ -22,6 +22,9 @@ from services.rating.domain.prices import (
     Flat,
     Graduated,
     GraduatedPercentage,
+    LinesBefore,
+    Matrix,
+    MatrixRow,
     Package,
     PackageRounding,
     Percentage,
@@ -118,8 +121,29 @@ terms = st.builds(
 
 @st.composite
 def prices(draw: st.DrawFn) -> Price:
-    """Any valid price of a meter."""
+    """Any valid price of a meter's quantity."""
     model = draw(models.filter(lambda model: not isinstance(model, Flat)))
     price = Price("p", model, "m", draw(quantities), options=draw(options), terms=draw(terms))
     assume(not check_price(price))
     return price
+
+
+matches = st.dictionaries(st.sampled_from("abc"), st.sampled_from(["x", "y", "="]), min_size=1).map(
+    lambda match: tuple(sorted(match.items()))
+)
+matrices = st.builds(
+    Matrix,
+    st.lists(st.builds(MatrixRow, matches, amounts), max_size=5, unique_by=lambda row: row.match).map(tuple),
+    amounts,
+    divisors,
+)
+any_prices = prices() | st.one_of(
+    st.builds(Price, st.just("p"), matrices, st.just("m")),
+    st.builds(
+        Price,
+        st.just("p"),
+        st.just(LinesBefore()),
+        terms=st.builds(PriceTerms, minimum_amount=amounts, discounts=st.just((PercentDiscount(Decimal(5)),))),
+    ),
+)
+"""Any valid price."""

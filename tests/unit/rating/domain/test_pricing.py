@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,8 @@ from services.rating.domain.prices import (
     Flat,
     Graduated,
     GraduatedPercentage,
+    Matrix,
+    MatrixRow,
     NegativeQuantity,
     Package,
     PackageRounding,
@@ -30,6 +33,7 @@ from services.rating.domain.prices import (
     ZeroQuantityFlat,
 )
 from services.rating.domain.pricing import amount_of, rate
+from services.rating.domain.pricing.matrix import rate_matrix
 from services.rating.domain.rated_price import (
     NegativeQuantityRefused,
     PartKind,
@@ -37,6 +41,7 @@ from services.rating.domain.rated_price import (
     RatedPart,
     RatedPrice,
 )
+from services.rating.domain.usage import DimensionedQuantity
 from tests.unit.rating.domain.prices import models, options, quantities, signed_quantities, tier
 
 TIERS = (tier("10", "0.10", "1"), tier("100", "0.05"), tier(None, "0.01", "5"))
@@ -215,6 +220,45 @@ class TestMoneyAsQuantity:
 
     def test_what_events_say_they_cost(self) -> None:
         assert amount(Dynamic(Decimal("1.2")), "10.05") == "12.06"
+
+
+class TestMatrix:
+    EU, LARGE, BOTH = (("region", "eu"),), (("size", "l"),), (("region", "eu"), ("size", "l"))
+    PRICE = Matrix(
+        (MatrixRow(EU, Decimal(2)), MatrixRow(LARGE, Decimal(3)), MatrixRow(BOTH, Decimal(5))), Decimal(1), Decimal(10)
+    )
+
+    def rated(self, *usage: tuple[str, str], **options: Any) -> list[tuple[str, str, str]]:
+        """Of pairs of dimensions (as name=value,...) and quantity."""
+        given = [
+            DimensionedQuantity(dict(part.split("=") for part in text.split(",") if part), Decimal(quantity))
+            for text, quantity in usage
+        ]
+        found = rate_matrix(self.PRICE, given, PricingOptions(**options))
+        with exact():
+            assert sum(part.amount for part in found.parts) == found.amount
+        return [(part.label, plain(part.quantity), plain(part.amount)) for part in found.parts]
+
+    def test_the_row_that_names_most_dimensions_counts(self) -> None:
+        assert self.rated(("region=eu,size=l", "10"), ("region=eu,size=s", "20"), ("region=us,size=l", "30")) == [
+            ("region=eu", "20", "4"),
+            ("size=l", "30", "9"),
+            ("region=eu, size=l", "10", "5"),
+        ]
+
+    def test_what_no_row_names_has_the_default(self) -> None:
+        assert self.rated(("region=us", "10"), ("", "5")) == [("other", "15", "1.5")]
+
+    def test_of_rows_that_name_as_many_the_first_counts(self) -> None:
+        price = Matrix(self.PRICE.rows[:2], Decimal(1))
+        found = rate_matrix(price, [DimensionedQuantity({"region": "eu", "size": "l"}, Decimal(1))], PricingOptions())
+        assert found.amount == 2
+
+    def test_a_rows_quantities_are_added_before_they_are_priced(self) -> None:
+        assert self.rated(("region=eu,size=m", "-5"), ("region=eu,size=s", "15")) == [("region=eu", "10", "2")]
+        assert self.rated(("region=eu", "-5"), ("size=l", "10")) == [("region=eu", "0", "0"), ("size=l", "10", "3")]
+        with pytest.raises(NegativeQuantityRefused):
+            self.rated(("region=eu", "-5"), negative_quantity=NegativeQuantity.ERROR)
 
 
 class TestEveryModel:

@@ -14,12 +14,12 @@ from services.rating.domain.stored_card import StoredRateCard
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.rate_cards import rate_card_from_pb, rate_card_to_pb
 from steelyard.rating.v1 import rate_card_pb2 as pb
-from tests.unit.rating.domain.prices import prices
+from tests.unit.rating.domain.prices import any_prices
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-@given(prices())
+@given(any_prices)
 def test_a_card_survives_the_wire(price: Price) -> None:
     card = RateCard("card", 0, "EUR", NOW, (price, Price("fee", Flat(Decimal(5)))), "Name")
     reading = Reading()

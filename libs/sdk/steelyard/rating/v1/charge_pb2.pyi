@@ -126,9 +126,11 @@ class ChargePart(_message.Message):
     FLAT_AMOUNT_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
     PER_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """What it is. Before pricing: "converted" (the quantity in the units that are priced), "included". Of the model:
-    "flat", "per_unit", "package", "tier", "step", "percentage", "events", "dynamic". After it: "minimum" (what was
+    "flat", "per_unit", "package", "tier", "step", "percentage", "events", "dynamic",
+    "row". After it: "minimum" (what was
     missing), "maximum" (what was above, negative), "overage" (what is due beyond the price for usage above the
     commitment), "true_up" (what was missing to the commitment), "discount" (negative).
     """
@@ -146,6 +148,8 @@ class ChargePart(_message.Message):
     """quantity x unit_amount / per + flat_amount, or the cap of the tier."""
     per: _builtins.str
     """Units that cost unit_amount; empty is 1."""
+    label: _builtins.str
+    """Of a "row": the dimensions that it matched, for people, or "other"; else empty."""
     def __init__(
         self,
         *,
@@ -157,10 +161,11 @@ class ChargePart(_message.Message):
         flat_amount: _builtins.str = ...,
         amount: _builtins.str = ...,
         per: _builtins.str = ...,
+        label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "flat_amount", b"flat_amount", "from_quantity", b"from_quantity", "kind", b"kind", "per", b"per", "quantity", b"quantity", "unit_amount", b"unit_amount", "up_to_quantity", b"up_to_quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "flat_amount", b"flat_amount", "from_quantity", b"from_quantity", "kind", b"kind", "label", b"label", "per", b"per", "quantity", b"quantity", "unit_amount", b"unit_amount", "up_to_quantity", b"up_to_quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

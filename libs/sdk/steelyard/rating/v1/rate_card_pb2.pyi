@@ -230,6 +230,7 @@ class Price(_message.Message):
     PERCENTAGE_FIELD_NUMBER: _builtins.int
     DYNAMIC_FIELD_NUMBER: _builtins.int
     LINES_BEFORE_FIELD_NUMBER: _builtins.int
+    MATRIX_FIELD_NUMBER: _builtins.int
     UNIT_CONVERSION_FIELD_NUMBER: _builtins.int
     ZERO_QUANTITY_FIELD_NUMBER: _builtins.int
     NEGATIVE_QUANTITY_FIELD_NUMBER: _builtins.int
@@ -298,6 +299,12 @@ class Price(_message.Message):
         """
 
     @_builtins.property
+    def matrix(self) -> Global___MatrixPrice:
+        """Usage is priced by its dimensions, which the meter has to have (group_by). Not with unit_conversion,
+        included_quantity or a committed quantity, nor on a meter whose windows do not add up.
+        """
+
+    @_builtins.property
     def unit_conversion(self) -> Global___UnitConversion:
         """Before anything else: from the unit that is metered into the one that is priced."""
 
@@ -327,6 +334,7 @@ class Price(_message.Message):
         percentage: Global___PercentagePrice | None = ...,
         dynamic: Global___DynamicPrice | None = ...,
         lines_before: Global___LinesBeforePrice | None = ...,
+        matrix: Global___MatrixPrice | None = ...,
         unit_conversion: Global___UnitConversion | None = ...,
         zero_quantity: Global___ZeroQuantity.ValueType = ...,
         negative_quantity: Global___NegativeQuantity.ValueType = ...,
@@ -335,11 +343,11 @@ class Price(_message.Message):
         commitment: Global___Commitment | None = ...,
         discounts: _abc.Iterable[Global___Discount] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "lines_before", b"lines_before", "model", b"model", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "lines_before", b"lines_before", "matrix", b"matrix", "model", b"model", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "discounts", b"discounts", "display_name", b"display_name", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "included_quantity", b"included_quantity", "lines_before", b"lines_before", "maximum_amount", b"maximum_amount", "meter_id", b"meter_id", "minimum_amount", b"minimum_amount", "model", b"model", "negative_quantity", b"negative_quantity", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "price_id", b"price_id", "rounding_mode", b"rounding_mode", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume", "zero_quantity", b"zero_quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "discounts", b"discounts", "display_name", b"display_name", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "included_quantity", b"included_quantity", "lines_before", b"lines_before", "matrix", b"matrix", "maximum_amount", b"maximum_amount", "meter_id", b"meter_id", "minimum_amount", b"minimum_amount", "model", b"model", "negative_quantity", b"negative_quantity", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "price_id", b"price_id", "rounding_mode", b"rounding_mode", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume", "zero_quantity", b"zero_quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_model: _TypeAlias = _typing.Literal["flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage", "percentage", "dynamic", "lines_before"]  # noqa: Y015
+    _WhichOneofReturnType_model: _TypeAlias = _typing.Literal["flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage", "percentage", "dynamic", "lines_before", "matrix"]  # noqa: Y015
     _WhichOneofArgType_model: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_model) -> _WhichOneofReturnType_model | None: ...
 
@@ -734,6 +742,86 @@ class PercentagePrice(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PercentagePrice: _TypeAlias = PercentagePrice  # noqa: Y015
+
+@_typing.final
+class MatrixPrice(_message.Message):
+    """MatrixPrice has a price for each combination of dimensions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    DEFAULT_UNIT_AMOUNT_FIELD_NUMBER: _builtins.int
+    PER_FIELD_NUMBER: _builtins.int
+    default_unit_amount: _builtins.str
+    """For usage that no row matches; "0" if it is free. Required, so that a new value never holds up an invoice."""
+    per: _builtins.str
+    """So many units cost a unit amount; as in PerUnitPrice."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatrixRow]:
+        """Up to 1,000. The row that names most dimensions of the usage counts, of several the first."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___MatrixRow] | None = ...,
+        default_unit_amount: _builtins.str = ...,
+        per: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_unit_amount", b"default_unit_amount", "per", b"per", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatrixPrice: _TypeAlias = MatrixPrice  # noqa: Y015
+
+@_typing.final
+class MatrixRow(_message.Message):
+    """MatrixRow is the price of usage with these dimensions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MatchEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MATCH_FIELD_NUMBER: _builtins.int
+    UNIT_AMOUNT_FIELD_NUMBER: _builtins.int
+    unit_amount: _builtins.str
+    """For one unit, or for `per` units."""
+    @_builtins.property
+    def match(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Values by the names of dimensions of the meter; at least one, and no two rows have the same."""
+
+    def __init__(
+        self,
+        *,
+        match: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        unit_amount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "unit_amount", b"unit_amount"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatrixRow: _TypeAlias = MatrixRow  # noqa: Y015
 
 @_typing.final
 class LinesBeforePrice(_message.Message):
