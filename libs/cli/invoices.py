@@ -48,7 +48,7 @@ PART_COLUMNS: Columns = {
     "LINE": lambda pair: pair[0],
     "PART": lambda pair: part_label(pair[1]),
     "QUANTITY#": lambda pair: quantity(pair[1].quantity),
-    "UNIT#": lambda pair: quantity(pair[1].unit_amount),
+    "UNIT#": lambda pair: unit_amount(pair[1]),
     "FLAT#": lambda pair: quantity(pair[1].flat_amount),
     "AMOUNT#": lambda pair: quantity(pair[1].amount),
 }
@@ -72,6 +72,8 @@ class State(Enum):
 
 def part_label(part: charge_pb2.ChargePart) -> str:
     """Describe a part of a breakdown, for example "tier (100000, 1000000]"."""
+    if part.label:
+        return f"{part.kind} ({part.label})"
     if not part.from_quantity and not part.up_to_quantity:
         return part.kind
     return f"{part.kind} ({quantity(part.from_quantity) or 0}, {quantity(part.up_to_quantity) or 'open'}]"
@@ -86,6 +88,11 @@ def print_invoice(invoice: invoice_pb2.Invoice) -> None:
     show(invoice.lines, LINE_COLUMNS, Format.TABLE)
     say(f"total {money(invoice.total)} {invoice.currency}", style="bold")
     show_parts([(line.price_id, part) for line in invoice.lines for part in line.parts])
+
+
+def unit_amount(part: charge_pb2.ChargePart) -> str:
+    """The amount for one unit, or for several if that is how the price is stated."""
+    return f"{quantity(part.unit_amount)} / {quantity(part.per)}" if part.per else quantity(part.unit_amount)
 
 
 def show_parts(parts: list[tuple[str, charge_pb2.ChargePart]]) -> None:

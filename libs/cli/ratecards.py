@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,26 @@ from google.protobuf.json_format import Parse, ParseError
 
 from libs.cli.connection import as_tenant, request_id
 from libs.cli.invoices import show_parts
-from libs.cli.output import EXIT_USAGE, Columns, Format, Output, as_dict, fail, instant, print_json, quantity, show
+from libs.cli.output import (
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    Columns,
+    Format,
+    Output,
+    as_dict,
+    fail,
+    instant,
+    print_json,
+    quantity,
+    show,
+)
 from libs.cli.parsing import MAX_INT32, pairs
-from steelyard import Client
+from libs.cli.yaml_messages import Document, read_documents, to_yaml
+from steelyard import Client, InvalidRequest
 from steelyard.rating.v1 import charge_service_pb2, rate_card_pb2, rate_card_service_pb2
+
+_NEW, _NEXT, _SAME = "create", "next version", "unchanged"
+_MAX_COUNT_DIGITS = 18
 
 app = typer.Typer(help="Rate cards and what usage would cost.", no_args_is_help=True)
 
@@ -43,31 +60,61 @@ def create(
     except (OSError, ValueError, ParseError, RecursionError) as error:
         fail(ValueError(f"{file}: {error}"), EXIT_USAGE)
 
-    async def work(client: Client) -> rate_card_service_pb2.CreateRateCardResponse:
-        return await client.services.rate_cards.CreateRateCard(
-            rate_card_service_pb2.CreateRateCardRequest(request_id=request_id(), rate_card=card)
-        )
+    async def work(client: Client) -> rate_card_pb2.RateCard:
+        return await _create(client, card)
 
-    show([as_tenant(work).rate_card], COLUMNS, output)
+    show([as_tenant(work)], COLUMNS, output)
+
+
+@app.command("apply")
+def apply(
+    file: Annotated[Path, typer.Option("--file", "-f", exists=True, dir_okay=False, help="YAML, one document a card")],
+    dry_run: Annotated[bool, typer.Option(help="only check, and print the plan")] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Store those rate cards of FILE that are new or changed, the latter as next versions; nothing if one is wrong."""
+    try:
+        documents = read_documents(file.read_text(encoding="utf-8-sig"), rate_card_pb2.RateCard)
+    except (OSError, ValueError) as error:
+        fail(ValueError(f"{file}: {error}"), EXIT_USAGE)
+
+    async def work(client: Client) -> list[tuple[str, rate_card_pb2.RateCard]]:
+        there = {card.rate_card_id: card.version for card in await _all_cards(client)}
+        planned = [await _planned(client, file, document, there) for document in documents]
+        if dry_run:
+            return planned
+        done = []
+        for (plan, card), document in zip(planned, documents, strict=True):
+            done.append((plan, card if plan == _SAME else await _create(client, document.message)))
+        return done
+
+    cards = as_tenant(work)
+    if output is Format.JSON:
+        print_json([{"rate_card": as_dict(card), "plan": plan} for plan, card in cards])
+    else:
+        plans = {id(card): plan for plan, card in cards}
+        show([card for _, card in cards], {"PLAN": lambda card: plans[id(card)], **COLUMNS}, output)
+
+
+@app.command("export")
+def export(
+    rate_card: str, version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="0 means the newest")] = 0
+) -> None:
+    """Print a rate card as YAML that `apply` takes."""
+
+    async def work(client: Client) -> rate_card_pb2.RateCard:
+        return await _get(client, rate_card, version)
+
+    card = as_tenant(work)
+    card.ClearField("version")
+    card.ClearField("create_time")
+    typer.echo(to_yaml(card), nl=False)
 
 
 @app.command("list")
 def list_cards(output: Output = Format.TABLE) -> None:
     """List the newest version of each rate card."""
-
-    async def work(client: Client) -> list[rate_card_pb2.RateCard]:
-        cards: list[rate_card_pb2.RateCard] = []
-        token = ""
-        while True:
-            page = await client.services.rate_cards.ListRateCards(
-                rate_card_service_pb2.ListRateCardsRequest(page_token=token)
-            )
-            cards.extend(page.rate_cards)
-            token = page.next_page_token
-            if not token:
-                return cards
-
-    show(as_tenant(work), COLUMNS, output)
+    show(as_tenant(_all_cards), COLUMNS, output)
 
 
 @app.command("show")
@@ -78,12 +125,10 @@ def show_card(
 ) -> None:
     """Print a rate card, by default as JSON in the form that `create` takes."""
 
-    async def work(client: Client) -> rate_card_service_pb2.GetRateCardResponse:
-        return await client.services.rate_cards.GetRateCard(
-            rate_card_service_pb2.GetRateCardRequest(rate_card_id=rate_card, version=version)
-        )
+    async def work(client: Client) -> rate_card_pb2.RateCard:
+        return await _get(client, rate_card, version)
 
-    card = as_tenant(work).rate_card
+    card = as_tenant(work)
     if output is Format.JSON:
         print_json(as_dict(card))
     else:
@@ -93,13 +138,23 @@ def show_card(
 @app.command("preview")
 def preview(
     rate_card: str,
-    quantities: Annotated[list[str], typer.Option("--quantity", "-q", help="meter=quantity")],
+    quantities: Annotated[list[str] | None, typer.Option("--quantity", "-q", help="meter=quantity")] = None,
+    events: Annotated[
+        list[str] | None, typer.Option("--events", "-e", help="meter=number, for prices with an amount for each event")
+    ] = None,
+    by_dimensions: Annotated[
+        list[str] | None, typer.Option("--by", "-b", help="meter=quantity:name=value,..., for prices by dimensions")
+    ] = None,
     version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="0 means the newest")] = 0,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show what quantities would cost, tier by tier."""
+    """Show what quantities would cost, step by step."""
     request = charge_service_pb2.PreviewChargeRequest(
-        rate_card_id=rate_card, rate_card_version=version, quantities=pairs(quantities, "--quantity")
+        rate_card_id=rate_card,
+        rate_card_version=version,
+        quantities=pairs(quantities or [], "--quantity"),
+        by_dimensions=list(map(_by_dimensions, by_dimensions or [])),
+        event_counts={meter: _count(text) for meter, text in pairs(events or [], "--events").items()},
     )
 
     async def work(client: Client) -> charge_service_pb2.PreviewChargeResponse:
@@ -109,3 +164,56 @@ def preview(
     show(charges, CHARGE_COLUMNS, output)
     if output is Format.TABLE:
         show_parts([(charge.price_id, part) for charge in charges for part in charge.parts])
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > _MAX_COUNT_DIGITS:
+        raise typer.BadParameter(f"{text!r} is no number of events", param_hint="--events")
+    return int(text)
+
+
+def _by_dimensions(text: str) -> charge_service_pb2.DimensionedQuantity:
+    ((meter_id, rest),) = pairs([text], "--by").items()
+    quantity, _, dimensions = rest.partition(":")
+    return charge_service_pb2.DimensionedQuantity(
+        meter_id=meter_id, quantity=quantity, dimensions=pairs(dimensions.split(",") if dimensions else [], "--by")
+    )
+
+
+async def _all_cards(client: Client) -> list[rate_card_pb2.RateCard]:
+    cards: list[rate_card_pb2.RateCard] = []
+    token = ""
+    while True:
+        page = await client.services.rate_cards.ListRateCards(
+            rate_card_service_pb2.ListRateCardsRequest(page_token=token)
+        )
+        cards.extend(page.rate_cards)
+        token = page.next_page_token
+        if not token:
+            return cards
+
+
+async def _get(client: Client, rate_card_id: str, version: int) -> rate_card_pb2.RateCard:
+    request = rate_card_service_pb2.GetRateCardRequest(rate_card_id=rate_card_id, version=version)
+    return (await client.services.rate_cards.GetRateCard(request)).rate_card
+
+
+async def _create(client: Client, card: rate_card_pb2.RateCard) -> rate_card_pb2.RateCard:
+    request = rate_card_service_pb2.CreateRateCardRequest(request_id=request_id(), rate_card=card)
+    return (await client.services.rate_cards.CreateRateCard(request)).rate_card
+
+
+async def _planned(
+    client: Client, file: Path, document: Document, there: Mapping[str, int]
+) -> tuple[str, rate_card_pb2.RateCard]:
+    """What will be done with a card, and the version that there will be."""
+    request = rate_card_service_pb2.CreateRateCardRequest(rate_card=document.message, validate_only=True)
+    try:
+        card = (await client.services.rate_cards.CreateRateCard(request)).rate_card
+    except InvalidRequest as error:
+        if not error.violations:
+            raise
+        wrong = [f"line {document.line_of(v.field)}: {v.field}: {v.description} ({v.reason})" for v in error.violations]
+        fail(ValueError("\n".join([f"{file}: {error.args[0]}", *wrong])), EXIT_REFUSED)
+    version = there.get(card.rate_card_id, 0)
+    return (_SAME if card.version == version else _NEXT if version else _NEW), card

@@ -12,6 +12,7 @@ from libs.money.decimals import (
     plain,
 )
 from libs.money.money import CurrencyMismatch, Money, RoundingMode, round_to_minor
+from libs.money.rounding import RoundingFunction, round_decimal, round_exact
 
 __all__ = [
     "MAX_INTEGER_DIGITS",
@@ -21,10 +22,13 @@ __all__ = [
     "CurrencyMismatch",
     "DecimalRejected",
     "Money",
+    "RoundingFunction",
     "RoundingMode",
     "allocate",
     "exact",
     "parse_decimal",
     "plain",
+    "round_decimal",
+    "round_exact",
     "round_to_minor",
 ]

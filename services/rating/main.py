@@ -54,6 +54,8 @@ from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
 from services.rating.usecases.ports import BillingPeriods, IngestMeters, IngestWindows
+from services.rating.usecases.rate_asked_periods import RateAskedPeriods
+from services.rating.usecases.rate_chunk import RateChunk
 from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.rater import Rater
@@ -104,7 +106,11 @@ class Worker:
         )
         self._forwarder = WatermarkForwarder(database, publisher, watermarks, system_clock)
         ask = AskQuantities(open_work, ingest)
-        self._rater = Rater(RateDuePeriods(open_work, ask, system_clock, self._rated))
+        rate_chunk = RateChunk(open_work, system_clock, self._rated)
+        rate_asked_periods = RateAskedPeriods(ask, rate_chunk)
+        self._rater = Rater(
+            RateDuePeriods(open_work, rate_chunk, ask, rate_asked_periods, system_clock), rate_asked_periods
+        )
         self._watermark_loop = WatermarkLoop(self._js, ForwardWatermark(open_work), metrics.forwarded)
         wakes.rater, wakes.relay = self._rater.wake, self._relay.wake
         self._apply_usage = ApplyUsage(open_work, system_clock, wakes.marked)
@@ -117,6 +123,7 @@ class Worker:
             "usage consumer": self._usage_consumer(system_clock).run(stopping),
             "billing period consumer": self._billing_period_consumer(system_clock).run(stopping),
             "rater": self._rater.run(stopping),
+            "asking rater": self._rater.run_asked(stopping),
             "charge relay": self._relay.run(stopping),
             "watermark loop": self._watermark_loop.run(stopping),
             "watermark forwarder": self._forwarder.run(stopping),

@@ -689,3 +689,104 @@ class TestReadme:
         assert "of tokens is 0 USD, by pay-as-you-go version 1" in out
         assert re.search(r" all +1052 +1\n", out), out
         assert out.endswith("everything agrees\n")
+
+
+PRICED = """
+rate_card_id: calls
+currency: USD
+prices:
+- price_id: calls
+  meter_id: priced_calls
+  unit_conversion: {divide_by: 1000, rounding: ceil}
+  per_unit: {unit_amount: 0.50}
+  minimum_amount: 1
+  discounts: [{percent: 10}]
+---
+rate_card_id: payments
+currency: EUR
+prices:
+- price_id: payments
+  meter_id: priced_calls
+  percentage: {rate_percent: 2.9, fixed_per_event: 0.30}
+"""
+
+
+MATRIX = """
+rate_card_id: sms
+currency: USD
+prices:
+- price_id: sms
+  meter_id: priced_sms
+  matrix:
+    default_unit_amount: 0.10
+    rows: [{match: {country: US}, unit_amount: 0.008}]
+"""
+
+
+class TestRateCards:
+    """Rate cards from a file, and what they would cost."""
+
+    def test_are_applied_once_and_changed_by_versions(self, metered: CommandLine) -> None:
+        (metered.folder / "cards.yaml").write_text(PRICED)
+        refused = metered.run("ratecards", "apply", "-f", "cards.yaml")
+        assert (refused.code, "line 6: prices[0].meter_id: there is no meter priced_calls" in refused.err) == (4, True)
+        metered.table("meters", "create", "priced_calls", "--event-type", "call")
+
+        assert metered.table("ratecards", "apply", "-f", "cards.yaml", "--dry-run").count("create ") == 2
+        assert "payments" not in metered.table("ratecards", "list")
+        assert metered.table("ratecards", "apply", "-f", "cards.yaml").count("create ") == 2
+        again = metered.json("ratecards", "apply", "-f", "cards.yaml")
+        assert [(item["plan"], item["rate_card"]["version"]) for item in again] == [("unchanged", 1)] * 2
+
+        changed = PRICED.replace("0.50", "0.60")
+        (metered.folder / "changed.yaml").write_text(changed)
+        refused = metered.run("ratecards", "apply", "-f", "changed.yaml")
+        assert (refused.code, "RATE_CARD_EFFECTIVE_TIME_NOT_LATER" in refused.err) == (4, True)
+        dated = changed.replace("currency: USD", "currency: USD\neffective_time: 2027-01-01T00:00:00Z")
+        (metered.folder / "dated.yaml").write_text(dated)
+        applied = metered.json("ratecards", "apply", "-f", "dated.yaml")
+        assert [(item["plan"], item["rate_card"]["version"]) for item in applied] == [
+            ("next version", 2),
+            ("unchanged", 1),
+        ]
+
+    def test_come_back_as_they_were_written_and_cost_what_they_say(self, metered: CommandLine) -> None:
+        metered.run("meters", "create", "priced_calls", "--event-type", "call")
+        (metered.folder / "cards.yaml").write_text(PRICED.replace("_id: calls", "_id: exported"))
+        metered.table("ratecards", "apply", "-f", "cards.yaml")
+        (metered.folder / "exported.yaml").write_text(metered.table("ratecards", "export", "exported"))
+        (same,) = metered.json("ratecards", "apply", "-f", "exported.yaml")
+        assert (same["plan"], same["rate_card"]["version"]) == ("unchanged", 1)
+
+        (charge,) = metered.json("ratecards", "preview", "exported", "-q", "priced_calls=4001")
+        assert (charge["amount"], [part["kind"] for part in charge["parts"]]) == (
+            "2.25",
+            ["converted", "per_unit", "discount"],
+        )
+        (charge,) = metered.json("ratecards", "preview", "payments", "-q", "priced_calls=100", "-e", "priced_calls=2")
+        assert charge["amount"] == "3.5"
+
+    def test_can_be_matrices(self, metered: CommandLine) -> None:
+        metered.table("meters", "create", "priced_sms", "--event-type", "sms", "--group-by", "country")
+        (metered.folder / "sms.yaml").write_text(MATRIX)
+        metered.table("ratecards", "apply", "-f", "sms.yaml")
+        (metered.folder / "exported.yaml").write_text(metered.table("ratecards", "export", "sms"))
+        (same,) = metered.json("ratecards", "apply", "-f", "exported.yaml")
+        assert same["plan"] == "unchanged"
+        preview = ("ratecards", "preview", "sms", "-b", "priced_sms=1000:country=US", "-b", "priced_sms=5:country=BR")
+        text, (charge,) = metered.both(*preview)
+        assert (charge["amount"], charge["quantity"], "row (country=US)" in text) == ("8.5", "1005", True)
+
+    def test_that_are_wrong_are_refused_by_line_and_nothing_is_stored(self, metered: CommandLine) -> None:
+        metered.run("meters", "create", "priced_calls", "--event-type", "call")
+        new = PRICED.replace("_id: calls", "_id: fresh").replace("_id: payments", "_id: wrong")
+        (metered.folder / "wrong.yaml").write_text(new.replace("rate_percent: 2.9", "rate_percent: -2.9"))
+        refused = metered.run("ratecards", "apply", "-f", "wrong.yaml")
+        assert (refused.code, "line 17: prices[0].percentage.rate_percent: must not be negative" in refused.err) == (
+            4,
+            True,
+        )
+        (metered.folder / "unread.yaml").write_text("rate_card: a\n")
+        refused = metered.run("ratecards", "apply", "-f", "unread.yaml")
+        assert (refused.code, "line 1: rate_card: is no field" in refused.err) == (2, True), refused
+        assert "fresh" not in metered.table("ratecards", "list")

@@ -9,6 +9,8 @@ CONTRADICTIONS = {
     "billed, does not change because something is sent again; corrections are explicit",
     "bad_numbers_ignored": "a value that is no number is refused with a reason: it is never passed over in silence",
     "rounding_mode": "quantities are rounded half away from zero, up or down; other modes are for money",
+    "bounded_last_tier": "the last tier of a price is open: usage beyond all tiers is never free, and never an "
+    "error at the end of a period",
     "no_runner": "nothing computes this kind yet",
     "no_such_option": "there is no such aggregation or option",
 }

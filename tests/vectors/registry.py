@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.vectors.aggregations import RUNNERS as AGGREGATIONS
+from tests.vectors.price_models import RUNNERS as PRICE_MODELS
 
 Vector = Mapping[str, Any]
 Runner = Callable[[Vector], dict[str, Any]]
@@ -13,6 +14,6 @@ Runner = Callable[[Vector], dict[str, Any]]
 
 RUNNERS: dict[tuple[str, str], Runner] = {
     (group, kind): runner
-    for group, runners in {"aggregations": AGGREGATIONS}.items()
+    for group, runners in {"aggregations": AGGREGATIONS, "price_models": PRICE_MODELS}.items()
     for kind, runner in runners.items()
 }

@@ -42,6 +42,8 @@ class ChargePart(NamedTuple):
     unit_amount: str
     flat_amount: str
     amount: str
+    per: str = ""
+    label: str = ""
 
 
 class Charge(NamedTuple):

@@ -16,6 +16,7 @@ from services.billing.store.rows import PERIOD_KEYS, join_column, joined_columns
 
 _KEY = ("tenant_id", "subscription_id", "period_start", "price_id")
 _COLUMNS = (*_KEY, *(name for name in Charge._fields if name not in ("key", "price_id")))
+_LATER_FIELDS = ("per", "label")
 _CASTS = {
     "period_start": "timestamptz",
     "position": "bigint",
@@ -84,8 +85,15 @@ async def apply_charges(connection: AsyncConnection, changed: Mapping[str, Itera
     )
     values["tenant_id"] = tenants
     values["subscription_id"], values["period_start"] = zip(*values["key"], strict=True)
-    values["parts"] = [to_json([part._asdict() for part in parts]) for parts in values["parts"]]
+    values["parts"] = [to_json(parts_to_json(parts)) for parts in values["parts"]]
     await (await raw(connection)).execute(_APPLY, *(join_column(values[name]) for name in _COLUMNS))
+
+
+def parts_to_json(parts: Iterable[ChargePart]) -> list[dict[str, str]]:
+    """A breakdown as it is stored; what the first version of this service cannot read is left out where it is empty."""
+    return [
+        {name: text for name, text in part._asdict().items() if text or name not in _LATER_FIELDS} for part in parts
+    ]
 
 
 def parts_from_json(parts: Sequence[Mapping[str, str]]) -> tuple[ChargePart, ...]:

@@ -16,7 +16,7 @@ from libs.periods import Period
 from services.billing.domain.charge import PeriodKey
 from services.billing.domain.invoice import Invoice, InvoiceLine, InvoiceNotFound, InvoiceState
 from services.billing.domain.trace import trace_parents
-from services.billing.store.charges import parts_from_json
+from services.billing.store.charges import parts_from_json, parts_to_json
 from services.billing.store.rows import Row, insert_rows, recordset, to_json
 from services.billing.store.tables import invoice_lines, invoice_numbers, invoices
 
@@ -165,7 +165,7 @@ def _line_row(tenant_id: str, invoice: Invoice, line: InvoiceLine) -> Row:
         "tenant_id": tenant_id,
         "invoice_id": invoice.invoice_id,
         "amount_minor": line.amount.minor_units,
-        "parts": [part._asdict() for part in line.parts],
+        "parts": parts_to_json(line.parts),
     }
 
 

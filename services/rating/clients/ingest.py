@@ -10,8 +10,7 @@ import grpc
 from libs.errors import Unavailable
 from libs.rpc import as_tenant, typed_errors
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope
-from services.rating.domain.usage import UsageDigest, UsageScope, WindowBatch
-from services.rating.usecases.ports import MeterFacts
+from services.rating.domain.usage import MeterFacts, UsageDigest, UsageScope, WindowBatch
 from services.rating.wire.times import instant_to_pb
 from services.rating.wire.usage import quantity_from_pb, window_from_pb
 from steelyard.ingest.v1 import (
@@ -79,8 +78,8 @@ class GrpcIngestMeters:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = meter_service_pb2_grpc.MeterServiceStub(channel)
 
-    async def find(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, MeterFacts]:
-        """Return those meters that exist, archived ones too.
+    async def facts(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, MeterFacts]:
+        """Return what prices have to know of those meters that exist, archived ones too.
 
         :raises ServiceError: if ingest does not answer
         """
@@ -92,7 +91,9 @@ class GrpcIngestMeters:
             for meter in page.meters:
                 if meter.meter_id in missing:
                     additive = meter.additive or not meter.HasField("additive")
-                    found[meter.meter_id] = MeterFacts(additive, archived=meter.HasField("archive_time"))
+                    found[meter.meter_id] = MeterFacts(
+                        additive, frozenset(meter.group_by), meter.HasField("archive_time")
+                    )
             missing -= found.keys()
             if not page.next_page_token:
                 break

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from libs.money import exact
-from services.rating.domain.prices import DEFAULT_OPTIONS, ZERO, Flat, PricingOptions
-from services.rating.domain.pricing import amount_of, rate
+from libs.money import Money, round_to_minor
+from services.rating.domain.pipeline import rate_lines_before, rate_price
+from services.rating.domain.prices import ZERO, LinesBefore
 from services.rating.domain.rate_card import Price, RateCard
-from services.rating.domain.rated_price import PartKind, RatedPart, RatedPrice
+from services.rating.domain.rated_price import RatedPrice
+from services.rating.domain.usage import DimensionedQuantity
+
+NO_EVENTS: Mapping[str, int] = {}
+NO_DIMENSIONS: Mapping[str, Sequence[DimensionedQuantity]] = {}
 
 
 class Charge(NamedTuple):
     """The priced usage of one price in one billing period: exact, not rounded.
 
     `position` is the index of the price in its card. `quantity` is the whole usage of the period, included and even
-    negative usage too, so that charges can be compared with windows; 1 for a flat price.
+    negative usage too, so that charges can be compared with windows; 1 for a price without meter.
     """
 
     position: int
@@ -38,33 +42,32 @@ class Charge(NamedTuple):
         return self.rated.amount
 
 
-def rate_card_charges(card: RateCard, usage: Mapping[str, Decimal]) -> tuple[Charge, ...]:
+def rate_card_charges(
+    card: RateCard,
+    usage: Mapping[str, Decimal],
+    event_counts: Mapping[str, int] = NO_EVENTS,
+    by_dimensions: Mapping[str, Sequence[DimensionedQuantity]] = NO_DIMENSIONS,
+) -> tuple[Charge, ...]:
     """One charge per price, in the order of the card.
 
     :param usage: quantity of the billing period by meter id; a meter that is left out was not used
+    :param event_counts: number of events that it comes from, for prices that have an amount for each
+    :param by_dimensions: the same quantities by dimensions, of meters that a matrix prices
     :raises decimal.Inexact: if an amount does not fit the context of quantities
     """
-    return tuple(
-        Charge(position, price, quantity := _quantity(price, usage), rate_price(price, quantity))
-        for position, price in enumerate(card.prices)
-    )
-
-
-def rate_price(price: Price, quantity: Decimal, options: PricingOptions = DEFAULT_OPTIONS) -> RatedPrice:
-    """Price a period's quantity: included usage first, then the model on what is left. Raises as `rate` does."""
-    included = _included(price, quantity)
-    if not included:
-        return rate(price.model, quantity, options)
-    with exact():
-        rated = rate(price.model, quantity - included, options)
-    part = RatedPart(PartKind.INCLUDED, quantity=included, unit_amount=ZERO, amount=ZERO)
-    return RatedPrice(rated.amount, (part, *rated.parts))
-
-
-def price_amount(price: Price, quantity: Decimal, options: PricingOptions = DEFAULT_OPTIONS) -> Decimal:
-    """The amount of `rate_price`, without the breakdown."""
-    with exact():
-        return amount_of(price.model, quantity - _included(price, quantity), options)
+    charges: list[Charge] = []
+    before = Money(0, card.currency)
+    for position, price in enumerate(card.prices):
+        quantity = _quantity(price, usage)
+        if isinstance(price.model, LinesBefore):
+            rated = rate_lines_before(price.terms, before.amount)
+        else:
+            rated = rate_price(
+                price, quantity, _count(price, event_counts), by_dimensions.get(price.meter_id or "", ())
+            )
+        before += round_to_minor(rated.amount, card.currency, price.rounding_mode)
+        charges.append(Charge(position, price, quantity, rated))
+    return tuple(charges)
 
 
 def _quantity(price: Price, usage: Mapping[str, Decimal]) -> Decimal:
@@ -73,7 +76,5 @@ def _quantity(price: Price, usage: Mapping[str, Decimal]) -> Decimal:
     return usage.get(price.meter_id, ZERO)
 
 
-def _included(price: Price, quantity: Decimal) -> Decimal:
-    if isinstance(price.model, Flat):
-        return ZERO
-    return max(ZERO, min(quantity, price.included_quantity))
+def _count(price: Price, event_counts: Mapping[str, int]) -> int:
+    return event_counts.get(price.meter_id or "", 0)

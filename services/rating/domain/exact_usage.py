@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
@@ -35,6 +35,10 @@ class Questions:
 
     number: int
     wanted: Mapping[PeriodKey, Sequence[QuantityScope]]
+
+    def without(self, keys: Collection[PeriodKey]) -> Questions:
+        """The questions of all other billing periods."""
+        return Questions(self.number, {key: scopes for key, scopes in self.wanted.items() if key not in keys})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from libs.money import RoundingMode
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
-from services.rating.domain.charges import Charge, rate_card_charges
+from services.rating.domain.charges import NO_DIMENSIONS, Charge, rate_card_charges
 from services.rating.domain.exact_usage import ExactUsage
+from services.rating.domain.prices import Matrix
 from services.rating.domain.pricing import ENGINE_VERSION
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.rated_price import RatedPart
-from services.rating.domain.usage import MeterUsage
+from services.rating.domain.usage import DimensionedQuantity, MeterUsage
 
 ZERO = Decimal(0)
 
@@ -55,23 +56,33 @@ class ChangedCharge(NamedTuple):
 
 
 def charges_of_period(
-    period: BillingPeriod, card: RateCard, usage: Mapping[str, MeterUsage], exact: Mapping[str, ExactUsage]
+    period: BillingPeriod,
+    card: RateCard,
+    usage: Mapping[str, MeterUsage],
+    exact: Mapping[str, ExactUsage],
+    by_dimensions: Mapping[str, Sequence[DimensionedQuantity]] = NO_DIMENSIONS,
 ) -> list[PeriodCharge]:
     """Price the usage of a billing period, in the order of the card; the charges carry their meter's trace.
 
-    `exact` has the meters of all prices on exact usage.
+    `exact` has the meters of all prices on exact usage, `by_dimensions` those of all matrices.
 
     :raises ArithmeticError: if an amount does not fit the context of quantities
     """
     quantities = {meter_id: meter.digest.value for meter_id, meter in usage.items()}
     quantities |= {meter_id: exact[meter_id].value for meter_id in exact_meters(card)}
-    charges = rate_card_charges(card, quantities)
+    event_counts = {meter_id: meter.digest.event_count for meter_id, meter in usage.items()}
+    charges = rate_card_charges(card, quantities, event_counts, by_dimensions)
     return [_period_charge(period, card, charge, usage) for charge in charges]
 
 
 def exact_meters(card: RateCard) -> set[str]:
     """The meters whose quantity ingest has to tell."""
     return {price.meter_id for price in card.prices if price.exact_usage and price.meter_id}
+
+
+def matrix_meters(card: RateCard) -> set[str]:
+    """The meters whose quantities are needed by dimensions."""
+    return {price.meter_id for price in card.prices if isinstance(price.model, Matrix) and price.meter_id}
 
 
 def withdrawn_charge(stored: PeriodCharge, card: RateCard) -> PeriodCharge:

@@ -1,4 +1,4 @@
-"""How a quantity is priced: the parameters of the five price models.
+"""How a quantity is priced: the parameters of the price models.
 
 All amounts are in major units of the rate card's currency and exact. The types hold whatever they are given;
 `validation` says what is wrong with them.
@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 ZERO = Decimal(0)
+ONE = Decimal(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,29 +23,42 @@ class Flat:
 
 @dataclass(frozen=True, slots=True)
 class PerUnit:
-    """quantity x `unit_amount`."""
+    """quantity x `unit_amount` / `per`: the price of a thousand, or of a GiB, is often the one that is known."""
 
     unit_amount: Decimal
+    per: Decimal = ONE
+
+
+class PackageRounding(StrEnum):
+    """What is due for a package that is not full."""
+
+    UP = "up"
+    """All of it."""
+    DOWN = "down"
+    """Nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """`amount` for each started package of `size` units."""
+    """`amount` for each package of `size` units."""
 
     size: Decimal
     amount: Decimal
+    rounding: PackageRounding = PackageRounding.UP
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
     """The units above the previous tier's bound up to and including `up_to` (None: without bound).
 
-    `flat_amount` is due as soon as anything lies in the tier.
+    `flat_amount` is due as soon as anything lies in the tier. `cap_amount`: the tier costs no more, its flat amount
+    included.
     """
 
     up_to: Decimal | None
     unit_amount: Decimal
     flat_amount: Decimal = ZERO
+    cap_amount: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +75,87 @@ class Volume:
     tiers: tuple[Tier, ...]
 
 
-PriceModel = Flat | PerUnit | Package | Graduated | Volume
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The quantities above the previous step's bound up to and including `up_to` (None: without bound)."""
+
+    up_to: Decimal | None
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Stairstep:
+    """The amount of the step that contains the whole quantity, whatever lies below it."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PercentageTier:
+    """A tier of an amount of money; as `Tier`, with a rate in percent."""
+
+    up_to: Decimal | None
+    rate_percent: Decimal
+    flat_amount: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class GraduatedPercentage:
+    """The quantity is an amount of money; each tier takes its percentage of the part inside it."""
+
+    tiers: tuple[PercentageTier, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Percentage:
+    """The quantity is an amount of money: `rate_percent` of it, and `fixed_per_event` for each event."""
+
+    rate_percent: Decimal
+    fixed_per_event: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """The events say what they cost, and the quantity is the sum: quantity x `multiplier`."""
+
+    multiplier: Decimal = ONE
+
+
+PriceModel = Flat | PerUnit | Package | Graduated | Volume | Stairstep | GraduatedPercentage | Percentage | Dynamic
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixRow:
+    """A price for usage whose dimensions have these values; `match` is ordered by name."""
+
+    match: tuple[tuple[str, str], ...]
+    unit_amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Usage is priced by its dimensions: the row that names most of them, of several the first, else the default.
+
+    Unit amounts are for `per` units.
+    """
+
+    rows: tuple[MatrixRow, ...]
+    default_unit_amount: Decimal
+    per: Decimal = ONE
+
+
+@dataclass(frozen=True, slots=True)
+class LinesBefore:
+    """No usage of its own: its terms act on the sum of the lines before it, and what they add or take off is its
+    amount. So a card agrees on a minimum, a commitment or a discount for several prices together."""
+
+
+AnyPriceModel = PriceModel | Matrix | LinesBefore
+"""Also those that need more than a quantity."""
 
 
 class ZeroQuantityFlat(StrEnum):
-    """What a tiered price does with its first tier's flat amount when nothing was used."""
+    """What a tiered price does with its first tier's flat amount (or first step) when nothing was used."""
 
     CHARGE_FIRST_TIER = "charge_first_tier"
     NO_CHARGE = "no_charge"

@@ -7,26 +7,29 @@ from datetime import datetime
 from decimal import Decimal
 
 from libs.money import RoundingMode
-from services.rating.domain.prices import ZERO, PriceModel
+from services.rating.domain.price_terms import NO_TERMS, PriceTerms
+from services.rating.domain.prices import DEFAULT_OPTIONS, ZERO, AnyPriceModel, PricingOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
     """One line of an invoice: how the quantity of a meter in a billing period becomes an amount.
 
-    `price_id` names the line and is unique in its card. `meter_id` is None for a flat price only. `exact_usage`: the
-    meter's usage windows do not add up to the quantity of a billing period, so that ingest is asked for it.
-    `included_quantity` is free and comes off before the model is applied. `rounding_mode` is for the line item;
-    pricing itself never rounds.
+    `price_id` names the line and is unique in its card. `meter_id` is None for `Flat` and `LinesBefore` only.
+    `exact_usage`: the meter's usage windows do not add up to the quantity of a billing period, ingest is asked for it.
+    `included_quantity` is free and comes off before the model is applied. `terms` act before and after that.
+    `rounding_mode` is for the line item; pricing itself never rounds money.
     """
 
     price_id: str
-    model: PriceModel
+    model: AnyPriceModel
     meter_id: str | None = None
     included_quantity: Decimal = ZERO
     rounding_mode: RoundingMode = RoundingMode.HALF_EVEN
     display_name: str = ""
     exact_usage: bool = False
+    terms: PriceTerms = NO_TERMS
+    options: PricingOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)

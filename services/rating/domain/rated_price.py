@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.rating.domain.prices import ZERO
+from services.rating.domain.prices import ONE, ZERO
 
 
 class PartKind(StrEnum):
@@ -14,15 +14,36 @@ class PartKind(StrEnum):
     PER_UNIT = "per_unit"
     PACKAGE = "package"
     TIER = "tier"
+    STEP = "step"
+    PERCENTAGE = "percentage"
+    EVENTS = "events"
+    """What is due for each event."""
+    DYNAMIC = "dynamic"
+    ROW = "row"
+    """Usage with the dimensions that `label` tells."""
+    CONVERTED = "converted"
+    """The whole quantity in the units that are priced; no amount."""
     INCLUDED = "included"
     """Usage that is free before the model is applied."""
+    MINIMUM = "minimum"
+    """What is missing to the minimum amount."""
+    MAXIMUM = "maximum"
+    """What is above the maximum amount; negative."""
+    OVERAGE = "overage"
+    """What is above the commitment, an amount of money, and what is due for it beyond its price."""
+    TRUE_UP = "true_up"
+    """What is missing to the commitment."""
+    DISCOUNT = "discount"
+    """Negative."""
 
 
 class RatedPart(NamedTuple):
     """One step of a breakdown: `amount` = `quantity` x `unit_amount` + `flat_amount`, exactly.
 
-    `quantity` counts units, or packages for PACKAGE. `from_quantity` (exclusive) and `up_to_quantity` (inclusive,
-    None: open) bound a TIER and are None otherwise; they count after the included usage.
+    `quantity` counts units, or packages for PACKAGE, events for EVENTS, money for what is a share of money. A PER_UNIT
+    price `per` more than one has `per` too: its amount is `quantity` x `unit_amount` / `per`. Of a TIER with a cap the
+    amount may be lower. `from_quantity` (exclusive) and `up_to_quantity` (inclusive, None: open) bound a TIER or STEP
+    and are None otherwise; they count after the included usage.
     """
 
     kind: PartKind
@@ -32,6 +53,8 @@ class RatedPart(NamedTuple):
     flat_amount: Decimal = ZERO
     from_quantity: Decimal | None = None
     up_to_quantity: Decimal | None = None
+    per: Decimal = ONE
+    label: str = ""
 
 
 class RatedPrice(NamedTuple):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+from libs.money import exact
 from libs.periods import Period
 
 NO_DIMENSIONS = "{}"
+_ZERO = Decimal(0)
 
 
 class WindowRow(NamedTuple):
@@ -67,6 +69,25 @@ class UsageScope:
     period: Period
 
 
+class MeterFacts(NamedTuple):
+    """What prices have to know of a meter.
+
+    `additive`: its windows add up to the quantity of a billing period. `dimensions`: what splits its quantity. Both
+    never change. `archived`: it counts no more events.
+    """
+
+    additive: bool
+    dimensions: frozenset[str] = frozenset()
+    archived: bool = False
+
+
+class DimensionedQuantity(NamedTuple):
+    """The quantity of one combination of a meter's dimensions in a billing period."""
+
+    dimensions: Mapping[str, str]
+    quantity: Decimal
+
+
 class UsageDigest(NamedTuple):
     """What the windows of one scope and meter add up to; equal on both sides when nothing is missing."""
 
@@ -108,3 +129,18 @@ class ReceivedWatermark:
     watermark: Watermark
     stream_epoch: datetime
     stream_sequence: int
+
+
+def differing_dimensions(
+    meters: Collection[str],
+    usage: Mapping[str, MeterUsage],
+    by_dimensions: Mapping[str, Collection[DimensionedQuantity]],
+) -> list[str]:
+    """Those of the meters whose quantities by dimensions do not add up to the quantity of the billing period."""
+    with exact():
+        return [
+            meter_id
+            for meter_id in sorted(meters)
+            if sum((quantity for _, quantity in by_dimensions.get(meter_id, ())), _ZERO)
+            != (usage[meter_id].digest.value if meter_id in usage else _ZERO)
+        ]

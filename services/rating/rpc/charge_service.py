@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from libs.errors import InvalidInput
 from libs.money import plain
 from libs.rpc import current_tenant
-from services.rating.domain.usage import ExplainedUsage
+from services.rating.domain.usage import DimensionedQuantity, ExplainedUsage
 from services.rating.rpc import require
 from services.rating.rpc.context import Context
 from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCharges
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
+from services.rating.wire.card_reading import Reading
 from services.rating.wire.charges import charge_to_pb, previewed_charge_to_pb
-from services.rating.wire.rate_cards import RateCardReader
 from services.rating.wire.times import instant_to_pb, period_to_pb
 from steelyard.rating.v1 import charge_service_pb2 as pb
 from steelyard.rating.v1 import charge_service_pb2_grpc as pb_grpc
@@ -35,14 +37,21 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
 
     async def PreviewCharge(self, request: pb.PreviewChargeRequest, context: Context) -> pb.PreviewChargeResponse:
         rate_card_id = require.resource_id(request.rate_card_id, "rate_card_id")
-        reader = RateCardReader()
+        reading = Reading()
         quantities = {
-            meter_id: reader.number(text, f"quantities[{meter_id}]") for meter_id, text in request.quantities.items()
+            meter_id: reading.number(text, f"quantities[{meter_id}]") for meter_id, text in request.quantities.items()
         }
-        if reader.violations:
-            raise InvalidInput(reader.violations)
+        for meter_id, count in request.event_counts.items():
+            if count < 0:
+                reading.add(f"event_counts[{meter_id}]", "NEGATIVE", "must not be negative")
+        by_dimensions: defaultdict[str, list[DimensionedQuantity]] = defaultdict(list)
+        for index, item in enumerate(request.by_dimensions):
+            quantity = reading.number(item.quantity, f"by_dimensions[{index}].quantity")
+            by_dimensions[item.meter_id].append(DimensionedQuantity(dict(item.dimensions), quantity))
+        if reading.violations:
+            raise InvalidInput(reading.violations)
         card, charges = await self._preview_charge(
-            current_tenant(), rate_card_id, request.rate_card_version, quantities
+            current_tenant(), rate_card_id, request.rate_card_version, quantities, request.event_counts, by_dimensions
         )
         return pb.PreviewChargeResponse(charges=[previewed_charge_to_pb(card, charge) for charge in charges])
 

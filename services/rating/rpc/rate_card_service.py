@@ -9,7 +9,8 @@ from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
 from services.rating.rpc import require
 from services.rating.rpc.context import Context
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards, Request
-from services.rating.wire.rate_cards import RateCardReader, rate_card_to_pb
+from services.rating.wire.card_reading import Reading
+from services.rating.wire.rate_cards import rate_card_from_pb, rate_card_message, rate_card_to_pb
 from steelyard.rating.v1 import rate_card_service_pb2 as pb
 from steelyard.rating.v1 import rate_card_service_pb2_grpc as pb_grpc
 
@@ -22,12 +23,15 @@ class RateCardServicer(pb_grpc.RateCardServiceServicer):
         self._get_rate_cards = get_rate_cards
 
     async def CreateRateCard(self, request: pb.CreateRateCardRequest, context: Context) -> pb.CreateRateCardResponse:
-        reader = RateCardReader()
-        card = reader.card(request.rate_card)
+        reading = Reading()
+        card = rate_card_from_pb(request.rate_card, reading)
+        if request.validate_only:
+            planned = await self._create_rate_card.plan(current_tenant(), card, reading.violations)
+            return pb.CreateRateCardResponse(rate_card=rate_card_message(planned))
         if violation := check_request_id(request.request_id):
-            reader.violations.append(violation)
+            reading.violations.append(violation)
         mutation = Request(current_tenant(), request.request_id, _fingerprint(request))
-        stored = await self._create_rate_card(mutation, card, reader.violations)
+        stored = await self._create_rate_card(mutation, card, reading.violations)
         return pb.CreateRateCardResponse(rate_card=rate_card_to_pb(stored))
 
     async def GetRateCard(self, request: pb.GetRateCardRequest, context: Context) -> pb.GetRateCardResponse:

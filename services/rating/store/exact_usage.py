@@ -32,8 +32,9 @@ JOIN exact_prices e ON e.tenant_id = p.tenant_id AND e.rate_card_id = p.rate_car
 ORDER BY k.number, e.meter_id
 """
 
-# An answer from before does not replace one from after. The version alone does not tell: of two windows that ingest
-# commits at once, the one with the higher version may be seen first.
+# Whatever was known here when a question was drawn up is in its answer, and so in those of all later numbers. Versions
+# do not tell: of two windows that ingest commits at once the one with the higher version may be seen first, and a
+# period that was cut short may have lost its newest window.
 _SAVE = """
 INSERT INTO exact_usage AS u (
     tenant_id, subscription_id, period_start, meter_id, value, event_count, highest_version, question)
@@ -44,7 +45,7 @@ FROM unnest(
 ON CONFLICT (tenant_id, subscription_id, period_start, meter_id) DO UPDATE
     SET value = excluded.value, event_count = excluded.event_count, highest_version = excluded.highest_version,
         question = excluded.question
-    WHERE (u.highest_version, u.question) < (excluded.highest_version, excluded.question)
+    WHERE u.question < excluded.question
 """
 
 _OF_PERIODS = f"""

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import NotRequired, TypedDict, assert_never
+from typing import NotRequired, TypedDict
 
 from libs.money import RoundingMode, plain
-from services.rating.domain.prices import Flat, Graduated, Package, PerUnit, PriceModel, Tier, Volume
+from services.rating.domain.price_terms import NO_TERMS
+from services.rating.domain.prices import DEFAULT_OPTIONS, Flat, Graduated, Package, PerUnit, Volume
 from services.rating.domain.rate_card import Price
+from services.rating.store.model_json import ModelJson, model_from_json, model_to_json
+from services.rating.store.terms_json import (
+    OptionsJson,
+    TermsJson,
+    options_from_json,
+    options_to_json,
+    terms_from_json,
+    terms_to_json,
+)
 
-
-class TierJson(TypedDict):
-    up_to: str | None
-    unit_amount: str
-    flat_amount: str
-
-
-# Code from before exact usage would add up what must not be added up. By this it cannot price at all: the billing
-# period is set aside with PRICING_FAILED.
+# Old code would price what it does not know by what it does. By this it cannot price at all: the billing period is set
+# aside with PRICING_FAILED, and all others of its pass are rated.
 _NOT_FOR_OLD_CODE = "NaN"
+_STAND_IN = ModelJson(kind="per_unit", amount="0")
 
 
-class ModelJson(TypedDict):
-    """`kind` says which of the other fields are there."""
+class ExtendedJson(TypedDict):
+    """A price as the first version of this service could not have it."""
 
-    kind: str
-    amount: NotRequired[str]
-    size: NotRequired[str]
-    tiers: NotRequired[list[TierJson]]
+    included_quantity: str
+    model: ModelJson
+    terms: TermsJson
+    options: OptionsJson
 
 
 class PriceJson(TypedDict):
@@ -39,6 +43,8 @@ class PriceJson(TypedDict):
     model: ModelJson
     exact_usage_included: NotRequired[str]
     """Of a price on exact usage: the included quantity, which is no number in its own place then."""
+    extended: NotRequired[ExtendedJson]
+    """Instead of included quantity and model, which then are stand-ins."""
 
 
 def price_to_json(price: Price) -> PriceJson:
@@ -49,73 +55,46 @@ def price_to_json(price: Price) -> PriceJson:
         meter_id=price.meter_id,
         included_quantity=plain(price.included_quantity),
         rounding_mode=price.rounding_mode.value,
-        model=_model_to_json(price.model),
+        model=model_to_json(price.model),
     )
+    if not _is_known_to_old_code(price, stored["model"]):
+        stored["extended"] = ExtendedJson(
+            included_quantity=stored["included_quantity"],
+            model=stored["model"],
+            terms=terms_to_json(price.terms),
+            options=options_to_json(price.options),
+        )
+        stored["model"] = _STAND_IN
     if price.exact_usage:
         stored["exact_usage_included"] = stored["included_quantity"]
+    if price.exact_usage or "extended" in stored:
         stored["included_quantity"] = _NOT_FOR_OLD_CODE
     return stored
 
 
 def price_from_json(stored: PriceJson) -> Price:
     """Return the price that `price_to_json` was given."""
+    extended = stored.get("extended")
+    if extended is None:
+        included, model = stored.get("exact_usage_included", stored["included_quantity"]), stored["model"]
+    else:
+        included, model = extended["included_quantity"], extended["model"]
     return Price(
         price_id=stored["price_id"],
-        model=_model_from_json(stored["model"]),
+        model=model_from_json(model),
         meter_id=stored["meter_id"],
-        included_quantity=Decimal(stored.get("exact_usage_included", stored["included_quantity"])),
+        included_quantity=Decimal(included),
         rounding_mode=RoundingMode(stored["rounding_mode"]),
         display_name=stored["display_name"],
         exact_usage="exact_usage_included" in stored,
+        terms=NO_TERMS if extended is None else terms_from_json(extended["terms"]),
+        options=DEFAULT_OPTIONS if extended is None else options_from_json(extended["options"]),
     )
 
 
-def _model_to_json(model: PriceModel) -> ModelJson:
-    match model:
-        case Flat(amount):
-            return ModelJson(kind="flat", amount=plain(amount))
-        case PerUnit(unit_amount):
-            return ModelJson(kind="per_unit", amount=plain(unit_amount))
-        case Package(size, amount):
-            return ModelJson(kind="package", size=plain(size), amount=plain(amount))
-        case Graduated(tiers):
-            return ModelJson(kind="graduated", tiers=[_tier_to_json(tier) for tier in tiers])
-        case Volume(tiers):
-            return ModelJson(kind="volume", tiers=[_tier_to_json(tier) for tier in tiers])
-        case _:
-            assert_never(model)
-
-
-def _model_from_json(stored: ModelJson) -> PriceModel:
-    match stored["kind"]:
-        case "flat":
-            return Flat(Decimal(stored["amount"]))
-        case "per_unit":
-            return PerUnit(Decimal(stored["amount"]))
-        case "package":
-            return Package(Decimal(stored["size"]), Decimal(stored["amount"]))
-        case "graduated":
-            return Graduated(_tiers_from_json(stored["tiers"]))
-        case "volume":
-            return Volume(_tiers_from_json(stored["tiers"]))
-        case unknown:
-            raise ValueError(f"no price model: {unknown}")
-
-
-def _tier_to_json(tier: Tier) -> TierJson:
-    return TierJson(
-        up_to=None if tier.up_to is None else plain(tier.up_to),
-        unit_amount=plain(tier.unit_amount),
-        flat_amount=plain(tier.flat_amount),
+def _is_known_to_old_code(price: Price, model: ModelJson) -> bool:
+    known_model = isinstance(price.model, Flat | PerUnit | Package | Graduated | Volume)
+    uses_new_fields = not {"per", "rounding"}.isdisjoint(model) or any(
+        "cap_amount" in t for t in model.get("tiers", [])
     )
-
-
-def _tiers_from_json(stored: list[TierJson]) -> tuple[Tier, ...]:
-    return tuple(
-        Tier(
-            None if tier["up_to"] is None else Decimal(tier["up_to"]),
-            Decimal(tier["unit_amount"]),
-            Decimal(tier["flat_amount"]),
-        )
-        for tier in stored
-    )
+    return known_model and not uses_new_fields and price.terms == NO_TERMS and price.options == DEFAULT_OPTIONS

@@ -25,7 +25,8 @@ WHERE tenant_id = $1 AND rate_card_id = $2 AND ($3::timestamptz IS NULL OR perio
 """
 
 _WAITING = """
-SELECT mark, tenant_id, subscription_id, period_start, marked_at, urgent FROM rating_marks ORDER BY mark LIMIT $1
+SELECT mark, tenant_id, subscription_id, period_start, marked_at, urgent FROM rating_marks
+WHERE mark > $2 ORDER BY mark LIMIT $1
 """
 
 _RETRIES = """
@@ -82,9 +83,9 @@ class PostgresRatingQueue:
         """Mark the periods that a card prices and that start at or after `since` (None: all), urgently."""
         await self._connection.execute(_MARK_PRICED_BY, tenant_id, rate_card_id, since, now)
 
-    async def waiting(self, limit: int) -> list[Mark]:
-        """Return the oldest marks, also those that somebody is working on."""
-        rows = await self._connection.fetch(_WAITING, limit)
+    async def waiting(self, limit: int, after: int = 0) -> list[Mark]:
+        """Return the oldest marks behind a number, also those that somebody is working on."""
+        rows = await self._connection.fetch(_WAITING, limit, after)
         return [Mark(row[0], PeriodKey(row[1], row[2], row[3]), row[4], row[5]) for row in rows]
 
     async def retries(self, now: datetime, limit: int) -> list[tuple[PeriodKey, datetime]]:

@@ -45,6 +45,20 @@ left_side AS (
 )
 """
 
+_DIMENSIONS = f"""
+metered AS (
+    SELECT p.tenant_id, p.subscription_id, p.period_start, m.meter_id, {_PERIOD} || ', meter ' || m.meter_id AS subject
+    FROM scope p JOIN billing_periods b USING (tenant_id, subscription_id, period_start)
+    JOIN matrix_prices m ON m.tenant_id = b.tenant_id AND m.rate_card_id = b.rate_card_id
+), left_side AS (
+    SELECT subject, sum(d.value) AS total, trim_scale(sum(d.value))::text AS shown
+    FROM metered JOIN period_dimensions d USING (tenant_id, subscription_id, period_start, meter_id) GROUP BY subject
+), right_side AS (
+    SELECT subject, u.value AS total, trim_scale(u.value)::text AS shown
+    FROM metered JOIN period_usage u USING (tenant_id, subscription_id, period_start, meter_id)
+)
+"""
+
 _DAY_ROLL_UPS = f"""
 hull AS (
     SELECT (date_trunc('day', min(period_start), 'UTC') AT TIME ZONE 'UTC')::date AS first_day,
@@ -95,6 +109,7 @@ left_side AS (
 
 _CHECKS = {
     "period roll-ups = usage windows": _PERIOD_ROLL_UPS,
+    "quantities by dimensions = period roll-ups": _DIMENSIONS,
     "day roll-ups = usage windows": _DAY_ROLL_UPS,
     "charge quantities = period roll-ups": _CHARGE_QUANTITIES,
     "rated billing periods = billing periods": _RATED_PERIODS,

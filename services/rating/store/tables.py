@@ -108,6 +108,9 @@ exact_usage = sa.Table(
     _whole("question"),
 )
 
+# Which meters are priced by their dimensions, by a version of the card.
+matrix_prices = sa.Table("matrix_prices", metadata, _key("tenant_id"), _key("meter_id"), _key("rate_card_id"))
+
 # Billing's state. fetched: the windows of the period were asked for from ingest since this version.
 billing_periods = sa.Table(
     "billing_periods",
@@ -137,6 +140,21 @@ period_usage = sa.Table(
     _whole("window_count"),
     _whole("highest_version"),
     _text("trace_parent"),
+    postgresql_with=_UPDATED_IN_PLACE,
+)
+
+# Roll-up of usage_windows by billing period and dimensions, of meters in matrix_prices of the period's card.
+period_dimensions = sa.Table(
+    "period_dimensions",
+    metadata,
+    _key("tenant_id"),
+    _key("subscription_id"),
+    _key("period_start", _INSTANT),
+    _key("meter_id"),
+    _key("dimensions_key", sa.LargeBinary()),
+    sa.Column("dimensions", JSONB, nullable=False),
+    _number("value"),
+    _whole("event_count"),
     postgresql_with=_UPDATED_IN_PLACE,
 )
 

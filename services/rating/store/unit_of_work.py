@@ -13,6 +13,7 @@ from libs.outbox import StateOutbox, WatermarkOutbox
 from services.rating.store import tables
 from services.rating.store.billing_periods import PostgresBillingPeriodStore
 from services.rating.store.charges import PostgresChargeStore
+from services.rating.store.dimensions import PostgresDimensionStore
 from services.rating.store.exact_usage import PostgresExactUsageStore
 from services.rating.store.queue import PostgresRatingQueue
 from services.rating.store.rate_cards import PostgresRateCardStore
@@ -29,6 +30,7 @@ class PostgresWork:
 
     usage: PostgresUsageStore
     exact_usage: PostgresExactUsageStore
+    dimensions: PostgresDimensionStore
     periods: PostgresBillingPeriodStore
     cards: PostgresRateCardStore
     charges: PostgresChargeStore
@@ -58,6 +60,7 @@ class PostgresUnitOfWork:
         return PostgresWork(
             usage=PostgresUsageStore(driver),
             exact_usage=PostgresExactUsageStore(driver),
+            dimensions=PostgresDimensionStore(driver),
             periods=PostgresBillingPeriodStore(driver),
             cards=PostgresRateCardStore(driver),
             charges=PostgresChargeStore(driver, StateOutbox(connection, tables.charge_marks)),

@@ -1,6 +1,6 @@
 """The set-wise statements of usage: windows and their roll-ups move together, in one statement.
 
-All row locks are taken in the order windows, days, period roll-ups, and each ordered by key.
+All row locks are taken in the order windows, days, period roll-ups, those by dimensions, and each ordered by key.
 """
 
 # ruff: noqa: S608 - statements are put together from constants, values are parameters.
@@ -33,7 +33,7 @@ WITH incoming AS (
         SET value = excluded.value, event_count = excluded.event_count, version = excluded.version,
             trace_parent = excluded.trace_parent
         WHERE w.version < excluded.version
-    RETURNING new.tenant_id, new.customer_id, new.window_start, new.meter_id,
+    RETURNING new.tenant_id, new.customer_id, new.window_start, new.meter_id, new.dimensions_key, new.dimensions,
               new.value - coalesce(old.value, 0) AS value,
               new.event_count - coalesce(old.event_count, 0) AS event_count, (old.version IS NULL)::int AS window_count,
               new.version, new.trace_parent
@@ -68,6 +68,22 @@ WITH incoming AS (
             window_count = u.window_count + excluded.window_count,
             highest_version = greatest(u.highest_version, excluded.highest_version),
             trace_parent = coalesce(nullif(excluded.trace_parent, ''), u.trace_parent)
+), by_dimensions AS (
+    INSERT INTO period_dimensions AS d (tenant_id, subscription_id, period_start, meter_id, dimensions_key, dimensions,
+                                        value, event_count)
+    SELECT p.tenant_id, p.subscription_id, p.period_start, c.meter_id, c.dimensions_key, (array_agg(c.dimensions))[1],
+           sum(c.value), sum(c.event_count)
+    FROM matrix_prices m
+    JOIN changed c ON c.tenant_id = m.tenant_id AND c.meter_id = m.meter_id
+    CROSS JOIN LATERAL (
+        SELECT tenant_id, subscription_id, period_start FROM billing_periods
+        WHERE tenant_id = c.tenant_id AND customer_id = c.customer_id AND rate_card_id = m.rate_card_id
+            AND period_start <= c.window_start AND c.window_start < period_end
+        OFFSET 0
+    ) p
+    GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (tenant_id, subscription_id, period_start, meter_id, dimensions_key) DO UPDATE
+        SET value = d.value + excluded.value, event_count = d.event_count + excluded.event_count
 ), carried AS (
     -- What happened before a period may act in it: seats that were added, the level of a store.
     SELECT p.tenant_id, p.subscription_id, p.period_start

@@ -52,5 +52,6 @@ class AcceptBillingPeriods:
             changed = await work.periods.save(periods)
             if changed:
                 await work.usage.rebuild(changed)
+                await work.dimensions.rebuild(changed)
                 await work.queue.mark(changed, self._clock(), urgent=True)
             return await work.periods.unfetched([period.key for period in periods])

@@ -102,11 +102,14 @@ class ConfirmCharges:
     async def _differing(self, tenant_id: str, periods: Sequence[BillingPeriod]) -> list[BillingPeriod]:
         theirs = await self._ingest.digests(tenant_id, [period.scope for period in periods])
         async with self._open_work(tenant_id) as work:
-            ours = await work.usage.of_periods([period.key for period in periods])
+            keys = [period.key for period in periods]
+            ours = await work.usage.of_periods(keys)
+            split_otherwise = await work.dimensions.differing(keys)
         return [
             period
             for period, digests in zip(periods, theirs, strict=True)
-            if digests != {meter_id: usage.digest for meter_id, usage in ours[period.key].items()}
+            if period.key in split_otherwise
+            or digests != {meter_id: usage.digest for meter_id, usage in ours[period.key].items()}
         ]
 
     async def _rebuild(self, tenant_id: str, keys: Sequence[PeriodKey]) -> None:
@@ -114,6 +117,7 @@ class ConfirmCharges:
         async with self._open_work(tenant_id) as work:
             await work.usage.lock([tenant_id], exclusive=True)
             await work.usage.rebuild(keys)
+            await work.dimensions.rebuild(keys)
 
     async def _rate(
         self, tenant_id: str, keys: Sequence[PeriodKey], answers: Answers

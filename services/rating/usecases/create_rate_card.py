@@ -8,6 +8,7 @@ from datetime import datetime
 
 from libs.clock import Clock
 from libs.errors import InvalidInput, Violation
+from services.rating.domain.meter_use import meter_violations
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.domain.validation import check_rate_card
@@ -46,28 +47,47 @@ class CreateRateCard:
         :raises RateCardCurrencyFixed, RateCardEffectiveTimeNotLater: if the versions before forbid this one
         :raises Unavailable: if ingest does not answer
         """
-        by_field = {violation.field: violation for violation in [*check_rate_card(card), *violations]}
-        if by_field:
-            raise InvalidInput(list(by_field.values()))
-        card, archived = await self._with_meters(request.tenant_id, card)
+        card, archived = await self._checked(request.tenant_id, card, violations)
         async with self._open_work(request.tenant_id) as work:
             stored = await self._create(work, request, card, archived)
         self._on_marked()
         return stored
 
+    async def plan(self, tenant_id: str, card: RateCard, violations: Sequence[Violation]) -> RateCard:
+        """Return the version that would be stored, which is the newest one if that says the same; stores nothing.
+
+        Raises as storing it does.
+        """
+        card, archived = await self._checked(tenant_id, card, violations)
+        async with self._open_work(tenant_id) as work:
+            newest = await work.cards.find(tenant_id, card.rate_card_id)
+        _check_archived(card, newest.card if newest else None, archived)
+        if newest is None:
+            return replace(card, version=1)
+        if replace(newest.card, version=0) == card:
+            return newest.card
+        _check_succession(newest.card, card)
+        return replace(card, version=newest.card.version + 1)
+
+    async def _checked(
+        self, tenant_id: str, card: RateCard, violations: Sequence[Violation]
+    ) -> tuple[RateCard, set[str]]:
+        by_field = {violation.field: violation for violation in [*check_rate_card(card), *violations]}
+        if by_field:
+            raise InvalidInput(list(by_field.values()))
+        return await self._with_meters(tenant_id, card)
+
     async def _with_meters(self, tenant_id: str, card: RateCard) -> tuple[RateCard, set[str]]:
         """The card with what its prices have to know of their meters for good, and which of these are archived."""
-        found = await self._meters.find(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
-        unknown = [
-            Violation(f"prices[{index}].meter_id", "METER_UNKNOWN", f"there is no meter {price.meter_id}")
-            for index, price in enumerate(card.prices)
-            if price.meter_id and price.meter_id not in found
+        facts = await self._meters.facts(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
+        violations = meter_violations(card, facts)
+        if violations:
+            raise InvalidInput(violations)
+        prices = [
+            replace(price, exact_usage=price.meter_id is not None and not facts[price.meter_id].additive)
+            for price in card.prices
         ]
-        if unknown:
-            raise InvalidInput(unknown)
-        exact = {meter_id for meter_id, meter in found.items() if not meter.additive}
-        archived = {meter_id for meter_id, meter in found.items() if meter.archived}
-        prices = [replace(price, exact_usage=price.meter_id in exact) for price in card.prices]
+        archived = {meter_id for meter_id, meter in facts.items() if meter.archived}
         return replace(card, prices=tuple(prices)), archived
 
     async def _create(self, work: Work, request: Request, card: RateCard, archived: set[str]) -> StoredRateCard:
@@ -90,6 +110,7 @@ class CreateRateCard:
     async def _add(self, work: Work, tenant_id: str, card: RateCard, now: datetime) -> StoredRateCard:
         await work.cards.add(tenant_id, card, now)
         await work.exact_usage.add_prices(tenant_id, card)
+        await work.dimensions.add_prices(tenant_id, card)
         # Also periods that failed for want of this card.
         await work.queue.mark_priced_by(tenant_id, card.rate_card_id, card.effective_at, now)
         return StoredRateCard(card, now)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+from libs.money import exact
 from services.rating.domain.billing_period import BillingPeriod
 from services.rating.domain.charges import Charge, rate_card_charges
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.rate_card import RateCard
-from services.rating.domain.usage import ExplainedUsage
+from services.rating.domain.usage import DimensionedQuantity, ExplainedUsage
 from services.rating.usecases.create_rate_card import GetRateCards
 from services.rating.usecases.errors import BillingPeriodNotFound, ChargeNotFound
 from services.rating.usecases.ports import OpenWork, Work
@@ -70,14 +71,33 @@ class PreviewCharge:
         self._get_rate_cards = get_rate_cards
 
     async def __call__(
-        self, tenant_id: str, rate_card_id: str, version: int, quantities: Mapping[str, Decimal]
+        self,
+        tenant_id: str,
+        rate_card_id: str,
+        version: int,
+        quantities: Mapping[str, Decimal],
+        event_counts: Mapping[str, int],
+        by_dimensions: Mapping[str, Sequence[DimensionedQuantity]],
     ) -> tuple[RateCard, tuple[Charge, ...]]:
-        """Return the card and what the quantities (by meter) cost; the newest version for 0.
+        """Return the card and what the quantities and numbers of events (by meter) cost; the newest version for 0.
+
+        What is given by dimensions is added to the quantity of its meter.
 
         :raises RateCardNotFound: if there is no such card
         """
         card = (await self._get_rate_cards.get(tenant_id, rate_card_id, version)).card
-        return card, rate_card_charges(card, quantities)
+        totals = dict(quantities)
+        with exact():
+            for meter_id, parts in by_dimensions.items():
+                totals[meter_id] = sum((quantity for _, quantity in parts), totals.get(meter_id, Decimal(0)))
+        # The rest of a quantity has no dimensions.
+        split = {
+            meter_id: [*by_dimensions.get(meter_id, ()), DimensionedQuantity({}, quantities[meter_id])]
+            if meter_id in quantities
+            else by_dimensions[meter_id]
+            for meter_id in totals
+        }
+        return card, rate_card_charges(card, totals, event_counts, split)
 
 
 async def _period(work: Work, tenant_id: str, subscription_id: str, at: datetime) -> BillingPeriod:

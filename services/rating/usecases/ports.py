@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -17,7 +16,9 @@ from services.rating.domain.queue import Mark, RatingProblem, SetAside
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.domain.usage import (
+    DimensionedQuantity,
     ExplainedUsage,
+    MeterFacts,
     MeterUsage,
     ReceivedWatermark,
     UsageDigest,
@@ -45,6 +46,15 @@ class ExactUsageStore(Protocol):
     async def wanted(self, keys: Sequence[PeriodKey]) -> Questions: ...
     async def save(self, found: Mapping[tuple[PeriodKey, str], ExactUsage], question: int) -> None: ...
     async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, ExactUsage]]: ...
+
+
+class DimensionStore(Protocol):
+    """Quantities of billing periods by dimensions, of meters that their card prices so."""
+
+    async def add_prices(self, tenant_id: str, card: RateCard) -> None: ...
+    async def rebuild(self, keys: Sequence[PeriodKey]) -> None: ...
+    async def differing(self, keys: Sequence[PeriodKey]) -> set[PeriodKey]: ...
+    async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, list[DimensionedQuantity]]]: ...
 
 
 class BillingPeriodStore(Protocol):
@@ -93,7 +103,7 @@ class RatingQueue(Protocol):
     async def mark_priced_by(
         self, tenant_id: str, rate_card_id: str, since: datetime | None, now: datetime
     ) -> None: ...
-    async def waiting(self, limit: int) -> list[Mark]: ...
+    async def waiting(self, limit: int, after: int = 0) -> list[Mark]: ...
     async def retries(self, now: datetime, limit: int) -> list[tuple[PeriodKey, datetime]]: ...
     async def take(self, marks: Sequence[int]) -> set[int]: ...
     async def set_aside(self, keys: Collection[PeriodKey]) -> dict[PeriodKey, SetAside]: ...
@@ -132,6 +142,8 @@ class Work(Protocol):
     @property
     def exact_usage(self) -> ExactUsageStore: ...
     @property
+    def dimensions(self) -> DimensionStore: ...
+    @property
     def periods(self) -> BillingPeriodStore: ...
     @property
     def cards(self) -> RateCardStore: ...
@@ -169,17 +181,8 @@ class BillingPeriods(Protocol):
         """Return the periods of a subscription that end after an instant; raises ServiceError without an answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class MeterFacts:
-    """What prices have to know of a meter: whether the windows of a billing period add up to its quantity, which never
-    changes, and whether it counts no more events."""
-
-    additive: bool
-    archived: bool
-
-
 class IngestMeters(Protocol):
     """Ingest's meters."""
 
-    async def find(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, MeterFacts]:
-        """Return, of those that exist, whether their windows add up to the quantity of a billing period."""
+    async def facts(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, MeterFacts]:
+        """Return what prices have to know of those meters that exist."""

@@ -15,11 +15,12 @@ from services.rating.domain.period_charge import (
     card_in_force,
     charges_of_period,
     exact_meters,
+    matrix_meters,
     withdrawn_charge,
 )
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
-from services.rating.domain.usage import MeterUsage
+from services.rating.domain.usage import DimensionedQuantity, MeterUsage, differing_dimensions
 from services.rating.usecases.ports import Work
 from services.rating.usecases.trace import rating_span
 
@@ -27,6 +28,7 @@ RATE_CARD_UNKNOWN = "RATE_CARD_UNKNOWN"
 RATE_CARD_NOT_IN_FORCE = "RATE_CARD_NOT_IN_FORCE"
 PRICING_FAILED = "PRICING_FAILED"
 USAGE_UNAVAILABLE = "USAGE_UNAVAILABLE"
+DIMENSIONS_DIFFER = "DIMENSIONS_DIFFER"
 
 NOTHING_ASKED = Answers()
 
@@ -54,6 +56,7 @@ async def rate_periods(
     periods = {period.key: period for period in await work.periods.lock(keys)}
     locked = list(periods)
     usage, exact = await work.usage.of_periods(locked), await _exact_usage(work, periods, answers)
+    by_dimensions = await work.dimensions.of_periods(locked)
     versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
     known_problems = await work.charges.problems(locked)
 
@@ -69,7 +72,11 @@ async def rate_periods(
             description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
             rated.problems[key] = RatingProblem(USAGE_UNAVAILABLE, description)
             continue
-        charges = _charges_of(period, card, usage[key], exact[key])
+        if differing := differing_dimensions(matrix_meters(card), usage[key], by_dimensions[key]):
+            description = f"dimensions do not add up to the quantity of {', '.join(differing)}"
+            rated.problems[key] = RatingProblem(DIMENSIONS_DIFFER, description)
+            continue
+        charges = _charges_of(period, card, usage[key], exact[key], by_dimensions[key])
         if isinstance(charges, RatingProblem):
             rated.problems[key] = charges
             continue
@@ -111,10 +118,14 @@ def _card_of(period: BillingPeriod, versions: Sequence[RateCard]) -> RateCard | 
 
 
 def _charges_of(
-    period: BillingPeriod, card: RateCard, usage: Mapping[str, MeterUsage], exact: Mapping[str, ExactUsage]
+    period: BillingPeriod,
+    card: RateCard,
+    usage: Mapping[str, MeterUsage],
+    exact: Mapping[str, ExactUsage],
+    by_dimensions: Mapping[str, Sequence[DimensionedQuantity]],
 ) -> list[PeriodCharge] | RatingProblem:
     try:
-        return charges_of_period(period, card, usage, exact)
+        return charges_of_period(period, card, usage, exact, by_dimensions)
     except (ArithmeticError, ValueError) as error:  # One impossible amount must not stop the periods beside it.
         return RatingProblem(PRICING_FAILED, f"{type(error).__name__}: {error}")
 

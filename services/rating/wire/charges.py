@@ -11,6 +11,7 @@ from libs.periods import Period
 from services.rating.domain.billing_period import PeriodKey
 from services.rating.domain.charges import Charge
 from services.rating.domain.period_charge import PeriodCharge
+from services.rating.domain.prices import ONE
 from services.rating.domain.pricing import ENGINE_VERSION
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.rated_price import PartKind, RatedPart
@@ -163,6 +164,8 @@ def _part_to_pb(part: RatedPart) -> charge_pb2.ChargePart:
         unit_amount=_price_number(part.unit_amount),
         flat_amount=_price_number(part.flat_amount),
         amount=plain(part.amount),
+        per="" if part.per == ONE else _price_number(part.per),
+        label=part.label,
     )
 
 
@@ -175,6 +178,8 @@ def _part_from_pb(part: charge_pb2.ChargePart) -> RatedPart:
         flat_amount=Decimal(part.flat_amount),
         from_quantity=Decimal(part.from_quantity) if part.from_quantity else None,
         up_to_quantity=Decimal(part.up_to_quantity) if part.up_to_quantity else None,
+        per=Decimal(part.per) if part.per else ONE,
+        label=part.label,
     )
 
 

@@ -117,6 +117,7 @@ class FakeIngestServer(UsageWindowServiceServicer, MeterServiceServicer):
                 meter_pb2.Meter(
                     meter_id=meter_id,
                     additive=meter_id not in self._data.not_additive,
+                    group_by=sorted(self._data.dimensions),
                     archive_time=timestamp_pb2.Timestamp(seconds=1) if meter_id in self._data.archived else None,
                 )
                 for meter_id in meters[first : first + 1]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from libs.database import Database
-from libs.errors import Unavailable
+from libs.errors import NotFound, Unavailable
 from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.prices import Flat, Graduated, PerUnit, Tier
 from services.rating.domain.rate_card import Price, RateCard
-from services.rating.domain.usage import UsageDigest, UsageScope, WindowBatch, WindowRow
+from services.rating.domain.usage import MeterFacts, UsageDigest, UsageScope, WindowBatch, WindowRow
 from services.rating.store.unit_of_work import PostgresUnitOfWork
 from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
 from services.rating.usecases.apply_usage import ApplyUsage
@@ -27,7 +27,8 @@ from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges
-from services.rating.usecases.ports import MeterFacts
+from services.rating.usecases.rate_asked_periods import RateAskedPeriods
+from services.rating.usecases.rate_chunk import RateChunk
 from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.reconcile import Reconcile
@@ -91,6 +92,10 @@ STANDARD = (
 )
 
 
+async def _nothing() -> None:
+    """What happens beside ingest's answers unless a test says otherwise."""
+
+
 @dataclass
 class FakeIngest:
     """What ingest would answer: windows by key, and meters. `down` makes every call fail."""
@@ -102,9 +107,17 @@ class FakeIngest:
     before_windows: Callable[[], None] = lambda: None
     not_additive: set[str] = field(default_factory=set)
     archived: set[str] = field(default_factory=set)
+    dimensions: frozenset[str] = frozenset({"region", "size"})
+    """Of every meter."""
     exact: dict[tuple[str, str, str, datetime], ExactUsage] = field(default_factory=dict)
     """Quantities by tenant, customer, meter and start of the period; what is not there was not used."""
-    before_quantities: Callable[[], None] = lambda: None
+    before_quantities: Callable[[], Awaitable[None]] = _nothing
+    after_quantities: Callable[[], Awaitable[None]] = _nothing
+    """Run before and after what is known is read for an answer."""
+    mute: bool = False
+    """No quantity is told."""
+    gone: set[str] = field(default_factory=set)
+    """Meters that are not known any more."""
 
     def put(self, *rows: WindowRow) -> None:
         for row in rows:
@@ -124,18 +137,24 @@ class FakeIngest:
 
     async def quantities(self, tenant_id: str, scopes: Sequence[QuantityScope]) -> list[ExactUsage]:
         self._call("quantities")
-        self.before_quantities()
-        return [
+        await self.before_quantities()
+        if self.mute:
+            raise Unavailable("ingest does not tell quantities")
+        if gone := self.gone & {scope.meter_id for scope in scopes}:
+            raise NotFound(f"there is no meter {min(gone)}")
+        told = [
             self.exact.get(
                 (tenant_id, scope.customer_id, scope.meter_id, scope.period.start), ExactUsage(Decimal(0), 0, 0)
             )
             for scope in scopes
         ]
+        await self.after_quantities()
+        return told
 
-    async def find(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, MeterFacts]:
+    async def facts(self, tenant_id: str, meter_ids: Collection[str]) -> dict[str, MeterFacts]:
         self._call("meters")
         return {
-            meter_id: MeterFacts(additive=meter_id not in self.not_additive, archived=meter_id in self.archived)
+            meter_id: MeterFacts(meter_id not in self.not_additive, self.dimensions, meter_id in self.archived)
             for meter_id in self.meters & set(meter_ids)
         }
 
@@ -201,10 +220,7 @@ class Rating:
         self.accept = AcceptBillingPeriods(
             self.open_work, FetchUsage(self.ingest, self.apply_usage), self.clock, self._on_marked
         )
-        refresh = AskQuantities(self.open_work, self.ingest)
-        self.rate_due = RateDuePeriods(
-            self.open_work, refresh, self.clock, lambda rated, _waited: self.rated.append(rated)
-        )
+        self.rate_due = self.another_rater()
         self.forward_watermark = ForwardWatermark(self.open_work)
         self.create_rate_card = CreateRateCard(self.open_api, self.ingest, self.clock, self._on_marked)
         self.get_rate_cards = GetRateCards(self.open_api)
@@ -222,6 +238,19 @@ class Rating:
             self.rated.append,
         )
         self.reconcile = Reconcile(self.open_api, self.ingest)
+
+    def another_rater(self) -> Callable[[], Awaitable[bool]]:
+        """A rater of a process of its own: a pass over the queue, then what it has left to be asked."""
+        rate_chunk = RateChunk(self.open_work, self.clock, lambda rated, _waited: self.rated.append(rated))
+        ask = AskQuantities(self.open_work, self.ingest)
+        rate_asked = RateAskedPeriods(ask, rate_chunk)
+        rate_due = RateDuePeriods(self.open_work, rate_chunk, ask, rate_asked, self.clock)
+
+        async def rate() -> bool:
+            worked = await rate_due()
+            return await rate_asked() or worked
+
+        return rate
 
     def clock(self) -> datetime:
         return self.now

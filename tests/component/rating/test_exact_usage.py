@@ -13,6 +13,7 @@ from services.rating.domain.billing_period import PeriodKey
 from services.rating.domain.exact_usage import Answers, ExactUsage
 from services.rating.domain.prices import PerUnit
 from services.rating.domain.rate_card import Price, RateCard
+from services.rating.usecases import rate_due_periods
 from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.rate_periods import rate_periods
 from tests.component.rating.support import (
@@ -120,7 +121,16 @@ class TestVersions:
             async with exact.open_work(TENANT) as work:
                 await rate_periods(work, [MARCH_1], exact.clock, answers[turn])
             kept.append(await quantity(exact))
-        assert kept == [6, 6, 6, 7, 7]
+        assert kept == [6, 6, 4, 7, 7]
+
+    async def test_a_period_that_ends_earlier_is_charged_for_what_is_left(self, exact: Rating) -> None:
+        """Its newest window may be gone, and the version of what is left is then lower than before."""
+        tell(exact, "5", 50)
+        await exact.start_march(CARD)
+        tell(exact, "2", 30)
+        await exact.accept([billing_period(period=Period(MARCH.start, MARCH.start + timedelta(days=7)), version=2)])
+        await exact.rate_all()
+        assert await quantity(exact) == 2
 
     async def test_an_answer_to_what_the_period_was_is_none(self, exact: Rating) -> None:
         await exact.start_march(CARD)
@@ -150,7 +160,7 @@ class TestVersions:
         late = window(2, meter=SEATS, at=MARCH.start + HOUR)
         pending: list[asyncio.Task[int]] = []
 
-        def change() -> None:
+        async def change() -> None:
             if not pending:
                 pending.append(asyncio.create_task(exact.receive(late)))
 
@@ -199,6 +209,111 @@ class TestWithoutIngest:
         assert (refused.reason, refused.charges) == ("USAGE_UNAVAILABLE", [])
         assert confirmed.reason == ""
         assert confirmed.charges[0].quantity == 5
+
+    async def test_ingest_is_not_asked_for_periods_that_rest(self, exact: Rating) -> None:
+        await exact.start_march(CARD)
+        exact.ingest.mute = True
+        await exact.receive(window(8, meter=SEATS))
+        await exact.rate_all()
+        exact.ingest.calls.clear()
+
+        for number in range(5):
+            await exact.receive(window(number, meter=SEATS, at=MARCH.start + number * HOUR))
+            await exact.rate_all()
+        asked_while_resting = list(exact.ingest.calls)
+        exact.now += timedelta(seconds=1)
+        await exact.rate_all()
+
+        assert (asked_while_resting, exact.ingest.calls) == ([], ["quantities"])
+
+    async def test_a_meter_that_ingest_does_not_know_holds_up_its_own_prices_only(self, exact: Rating) -> None:
+        exact.ingest.meters.add("peak")
+        exact.ingest.not_additive.add("peak")
+        await exact.add_card(CARD)
+        await exact.add_card(rate_card(Price("peak", PerUnit(Decimal(1)), meter_id="peak"), card_id="peaks"))
+        await exact.accept([billing_period(), billing_period("sub-2", customer="cust-2", card="peaks")])
+        exact.ingest.gone.add("peak")
+        tell(exact, "5", 5)
+        await exact.rate_all()
+
+        assert await quantity(exact) == 5
+        assert await exact.charges("sub-2") == {}
+
+
+class TestBesideOthers:
+    """Ingest may take its time: who needs no answer does not wait for it."""
+
+    @pytest.fixture
+    async def both(self, exact: Rating) -> Rating:
+        """sub-1 of cust-1 needs answers, plain of cust-2 does not."""
+        await exact.start_march(CARD, rate_card(card_id="plain"))
+        await exact.accept([billing_period("plain", customer="cust-2", card="plain")])
+        await exact.rate_all()
+        return exact
+
+    async def test_other_periods_are_rated_while_ingest_is_asked(self, both: Rating) -> None:
+        meanwhile: list[Decimal] = []
+        asked = 0
+
+        async def use() -> None:
+            nonlocal asked
+            both.ingest.after_quantities, asked = _never_again, asked + 1
+            for number in range(3):
+                await both.receive(window(5, at=MARCH.start + number * HOUR, customer="cust-2"))
+                await both.receive(window(5, at=MARCH.start + number * HOUR, meter=SEATS))
+                await rate()
+            meanwhile.append(await quantity(both, "tokens", subscription="plain"))
+
+        rate = both.rate_due
+        both.ingest.calls.clear()
+        await both.receive(window(1, meter=SEATS))
+        both.ingest.after_quantities = use
+        await rate()
+        calls = len(both.ingest.calls)
+        tell(both, "9", 9)
+        await rate()
+
+        assert meanwhile == [15]
+        assert (asked, calls) == (1, 1)  # The period is not asked for twice at once,
+        assert await quantity(both) == 9  # and what changed meanwhile is asked for afterwards.
+
+    async def test_they_are_rated_also_if_a_pass_sees_nothing_but_marks_of_such_periods(
+        self, both: Rating, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rate_due_periods, "MARKS_MAX", 2)
+        meanwhile: list[Decimal] = []
+
+        async def use() -> None:
+            both.ingest.after_quantities = _never_again
+            for number in range(5):
+                await both.receive(window(1, meter=SEATS, at=MARCH.start + number * HOUR))
+            await both.receive(window(7, customer="cust-2"))
+            await both.rate_due()
+            meanwhile.append(await quantity(both, "tokens", subscription="plain"))
+
+        await both.receive(window(1, meter=SEATS))
+        both.ingest.after_quantities = use
+        await both.rate_due()
+
+        assert meanwhile == [7]
+
+    async def test_a_period_comes_again_when_something_fails_while_it_is_asked_for(self, both: Rating) -> None:
+        async def fail() -> None:
+            both.ingest.after_quantities = _never_again
+            raise ConnectionError
+
+        tell(both, "3", 3)
+        await both.receive(window(3, meter=SEATS))
+        both.ingest.after_quantities = fail
+        with pytest.raises(ConnectionError):
+            await both.rate_due()
+        await both.rate_due()
+
+        assert await quantity(both) == 3
+
+
+async def _never_again() -> None:
+    """A hook that has done its work."""
 
 
 class TestConfirmation:

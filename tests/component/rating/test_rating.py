@@ -10,7 +10,8 @@ import pytest
 
 from services.rating.domain.billing_period import PeriodKey
 from services.rating.domain.charges import rate_card_charges
-from services.rating.domain.prices import PerUnit
+from services.rating.domain.price_terms import PercentDiscount, PriceTerms
+from services.rating.domain.prices import LinesBefore, Percentage, PerUnit, Stairstep, Step
 from services.rating.domain.queue import SetAside
 from services.rating.domain.rate_card import Price
 from services.rating.usecases.rate_periods import rate_periods
@@ -258,3 +259,39 @@ async def test_every_change_is_marked_for_publication(rating: Rating) -> None:
     assert marks == [
         (TENANT, f"sub-1|{key.period_start.isoformat()}|{price}", charges[price].version) for price in sorted(charges)
     ]
+
+
+async def test_a_minimum_for_all_lines_shrinks_as_they_grow(rating: Rating) -> None:
+    minimum = Price("minimum", LinesBefore(), terms=PriceTerms(minimum_amount=Decimal(10)))
+    await rating.start_march(rate_card(Price("tokens", PerUnit(Decimal("0.333")), meter_id=TOKENS), minimum))
+    amounts = []
+    for number, quantity in enumerate((0, 10, 30)):
+        await rating.receive(window(quantity, at=MARCH.start + number * HOUR))
+        await rating.rate_all()
+        amounts.append((await rating.charges())["minimum"].amount)
+    assert amounts == [10, Decimal("6.67"), 0]
+    assert await rating.differences() == []
+
+
+async def test_terms_act_on_live_charges_and_numbers_of_events_count(rating: Rating) -> None:
+    payments = Price(
+        "payments",
+        Percentage(Decimal("2.9"), Decimal("0.30")),
+        meter_id=TOKENS,
+        terms=PriceTerms(minimum_amount=Decimal(5), discounts=(PercentDiscount(Decimal(50)),)),
+    )
+    steps = Price("steps", Stairstep((Step(Decimal(10), Decimal(1)), Step(None, Decimal(9)))), meter_id=REQUESTS)
+    await rating.start_march(rate_card(payments, steps))
+    assert {price: charge.amount for price, charge in (await rating.charges()).items()} == {
+        "payments": Decimal("2.5"),
+        "steps": 1,
+    }
+
+    await rating.receive(window(1000, events=4), window(500, at=MARCH.start + HOUR), window(11, meter=REQUESTS))
+    await rating.rate_all()
+
+    charges = await rating.charges()
+    assert charges["payments"].amount == (1500 * Decimal("0.029") + 5 * Decimal("0.30")) / 2
+    assert [part.kind for part in charges["payments"].parts] == ["percentage", "events", "discount"]
+    assert charges["steps"].amount == 9
+    assert await rating.differences() == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import asyncpg
 import pytest
 import sqlalchemy as sa
@@ -11,8 +13,10 @@ from alembic.migration import MigrationContext
 from libs.database import check_head
 from libs.database.engine import single_connection_engine
 from libs.embedded.databases import ServiceDatabase
+from services.rating.domain.prices import Matrix
+from services.rating.domain.rate_card import Price
 from services.rating.store import tables
-from tests.component.rating.support import APRIL, REQUESTS, Rating, billing_period, rate_card, window
+from tests.component.rating.support import APRIL, REQUESTS, STANDARD, TOKENS, Rating, billing_period, rate_card, window
 
 QUEUES = {
     "rating_marks",
@@ -58,7 +62,8 @@ async def test_row_security_is_forced_on_every_tenant_table(server: ServiceDatab
 async def test_a_tenant_sees_only_its_own_rows(rating: Rating, table: str) -> None:
     rating.ingest.not_additive.add(REQUESTS)
     await rating.receive(window(5), window(7, tenant="other"))
-    await rating.add_card(rate_card())
+    matrix = Price("regions", Matrix((), Decimal(1)), meter_id=TOKENS)
+    await rating.add_card(rate_card(*STANDARD, matrix))
     await rating.accept([billing_period(), billing_period(period=APRIL), billing_period(tenant="other")])
     await rating.rate_all()
     if table == "parked_messages":

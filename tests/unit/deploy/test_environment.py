@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 from tests.unit.deploy.manifests import SERVICES, Overlay, Workload, referenced_secrets, secret_values, without_hash
 
 READ_BY_TELEMETRY = {"LOG_LEVEL", "METRICS_LISTEN"}
-ROLES = {"ingest": {"accept", "record", "query", "maintain"}} | {name: {"api", "work"} for name in SERVICES if name != "ingest"}
+ROLES = {"ingest": {"accept", "record", "query", "maintain"}} | {
+    name: {"api", "work"} for name in SERVICES if name != "ingest"
+}
 PEERS = {
     "INGEST_QUERY_TARGET": "ingest-query",
     "RATING_TARGET": "rating-api",

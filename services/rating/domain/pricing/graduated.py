@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from services.rating.domain.prices import ZERO, Graduated, ZeroQuantityFlat
+from services.rating.domain.prices import ZERO, Graduated, Tier, ZeroQuantityFlat
 from services.rating.domain.rated_price import PartKind, QuantityOutsideTiers, RatedPart
 
 
@@ -25,7 +25,7 @@ def rate_graduated(price: Graduated, quantity: Decimal, zero_quantity_flat: Zero
                 PartKind.TIER,
                 quantity=units,
                 unit_amount=tier.unit_amount,
-                amount=units * tier.unit_amount + tier.flat_amount,
+                amount=_tier_amount(tier, units),
                 flat_amount=tier.flat_amount,
                 from_quantity=tier_start,
                 up_to_quantity=tier.up_to,
@@ -44,8 +44,13 @@ def graduated_amount(price: Graduated, quantity: Decimal, zero_quantity_flat: Ze
     amount = tier_start = ZERO
     for tier in price.tiers:
         tier_end = quantity if tier.up_to is None else min(quantity, tier.up_to)
-        amount += (tier_end - tier_start) * tier.unit_amount + tier.flat_amount
+        amount += _tier_amount(tier, tier_end - tier_start)
         if tier_end == quantity:
             return amount
         tier_start = tier_end
     raise QuantityOutsideTiers(f"no tier holds {quantity}")
+
+
+def _tier_amount(tier: Tier, units: Decimal) -> Decimal:
+    amount = units * tier.unit_amount + tier.flat_amount
+    return amount if tier.cap_amount is None else min(amount, tier.cap_amount)

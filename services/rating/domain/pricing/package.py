@@ -1,23 +1,23 @@
-"""An amount for each started package."""
+"""An amount for each package."""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
-from services.rating.domain.prices import Package
+from services.rating.domain.prices import Package, PackageRounding
 from services.rating.domain.rated_price import PartKind, RatedPart
 
 
 def rate_package(price: Package, quantity: Decimal) -> tuple[RatedPart, ...]:
     """One part, whose quantity is the number of packages."""
-    packages = _started_packages(price, quantity)
+    packages = _packages(price, quantity)
     return (RatedPart(PartKind.PACKAGE, packages, price.amount, packages * price.amount),)
 
 
 def package_amount(price: Package, quantity: Decimal) -> Decimal:
-    return _started_packages(price, quantity) * price.amount
+    return _packages(price, quantity) * price.amount
 
 
-def _started_packages(price: Package, quantity: Decimal) -> Decimal:
+def _packages(price: Package, quantity: Decimal) -> Decimal:
     full, rest = divmod(quantity, price.size)
-    return full + 1 if rest else full
+    return full + 1 if rest and price.rounding is PackageRounding.UP else full

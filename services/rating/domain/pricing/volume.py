@@ -21,7 +21,7 @@ def rate_volume(price: Volume, quantity: Decimal, zero_quantity_flat: ZeroQuanti
             PartKind.TIER,
             quantity=quantity,
             unit_amount=tier.unit_amount,
-            amount=quantity * tier.unit_amount + tier.flat_amount,
+            amount=_tier_amount(tier, quantity),
             flat_amount=tier.flat_amount,
             from_quantity=tier_start,
             up_to_quantity=tier.up_to,
@@ -34,7 +34,12 @@ def volume_amount(price: Volume, quantity: Decimal, zero_quantity_flat: ZeroQuan
     if not quantity and zero_quantity_flat is ZeroQuantityFlat.NO_CHARGE:
         return ZERO
     _, tier = _tier_of(price, quantity)
-    return quantity * tier.unit_amount + tier.flat_amount
+    return _tier_amount(tier, quantity)
+
+
+def _tier_amount(tier: Tier, quantity: Decimal) -> Decimal:
+    amount = quantity * tier.unit_amount + tier.flat_amount
+    return amount if tier.cap_amount is None else min(amount, tier.cap_amount)
 
 
 def _tier_of(price: Volume, quantity: Decimal) -> tuple[Decimal, Tier]:

@@ -96,6 +96,7 @@ async def test_reconciliation_over_the_wire(service: Running, cards: RateCardSer
     assert _sides(holding) == {
         "usage windows = usage windows of ingest": ("1", "1", True),
         "period roll-ups = usage windows": ("5", "5", True),
+        "quantities by dimensions = period roll-ups": ("0", "0", True),
         "day roll-ups = usage windows": ("5", "5", True),
         "charge quantities = period roll-ups": ("5", "5", True),
         "rated billing periods = billing periods": ("1", "1", True),

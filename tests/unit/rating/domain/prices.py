@@ -4,10 +4,42 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
-from libs.money import exact
-from services.rating.domain.prices import Flat, Graduated, Package, PerUnit, PriceModel, Tier, Volume
+from libs.money import RoundingFunction, exact
+from services.rating.domain.price_terms import (
+    AmountDiscount,
+    Commitment,
+    CommitmentKind,
+    ConversionOperation,
+    PercentDiscount,
+    PriceTerms,
+    UnitConversion,
+)
+from services.rating.domain.prices import (
+    Dynamic,
+    Flat,
+    Graduated,
+    GraduatedPercentage,
+    LinesBefore,
+    Matrix,
+    MatrixRow,
+    Package,
+    PackageRounding,
+    Percentage,
+    PercentageTier,
+    PerUnit,
+    PriceModel,
+    PricingOptions,
+    Stairstep,
+    Step,
+    Tier,
+    Volume,
+    ZeroQuantityFlat,
+)
+from services.rating.domain.rate_card import Price
+from services.rating.domain.validation import check_price
 
 
 def tier(up_to: str | None, unit_amount: str, flat_amount: str = "0") -> Tier:
@@ -27,17 +59,91 @@ quantities = amounts | st.sampled_from([Decimal(0), Decimal(1), Decimal(10)])
 signed_quantities = quantities | decimals("-99999999999999999999", "0")
 
 
+positive = decimals("0.000000000001", "99999999999999999999")
+divisors = st.sampled_from([Decimal(number) for number in ("1", "1000", "1024", "0.125", "1073741824")])
+
+
+@st.composite
+def bounds(draw: st.DrawFn) -> list[Decimal | None]:
+    return [*sorted(draw(st.lists(positive, max_size=4, unique=True))), None]
+
+
 @st.composite
 def tiers(draw: st.DrawFn) -> tuple[Tier, ...]:
-    positive = decimals("0.000000000001", "99999999999999999999")
-    bounds = sorted(draw(st.lists(positive, max_size=4, unique=True)))
-    return tuple(Tier(bound, draw(amounts), draw(amounts)) for bound in [*bounds, None])
+    caps = st.none() | amounts
+    return tuple(Tier(bound, draw(amounts), draw(amounts), draw(caps)) for bound in draw(bounds()))
+
+
+@st.composite
+def stairsteps(draw: st.DrawFn) -> Stairstep:
+    """Each step costs at least what the one below it costs, which nobody demands of a price."""
+    ends = draw(bounds())
+    costs = sorted(draw(st.lists(amounts, min_size=len(ends), max_size=len(ends))))
+    return Stairstep(tuple(Step(bound, cost) for bound, cost in zip(ends, costs, strict=True)))
+
+
+@st.composite
+def percentage_tiers(draw: st.DrawFn) -> tuple[PercentageTier, ...]:
+    return tuple(PercentageTier(bound, draw(amounts), draw(amounts)) for bound in draw(bounds()))
 
 
 models: st.SearchStrategy[PriceModel] = st.one_of(
     st.builds(Flat, amounts),
-    st.builds(PerUnit, amounts),
-    st.builds(Package, decimals("0.000000000001", "1000000"), amounts),
+    st.builds(PerUnit, amounts, divisors),
+    st.builds(Package, decimals("0.000000000001", "1000000"), amounts, st.sampled_from(PackageRounding)),
     st.builds(Graduated, tiers()),
     st.builds(Volume, tiers()),
+    stairsteps(),
+    st.builds(GraduatedPercentage, percentage_tiers()),
+    st.builds(Percentage, amounts, amounts),
+    st.builds(Dynamic, amounts),
 )
+
+options = st.builds(PricingOptions, st.sampled_from(ZeroQuantityFlat))
+conversions = st.builds(
+    UnitConversion,
+    st.sampled_from(ConversionOperation),
+    divisors,
+    st.none() | st.sampled_from(RoundingFunction),
+    st.integers(-20, 12),
+)
+factors = decimals("1", "10", 4)
+percents = decimals("0.0001", "100", 4)
+terms = st.builds(
+    PriceTerms,
+    st.none() | conversions,
+    st.none() | decimals("0", "1000"),
+    st.none() | decimals("1000", "99999999999999999999"),
+    st.none() | st.builds(Commitment, st.sampled_from(CommitmentKind), positive, factors, st.booleans()),
+    st.lists(st.builds(PercentDiscount, percents) | st.builds(AmountDiscount, positive), max_size=3).map(tuple),
+)
+
+
+@st.composite
+def prices(draw: st.DrawFn) -> Price:
+    """Any valid price of a meter's quantity."""
+    model = draw(models.filter(lambda model: not isinstance(model, Flat)))
+    price = Price("p", model, "m", draw(quantities), options=draw(options), terms=draw(terms))
+    assume(not check_price(price))
+    return price
+
+
+matches = st.dictionaries(st.sampled_from("abc"), st.sampled_from(["x", "y", "="]), min_size=1).map(
+    lambda match: tuple(sorted(match.items()))
+)
+matrices = st.builds(
+    Matrix,
+    st.lists(st.builds(MatrixRow, matches, amounts), max_size=5, unique_by=lambda row: row.match).map(tuple),
+    amounts,
+    divisors,
+)
+any_prices = prices() | st.one_of(
+    st.builds(Price, st.just("p"), matrices, st.just("m")),
+    st.builds(
+        Price,
+        st.just("p"),
+        st.just(LinesBefore()),
+        terms=st.builds(PriceTerms, minimum_amount=amounts, discounts=st.just((PercentDiscount(Decimal(5)),))),
+    ),
+)
+"""Any valid price."""

@@ -8,8 +8,10 @@ from decimal import Decimal
 from hypothesis import given
 
 from libs.money import exact, plain
-from services.rating.domain.charges import price_amount, rate_card_charges, rate_price
+from services.rating.domain.charges import rate_card_charges
+from services.rating.domain.pipeline import rate_price
 from services.rating.domain.prices import Flat, Graduated, Package, PerUnit, PriceModel
+from services.rating.domain.pricing import amount_of
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.rated_price import PartKind
 from tests.unit.rating.domain.prices import models, quantities, signed_quantities, tier
@@ -96,7 +98,7 @@ class TestIncludedUsage:
 
         rated = rate_price(price, quantity)
 
-        assert rated.amount == price_amount(Price("p", model, "m"), rest) == price_amount(price, quantity)
+        assert rated.amount == amount_of(model, rest)
         if isinstance(model, PerUnit | Graduated):
             with exact():
                 assert sum(part.quantity for part in rated.parts) == max(Decimal(0), quantity)

@@ -1,9 +1,11 @@
-"""The five price models: amounts, breakdowns, and what holds for all of them."""
+"""The price models: amounts, breakdowns, and what holds for all of them."""
 
 from __future__ import annotations
 
 import decimal
+from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,17 +13,27 @@ from hypothesis import strategies as st
 
 from libs.money import exact, plain
 from services.rating.domain.prices import (
+    Dynamic,
     Flat,
     Graduated,
+    GraduatedPercentage,
+    Matrix,
+    MatrixRow,
     NegativeQuantity,
     Package,
+    PackageRounding,
+    Percentage,
+    PercentageTier,
     PerUnit,
     PriceModel,
     PricingOptions,
+    Stairstep,
+    Step,
     Volume,
     ZeroQuantityFlat,
 )
 from services.rating.domain.pricing import amount_of, rate
+from services.rating.domain.pricing.matrix import rate_matrix
 from services.rating.domain.rated_price import (
     NegativeQuantityRefused,
     PartKind,
@@ -29,13 +41,12 @@ from services.rating.domain.rated_price import (
     RatedPart,
     RatedPrice,
 )
-from tests.unit.rating.domain.prices import models, quantities, signed_quantities, tier
+from services.rating.domain.usage import DimensionedQuantity
+from tests.unit.rating.domain.prices import models, options, quantities, signed_quantities, tier
 
 TIERS = (tier("10", "0.10", "1"), tier("100", "0.05"), tier(None, "0.01", "5"))
 NO_CHARGE_AT_ZERO = PricingOptions(zero_quantity_flat=ZeroQuantityFlat.NO_CHARGE)
 REFUSE_NEGATIVE = PricingOptions(negative_quantity=NegativeQuantity.ERROR)
-
-options = st.builds(PricingOptions, st.sampled_from(ZeroQuantityFlat))
 
 
 def amount(model: PriceModel, quantity: str) -> str:
@@ -154,6 +165,102 @@ class TestOptions:
         assert rate(model, quantity) == rate(model, Decimal(0))
 
 
+class TestPerUnits:
+    def test_a_price_of_many_units_prices_fractions_of_them_too(self) -> None:
+        assert amount(PerUnit(Decimal("0.50"), Decimal(1000)), "1234") == "0.617"
+        assert amount(PerUnit(Decimal("0.09"), Decimal(1 << 30)), "1") == "0.00000000008381903171539306640625"
+
+
+class TestPartialPackages:
+    @pytest.mark.parametrize(("quantity", "up", "down"), [("0", "0", "0"), ("99", "1", "0"), ("200", "2", "2")])
+    def test_may_be_due_or_free(self, quantity: str, up: str, down: str) -> None:
+        size, one = Decimal(100), Decimal(1)
+        assert amount(Package(size, one), quantity) == up
+        assert amount(Package(size, one, PackageRounding.DOWN), quantity) == down
+
+
+class TestCaps:
+    def test_a_tier_costs_no_more_than_its_cap_with_its_flat_amount(self) -> None:
+        capped = tuple(replace(one, cap_amount=Decimal("1.5")) for one in TIERS)
+        assert amount(Graduated(capped), "100") == "3"
+        assert amount(Graduated(capped), "2") == "1.2"
+        assert amount(Volume(capped), "90") == "1.5"
+
+
+class TestStairstep:
+    STEPS = Stairstep((Step(Decimal(5), Decimal(10)), Step(Decimal(20), Decimal(30)), Step(None, Decimal(100))))
+
+    @pytest.mark.parametrize(
+        ("quantity", "expected"), [("0", "10"), ("5", "10"), ("5.1", "30"), ("20", "30"), ("1000", "100")]
+    )
+    def test_the_step_of_the_whole_quantity_counts_alone(self, quantity: str, expected: str) -> None:
+        assert amount(self.STEPS, quantity) == expected
+
+    def test_nothing_used_may_be_free(self) -> None:
+        assert rate(self.STEPS, Decimal(0), NO_CHARGE_AT_ZERO).amount == 0
+
+    def test_shows_where_the_step_lies(self) -> None:
+        (part,) = rate(self.STEPS, Decimal(7)).parts
+        assert part.kind is PartKind.STEP
+        assert [part.quantity, part.from_quantity, part.up_to_quantity] == [Decimal(7), Decimal(5), Decimal(20)]
+
+
+class TestMoneyAsQuantity:
+    def test_a_percentage_and_an_amount_for_each_event(self) -> None:
+        rated = rate(Percentage(Decimal("2.9"), Decimal("0.30")), Decimal("150.00"), event_count=3)
+        assert [(part.kind, plain(part.amount)) for part in rated.parts] == [
+            (PartKind.PERCENTAGE, "4.35"),
+            (PartKind.EVENTS, "0.9"),
+        ]
+        assert plain(rated.amount) == "5.25"
+
+    def test_tiers_of_percentages(self) -> None:
+        tiers = (PercentageTier(Decimal(100), Decimal(5)), PercentageTier(None, Decimal(2), Decimal(10)))
+        assert amount(GraduatedPercentage(tiers), "150") == "16"
+
+    def test_what_events_say_they_cost(self) -> None:
+        assert amount(Dynamic(Decimal("1.2")), "10.05") == "12.06"
+
+
+class TestMatrix:
+    EU, LARGE, BOTH = (("region", "eu"),), (("size", "l"),), (("region", "eu"), ("size", "l"))
+    PRICE = Matrix(
+        (MatrixRow(EU, Decimal(2)), MatrixRow(LARGE, Decimal(3)), MatrixRow(BOTH, Decimal(5))), Decimal(1), Decimal(10)
+    )
+
+    def rated(self, *usage: tuple[str, str], **options: Any) -> list[tuple[str, str, str]]:
+        """Of pairs of dimensions (as name=value,...) and quantity."""
+        given = [
+            DimensionedQuantity(dict(part.split("=") for part in text.split(",") if part), Decimal(quantity))
+            for text, quantity in usage
+        ]
+        found = rate_matrix(self.PRICE, given, PricingOptions(**options))
+        with exact():
+            assert sum(part.amount for part in found.parts) == found.amount
+        return [(part.label, plain(part.quantity), plain(part.amount)) for part in found.parts]
+
+    def test_the_row_that_names_most_dimensions_counts(self) -> None:
+        assert self.rated(("region=eu,size=l", "10"), ("region=eu,size=s", "20"), ("region=us,size=l", "30")) == [
+            ("region=eu", "20", "4"),
+            ("size=l", "30", "9"),
+            ("region=eu, size=l", "10", "5"),
+        ]
+
+    def test_what_no_row_names_has_the_default(self) -> None:
+        assert self.rated(("region=us", "10"), ("", "5")) == [("other", "15", "1.5")]
+
+    def test_of_rows_that_name_as_many_the_first_counts(self) -> None:
+        price = Matrix(self.PRICE.rows[:2], Decimal(1))
+        found = rate_matrix(price, [DimensionedQuantity({"region": "eu", "size": "l"}, Decimal(1))], PricingOptions())
+        assert found.amount == 2
+
+    def test_a_rows_quantities_are_added_before_they_are_priced(self) -> None:
+        assert self.rated(("region=eu,size=m", "-5"), ("region=eu,size=s", "15")) == [("region=eu", "10", "2")]
+        assert self.rated(("region=eu", "-5"), ("size=l", "10")) == [("region=eu", "0", "0"), ("size=l", "10", "3")]
+        with pytest.raises(NegativeQuantityRefused):
+            self.rated(("region=eu", "-5"), negative_quantity=NegativeQuantity.ERROR)
+
+
 class TestEveryModel:
     @given(models, signed_quantities, options)
     def test_the_fast_path_gives_the_amount_of_the_breakdown(
@@ -168,18 +275,22 @@ class TestEveryModel:
         with exact():
             assert sum(part.amount for part in rated.parts) == rated.amount
             for part in rated.parts:
-                assert part.quantity * part.unit_amount + part.flat_amount == part.amount
+                full = part.quantity * part.unit_amount / part.per + part.flat_amount
+                assert part.amount == full or (part.amount < full and isinstance(model, Graduated | Volume))
 
     @given(models, quantities)
     def test_no_usage_is_priced_twice_or_forgotten(self, model: PriceModel, quantity: Decimal) -> None:
         rated = rate(model, quantity)
 
         with exact():
-            if isinstance(model, PerUnit | Graduated | Volume):
+            if isinstance(model, PerUnit | Graduated | Volume | Stairstep | GraduatedPercentage | Dynamic):
                 assert sum(part.quantity for part in rated.parts) == quantity
             if isinstance(model, Package):
                 packaged = rated.parts[0].quantity * model.size
-                assert packaged - model.size < quantity <= packaged or quantity == packaged == 0
+                if model.rounding is PackageRounding.UP:
+                    assert packaged - model.size < quantity <= packaged or quantity == packaged == 0
+                else:
+                    assert packaged <= quantity < packaged + model.size
 
     @given(models.filter(lambda model: not isinstance(model, Volume)), quantities, quantities)
     def test_more_usage_never_costs_less(self, model: PriceModel, one: Decimal, other: Decimal) -> None:

@@ -8,9 +8,10 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 
+from services.rating.domain.model_validation import MAX_TIERS, check_model
 from services.rating.domain.prices import Flat, Graduated, Package, PerUnit, PriceModel, Volume
 from services.rating.domain.rate_card import Price, RateCard
-from services.rating.domain.validation import MAX_PRICES, MAX_TIERS, check_model, check_price, check_rate_card
+from services.rating.domain.validation import MAX_PRICES, check_price, check_rate_card
 from tests.unit.rating.domain.prices import models, tier
 
 ONE = Decimal(1)

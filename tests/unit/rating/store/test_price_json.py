@@ -5,12 +5,16 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libs.money import RoundingMode
-from services.rating.domain.charges import rate_price
+from services.rating.domain.pipeline import rate_price
+from services.rating.domain.price_terms import PriceTerms
 from services.rating.domain.prices import Flat, Graduated, Package, PerUnit, PriceModel, Tier, Volume
 from services.rating.domain.rate_card import Price
 from services.rating.store.price_json import price_from_json, price_to_json
+from tests.unit.rating.domain.prices import any_prices
 
 TIERS = (Tier(Decimal("10.5"), Decimal("0.000000000001"), Decimal(3)), Tier(None, Decimal("12345678901234567890")))
 
@@ -51,3 +55,20 @@ class TestExactUsage:
         del stored["exact_usage_included"]
         with pytest.raises(ArithmeticError):
             rate_price(price_from_json(stored), Decimal(5))
+
+
+class TestExtendedPrices:
+    @given(any_prices, st.booleans())
+    def test_survive_json(self, price: Price, exact_usage: bool) -> None:
+        price = replace(price, exact_usage=exact_usage)
+        assert price_from_json(json.loads(json.dumps(price_to_json(price)))) == price
+
+    @given(any_prices)
+    def test_keep_code_that_does_not_know_them_from_pricing(self, price: Price) -> None:
+        stored = price_to_json(price)
+        if "extended" in stored:
+            del stored["extended"]
+            with pytest.raises(ArithmeticError):
+                rate_price(price_from_json(stored), Decimal(5))
+        else:
+            assert price.terms == PriceTerms()

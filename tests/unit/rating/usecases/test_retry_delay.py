@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.rating.usecases.rate_due_periods import retry_delay
+from services.rating.usecases.rate_chunk import retry_delay
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(1, 1), (2, 2), (3, 4), (9, 256), (10, 300), (10_000, 300)])

@@ -114,7 +114,7 @@ Global___Charge: _TypeAlias = Charge  # noqa: Y015
 
 @_typing.final
 class ChargePart(_message.Message):
-    """ChargePart is one step of a breakdown: a tier, the packages, the flat amount."""
+    """ChargePart is one step of a breakdown, in the order in which they were taken: a tier, the packages, a discount."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -125,20 +125,31 @@ class ChargePart(_message.Message):
     UNIT_AMOUNT_FIELD_NUMBER: _builtins.int
     FLAT_AMOUNT_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
+    PER_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """What it is: "flat", "per_unit", "package", "tier" or "included"."""
+    """What it is. Before pricing: "converted" (the quantity in the units that are priced), "included". Of the model:
+    "flat", "per_unit", "package", "tier", "step", "percentage", "events", "dynamic",
+    "row". After it: "minimum" (what was
+    missing), "maximum" (what was above, negative), "overage" (what is due beyond the price for usage above the
+    commitment), "true_up" (what was missing to the commitment), "discount" (negative).
+    """
     from_quantity: _builtins.str
-    """Lower bound of the tier, exclusive; empty if there are no tiers."""
+    """Lower bound of the tier or step, exclusive; empty if there are none."""
     up_to_quantity: _builtins.str
-    """Upper bound of the tier, inclusive; empty if open or no tiers."""
+    """Upper bound of the tier or step, inclusive; empty if open or there are none."""
     quantity: _builtins.str
-    """Units in this part; packages for "package"."""
+    """Units in this part; packages for "package", events for "events", money for a share of money."""
     unit_amount: _builtins.str
-    """Amount for one unit or package."""
+    """Amount for one unit or package, or for `per` units."""
     flat_amount: _builtins.str
-    """Flat amount of the tier, "0" if none."""
+    """Flat amount of the tier or step, "0" if none."""
     amount: _builtins.str
-    """quantity x unit_amount + flat_amount."""
+    """quantity x unit_amount / per + flat_amount, or the cap of the tier."""
+    per: _builtins.str
+    """Units that cost unit_amount; empty is 1."""
+    label: _builtins.str
+    """Of a "row": the dimensions that it matched, for people, or "other"; else empty."""
     def __init__(
         self,
         *,
@@ -149,10 +160,12 @@ class ChargePart(_message.Message):
         unit_amount: _builtins.str = ...,
         flat_amount: _builtins.str = ...,
         amount: _builtins.str = ...,
+        per: _builtins.str = ...,
+        label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "flat_amount", b"flat_amount", "from_quantity", b"from_quantity", "kind", b"kind", "quantity", b"quantity", "unit_amount", b"unit_amount", "up_to_quantity", b"up_to_quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "flat_amount", b"flat_amount", "from_quantity", b"from_quantity", "kind", b"kind", "label", b"label", "per", b"per", "quantity", b"quantity", "unit_amount", b"unit_amount", "up_to_quantity", b"up_to_quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -123,9 +123,31 @@ class PreviewChargeRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class EventCountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RATE_CARD_ID_FIELD_NUMBER: _builtins.int
     RATE_CARD_VERSION_FIELD_NUMBER: _builtins.int
     QUANTITIES_FIELD_NUMBER: _builtins.int
+    EVENT_COUNTS_FIELD_NUMBER: _builtins.int
+    BY_DIMENSIONS_FIELD_NUMBER: _builtins.int
     rate_card_id: _builtins.str
     """The card."""
     rate_card_version: _builtins.int
@@ -134,20 +156,82 @@ class PreviewChargeRequest(_message.Message):
     def quantities(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Decimal strings by meter id; a meter that is left out is 0."""
 
+    @_builtins.property
+    def event_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Numbers of events by meter id, for prices that have an amount for each; a meter that is left out has none."""
+
+    @_builtins.property
+    def by_dimensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___DimensionedQuantity]:
+        """Quantities by dimensions, for prices that depend on them; added to `quantities`."""
+
     def __init__(
         self,
         *,
         rate_card_id: _builtins.str = ...,
         rate_card_version: _builtins.int = ...,
         quantities: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        event_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        by_dimensions: _abc.Iterable[Global___DimensionedQuantity] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["quantities", b"quantities", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_dimensions", b"by_dimensions", "event_counts", b"event_counts", "quantities", b"quantities", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewChargeRequest: _TypeAlias = PreviewChargeRequest  # noqa: Y015
+
+@_typing.final
+class DimensionedQuantity(_message.Message):
+    """DimensionedQuantity is a quantity of a meter with values of its dimensions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DimensionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    METER_ID_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    meter_id: _builtins.str
+    """The meter."""
+    quantity: _builtins.str
+    """A decimal string."""
+    @_builtins.property
+    def dimensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Values by the names of dimensions."""
+
+    def __init__(
+        self,
+        *,
+        meter_id: _builtins.str = ...,
+        dimensions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        quantity: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimensions", b"dimensions", "meter_id", b"meter_id", "quantity", b"quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DimensionedQuantity: _TypeAlias = DimensionedQuantity  # noqa: Y015
 
 @_typing.final
 class PreviewChargeResponse(_message.Message):

@@ -25,29 +25,65 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#steelyard/rating/v1/rate_card.proto\x12\x13steelyard.rating.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x01\n\x08RateCard\x12\x14\n\x0crate_card_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06prices\x18\x06 \x03(\x0b\x32\x1a.steelyard.rating.v1.Price\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xaa\x03\n\x05Price\x12\x10\n\x08price_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x10\n\x08meter_id\x18\x03 \x01(\t\x12\x19\n\x11included_quantity\x18\x04 \x01(\t\x12\x38\n\rrounding_mode\x18\x05 \x01(\x0e\x32!.steelyard.rating.v1.RoundingMode\x12.\n\x04\x66lat\x18\x06 \x01(\x0b\x32\x1e.steelyard.rating.v1.FlatPriceH\x00\x12\x35\n\x08per_unit\x18\x07 \x01(\x0b\x32!.steelyard.rating.v1.PerUnitPriceH\x00\x12\x34\n\x07package\x18\x08 \x01(\x0b\x32!.steelyard.rating.v1.PackagePriceH\x00\x12\x38\n\tgraduated\x18\t \x01(\x0b\x32#.steelyard.rating.v1.GraduatedPriceH\x00\x12\x32\n\x06volume\x18\n \x01(\x0b\x32 .steelyard.rating.v1.VolumePriceH\x00\x42\x07\n\x05model\"\x1b\n\tFlatPrice\x12\x0e\n\x06\x61mount\x18\x01 \x01(\t\"#\n\x0cPerUnitPrice\x12\x13\n\x0bunit_amount\x18\x01 \x01(\t\"<\n\x0cPackagePrice\x12\x14\n\x0cpackage_size\x18\x01 \x01(\t\x12\x16\n\x0epackage_amount\x18\x02 \x01(\t\"?\n\x04Tier\x12\r\n\x05up_to\x18\x01 \x01(\t\x12\x13\n\x0bunit_amount\x18\x02 \x01(\t\x12\x13\n\x0b\x66lat_amount\x18\x03 \x01(\t\":\n\x0eGraduatedPrice\x12(\n\x05tiers\x18\x01 \x03(\x0b\x32\x19.steelyard.rating.v1.Tier\"7\n\x0bVolumePrice\x12(\n\x05tiers\x18\x01 \x03(\x0b\x32\x19.steelyard.rating.v1.Tier*\x93\x01\n\x0cRoundingMode\x12\x1d\n\x19ROUNDING_MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17ROUNDING_MODE_HALF_EVEN\x10\x01\x12\x19\n\x15ROUNDING_MODE_HALF_UP\x10\x02\x12\x16\n\x12ROUNDING_MODE_DOWN\x10\x03\x12\x14\n\x10ROUNDING_MODE_UP\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#steelyard/rating/v1/rate_card.proto\x12\x13steelyard.rating.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x01\n\x08RateCard\x12\x14\n\x0crate_card_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06prices\x18\x06 \x03(\x0b\x32\x1a.steelyard.rating.v1.Price\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe9\x08\n\x05Price\x12\x10\n\x08price_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x10\n\x08meter_id\x18\x03 \x01(\t\x12\x19\n\x11included_quantity\x18\x04 \x01(\t\x12\x38\n\rrounding_mode\x18\x05 \x01(\x0e\x32!.steelyard.rating.v1.RoundingMode\x12.\n\x04\x66lat\x18\x06 \x01(\x0b\x32\x1e.steelyard.rating.v1.FlatPriceH\x00\x12\x35\n\x08per_unit\x18\x07 \x01(\x0b\x32!.steelyard.rating.v1.PerUnitPriceH\x00\x12\x34\n\x07package\x18\x08 \x01(\x0b\x32!.steelyard.rating.v1.PackagePriceH\x00\x12\x38\n\tgraduated\x18\t \x01(\x0b\x32#.steelyard.rating.v1.GraduatedPriceH\x00\x12\x32\n\x06volume\x18\n \x01(\x0b\x32 .steelyard.rating.v1.VolumePriceH\x00\x12\x38\n\tstairstep\x18\x0b \x01(\x0b\x32#.steelyard.rating.v1.StairstepPriceH\x00\x12M\n\x14graduated_percentage\x18\x0c \x01(\x0b\x32-.steelyard.rating.v1.GraduatedPercentagePriceH\x00\x12:\n\npercentage\x18\r \x01(\x0b\x32$.steelyard.rating.v1.PercentagePriceH\x00\x12\x34\n\x07\x64ynamic\x18\x0e \x01(\x0b\x32!.steelyard.rating.v1.DynamicPriceH\x00\x12=\n\x0clines_before\x18\x16 \x01(\x0b\x32%.steelyard.rating.v1.LinesBeforePriceH\x00\x12\x32\n\x06matrix\x18\x17 \x01(\x0b\x32 .steelyard.rating.v1.MatrixPriceH\x00\x12<\n\x0funit_conversion\x18\x0f \x01(\x0b\x32#.steelyard.rating.v1.UnitConversion\x12\x38\n\rzero_quantity\x18\x10 \x01(\x0e\x32!.steelyard.rating.v1.ZeroQuantity\x12@\n\x11negative_quantity\x18\x11 \x01(\x0e\x32%.steelyard.rating.v1.NegativeQuantity\x12\x16\n\x0eminimum_amount\x18\x12 \x01(\t\x12\x16\n\x0emaximum_amount\x18\x13 \x01(\t\x12\x33\n\ncommitment\x18\x14 \x01(\x0b\x32\x1f.steelyard.rating.v1.Commitment\x12\x30\n\tdiscounts\x18\x15 \x03(\x0b\x32\x1d.steelyard.rating.v1.DiscountB\x07\n\x05model\"\x92\x01\n\x0eUnitConversion\x12\x15\n\x0bmultiply_by\x18\x01 \x01(\tH\x00\x12\x13\n\tdivide_by\x18\x02 \x01(\tH\x00\x12\x37\n\x08rounding\x18\x03 \x01(\x0e\x32%.steelyard.rating.v1.QuantityRounding\x12\x0e\n\x06\x64igits\x18\x04 \x01(\x05\x42\x0b\n\toperation\"i\n\nCommitment\x12\x10\n\x06\x61mount\x18\x01 \x01(\tH\x00\x12\x12\n\x08quantity\x18\x02 \x01(\tH\x00\x12\x16\n\x0eoverage_factor\x18\x03 \x01(\t\x12\x12\n\nno_true_up\x18\x04 \x01(\x08\x42\t\n\x07promise\";\n\x08\x44iscount\x12\x11\n\x07percent\x18\x01 \x01(\tH\x00\x12\x10\n\x06\x61mount\x18\x02 \x01(\tH\x00\x42\n\n\x08\x64iscount\"\x1b\n\tFlatPrice\x12\x0e\n\x06\x61mount\x18\x01 \x01(\t\"0\n\x0cPerUnitPrice\x12\x13\n\x0bunit_amount\x18\x01 \x01(\t\x12\x0b\n\x03per\x18\x02 \x01(\t\"t\n\x0cPackagePrice\x12\x14\n\x0cpackage_size\x18\x01 \x01(\t\x12\x16\n\x0epackage_amount\x18\x02 \x01(\t\x12\x36\n\x08rounding\x18\x03 \x01(\x0e\x32$.steelyard.rating.v1.PackageRounding\"S\n\x04Tier\x12\r\n\x05up_to\x18\x01 \x01(\t\x12\x13\n\x0bunit_amount\x18\x02 \x01(\t\x12\x13\n\x0b\x66lat_amount\x18\x03 \x01(\t\x12\x12\n\ncap_amount\x18\x04 \x01(\t\":\n\x0eGraduatedPrice\x12(\n\x05tiers\x18\x01 \x03(\x0b\x32\x19.steelyard.rating.v1.Tier\"7\n\x0bVolumePrice\x12(\n\x05tiers\x18\x01 \x03(\x0b\x32\x19.steelyard.rating.v1.Tier\":\n\x0eStairstepPrice\x12(\n\x05steps\x18\x01 \x03(\x0b\x32\x19.steelyard.rating.v1.Step\"%\n\x04Step\x12\r\n\x05up_to\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\t\"N\n\x18GraduatedPercentagePrice\x12\x32\n\x05tiers\x18\x01 \x03(\x0b\x32#.steelyard.rating.v1.PercentageTier\"J\n\x0ePercentageTier\x12\r\n\x05up_to\x18\x01 \x01(\t\x12\x14\n\x0crate_percent\x18\x02 \x01(\t\x12\x13\n\x0b\x66lat_amount\x18\x03 \x01(\t\"@\n\x0fPercentagePrice\x12\x14\n\x0crate_percent\x18\x01 \x01(\t\x12\x17\n\x0f\x66ixed_per_event\x18\x02 \x01(\t\"e\n\x0bMatrixPrice\x12,\n\x04rows\x18\x01 \x03(\x0b\x32\x1e.steelyard.rating.v1.MatrixRow\x12\x1b\n\x13\x64\x65\x66\x61ult_unit_amount\x18\x02 \x01(\t\x12\x0b\n\x03per\x18\x03 \x01(\t\"\x88\x01\n\tMatrixRow\x12\x38\n\x05match\x18\x01 \x03(\x0b\x32).steelyard.rating.v1.MatrixRow.MatchEntry\x12\x13\n\x0bunit_amount\x18\x02 \x01(\t\x1a,\n\nMatchEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x12\n\x10LinesBeforePrice\"\"\n\x0c\x44ynamicPrice\x12\x12\n\nmultiplier\x18\x01 \x01(\t*\x8b\x01\n\x10QuantityRounding\x12!\n\x1dQUANTITY_ROUNDING_UNSPECIFIED\x10\x00\x12\x1b\n\x17QUANTITY_ROUNDING_ROUND\x10\x01\x12\x1a\n\x16QUANTITY_ROUNDING_CEIL\x10\x02\x12\x1b\n\x17QUANTITY_ROUNDING_FLOOR\x10\x03*o\n\x0cZeroQuantity\x12\x1d\n\x19ZERO_QUANTITY_UNSPECIFIED\x10\x00\x12#\n\x1fZERO_QUANTITY_CHARGE_FIRST_TIER\x10\x01\x12\x1b\n\x17ZERO_QUANTITY_NO_CHARGE\x10\x02*t\n\x10NegativeQuantity\x12!\n\x1dNEGATIVE_QUANTITY_UNSPECIFIED\x10\x00\x12 \n\x1cNEGATIVE_QUANTITY_CLAMP_ZERO\x10\x01\x12\x1b\n\x17NEGATIVE_QUANTITY_ERROR\x10\x02*\x93\x01\n\x0cRoundingMode\x12\x1d\n\x19ROUNDING_MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17ROUNDING_MODE_HALF_EVEN\x10\x01\x12\x19\n\x15ROUNDING_MODE_HALF_UP\x10\x02\x12\x16\n\x12ROUNDING_MODE_DOWN\x10\x03\x12\x14\n\x10ROUNDING_MODE_UP\x10\x04*g\n\x0fPackageRounding\x12 \n\x1cPACKAGE_ROUNDING_UNSPECIFIED\x10\x00\x12\x17\n\x13PACKAGE_ROUNDING_UP\x10\x01\x12\x19\n\x15PACKAGE_ROUNDING_DOWN\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.rating.v1.rate_card_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROUNDINGMODE']._serialized_start=1070
-  _globals['_ROUNDINGMODE']._serialized_end=1217
+  _globals['_MATRIXROW_MATCHENTRY']._loaded_options = None
+  _globals['_MATRIXROW_MATCHENTRY']._serialized_options = b'8\001'
+  _globals['_QUANTITYROUNDING']._serialized_start=2798
+  _globals['_QUANTITYROUNDING']._serialized_end=2937
+  _globals['_ZEROQUANTITY']._serialized_start=2939
+  _globals['_ZEROQUANTITY']._serialized_end=3050
+  _globals['_NEGATIVEQUANTITY']._serialized_start=3052
+  _globals['_NEGATIVEQUANTITY']._serialized_end=3168
+  _globals['_ROUNDINGMODE']._serialized_start=3171
+  _globals['_ROUNDINGMODE']._serialized_end=3318
+  _globals['_PACKAGEROUNDING']._serialized_start=3320
+  _globals['_PACKAGEROUNDING']._serialized_end=3423
   _globals['_RATECARD']._serialized_start=94
   _globals['_RATECARD']._serialized_end=328
   _globals['_PRICE']._serialized_start=331
-  _globals['_PRICE']._serialized_end=757
-  _globals['_FLATPRICE']._serialized_start=759
-  _globals['_FLATPRICE']._serialized_end=786
-  _globals['_PERUNITPRICE']._serialized_start=788
-  _globals['_PERUNITPRICE']._serialized_end=823
-  _globals['_PACKAGEPRICE']._serialized_start=825
-  _globals['_PACKAGEPRICE']._serialized_end=885
-  _globals['_TIER']._serialized_start=887
-  _globals['_TIER']._serialized_end=950
-  _globals['_GRADUATEDPRICE']._serialized_start=952
-  _globals['_GRADUATEDPRICE']._serialized_end=1010
-  _globals['_VOLUMEPRICE']._serialized_start=1012
-  _globals['_VOLUMEPRICE']._serialized_end=1067
+  _globals['_PRICE']._serialized_end=1460
+  _globals['_UNITCONVERSION']._serialized_start=1463
+  _globals['_UNITCONVERSION']._serialized_end=1609
+  _globals['_COMMITMENT']._serialized_start=1611
+  _globals['_COMMITMENT']._serialized_end=1716
+  _globals['_DISCOUNT']._serialized_start=1718
+  _globals['_DISCOUNT']._serialized_end=1777
+  _globals['_FLATPRICE']._serialized_start=1779
+  _globals['_FLATPRICE']._serialized_end=1806
+  _globals['_PERUNITPRICE']._serialized_start=1808
+  _globals['_PERUNITPRICE']._serialized_end=1856
+  _globals['_PACKAGEPRICE']._serialized_start=1858
+  _globals['_PACKAGEPRICE']._serialized_end=1974
+  _globals['_TIER']._serialized_start=1976
+  _globals['_TIER']._serialized_end=2059
+  _globals['_GRADUATEDPRICE']._serialized_start=2061
+  _globals['_GRADUATEDPRICE']._serialized_end=2119
+  _globals['_VOLUMEPRICE']._serialized_start=2121
+  _globals['_VOLUMEPRICE']._serialized_end=2176
+  _globals['_STAIRSTEPPRICE']._serialized_start=2178
+  _globals['_STAIRSTEPPRICE']._serialized_end=2236
+  _globals['_STEP']._serialized_start=2238
+  _globals['_STEP']._serialized_end=2275
+  _globals['_GRADUATEDPERCENTAGEPRICE']._serialized_start=2277
+  _globals['_GRADUATEDPERCENTAGEPRICE']._serialized_end=2355
+  _globals['_PERCENTAGETIER']._serialized_start=2357
+  _globals['_PERCENTAGETIER']._serialized_end=2431
+  _globals['_PERCENTAGEPRICE']._serialized_start=2433
+  _globals['_PERCENTAGEPRICE']._serialized_end=2497
+  _globals['_MATRIXPRICE']._serialized_start=2499
+  _globals['_MATRIXPRICE']._serialized_end=2600
+  _globals['_MATRIXROW']._serialized_start=2603
+  _globals['_MATRIXROW']._serialized_end=2739
+  _globals['_MATRIXROW_MATCHENTRY']._serialized_start=2695
+  _globals['_MATRIXROW_MATCHENTRY']._serialized_end=2739
+  _globals['_LINESBEFOREPRICE']._serialized_start=2741
+  _globals['_LINESBEFOREPRICE']._serialized_end=2759
+  _globals['_DYNAMICPRICE']._serialized_start=2761
+  _globals['_DYNAMICPRICE']._serialized_end=2795
 # @@protoc_insertion_point(module_scope)

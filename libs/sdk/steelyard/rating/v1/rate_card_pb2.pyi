@@ -20,6 +20,82 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _QuantityRounding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QuantityRoundingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QuantityRounding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUANTITY_ROUNDING_UNSPECIFIED: _QuantityRounding.ValueType  # 0
+    """It is not rounded."""
+    QUANTITY_ROUNDING_ROUND: _QuantityRounding.ValueType  # 1
+    """To the nearer one; from the middle away from zero."""
+    QUANTITY_ROUNDING_CEIL: _QuantityRounding.ValueType  # 2
+    """To the greater one."""
+    QUANTITY_ROUNDING_FLOOR: _QuantityRounding.ValueType  # 3
+    """To the smaller one."""
+
+class QuantityRounding(_QuantityRounding, metaclass=_QuantityRoundingEnumTypeWrapper):
+    """QuantityRounding says where a quantity between two neighbours goes."""
+
+QUANTITY_ROUNDING_UNSPECIFIED: QuantityRounding.ValueType  # 0
+"""It is not rounded."""
+QUANTITY_ROUNDING_ROUND: QuantityRounding.ValueType  # 1
+"""To the nearer one; from the middle away from zero."""
+QUANTITY_ROUNDING_CEIL: QuantityRounding.ValueType  # 2
+"""To the greater one."""
+QUANTITY_ROUNDING_FLOOR: QuantityRounding.ValueType  # 3
+"""To the smaller one."""
+Global___QuantityRounding: _TypeAlias = QuantityRounding  # noqa: Y015
+
+class _ZeroQuantity:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ZeroQuantityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ZeroQuantity.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ZERO_QUANTITY_UNSPECIFIED: _ZeroQuantity.ValueType  # 0
+    """As CHARGE_FIRST_TIER."""
+    ZERO_QUANTITY_CHARGE_FIRST_TIER: _ZeroQuantity.ValueType  # 1
+    """The flat amount of the first tier, or the first step, is due."""
+    ZERO_QUANTITY_NO_CHARGE: _ZeroQuantity.ValueType  # 2
+    """Nothing is due."""
+
+class ZeroQuantity(_ZeroQuantity, metaclass=_ZeroQuantityEnumTypeWrapper):
+    """ZeroQuantity says what tiers and steps do when nothing was used."""
+
+ZERO_QUANTITY_UNSPECIFIED: ZeroQuantity.ValueType  # 0
+"""As CHARGE_FIRST_TIER."""
+ZERO_QUANTITY_CHARGE_FIRST_TIER: ZeroQuantity.ValueType  # 1
+"""The flat amount of the first tier, or the first step, is due."""
+ZERO_QUANTITY_NO_CHARGE: ZeroQuantity.ValueType  # 2
+"""Nothing is due."""
+Global___ZeroQuantity: _TypeAlias = ZeroQuantity  # noqa: Y015
+
+class _NegativeQuantity:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NegativeQuantityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NegativeQuantity.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NEGATIVE_QUANTITY_UNSPECIFIED: _NegativeQuantity.ValueType  # 0
+    """As CLAMP_ZERO."""
+    NEGATIVE_QUANTITY_CLAMP_ZERO: _NegativeQuantity.ValueType  # 1
+    """It is priced as zero."""
+    NEGATIVE_QUANTITY_ERROR: _NegativeQuantity.ValueType  # 2
+    """The billing period is not rated (PRICING_FAILED) until somebody has seen to it; its invoice waits."""
+
+class NegativeQuantity(_NegativeQuantity, metaclass=_NegativeQuantityEnumTypeWrapper):
+    """NegativeQuantity says what is done with a quantity below zero."""
+
+NEGATIVE_QUANTITY_UNSPECIFIED: NegativeQuantity.ValueType  # 0
+"""As CLAMP_ZERO."""
+NEGATIVE_QUANTITY_CLAMP_ZERO: NegativeQuantity.ValueType  # 1
+"""It is priced as zero."""
+NEGATIVE_QUANTITY_ERROR: NegativeQuantity.ValueType  # 2
+"""The billing period is not rated (PRICING_FAILED) until somebody has seen to it; its invoice waits."""
+Global___NegativeQuantity: _TypeAlias = NegativeQuantity  # noqa: Y015
+
 class _RoundingMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -51,6 +127,30 @@ ROUNDING_MODE_DOWN: RoundingMode.ValueType  # 3
 ROUNDING_MODE_UP: RoundingMode.ValueType  # 4
 """Away from zero."""
 Global___RoundingMode: _TypeAlias = RoundingMode  # noqa: Y015
+
+class _PackageRounding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PackageRoundingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PackageRounding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PACKAGE_ROUNDING_UNSPECIFIED: _PackageRounding.ValueType  # 0
+    """As UP."""
+    PACKAGE_ROUNDING_UP: _PackageRounding.ValueType  # 1
+    """All of it."""
+    PACKAGE_ROUNDING_DOWN: _PackageRounding.ValueType  # 2
+    """Nothing."""
+
+class PackageRounding(_PackageRounding, metaclass=_PackageRoundingEnumTypeWrapper):
+    """PackageRounding says what is due for a package that is not full."""
+
+PACKAGE_ROUNDING_UNSPECIFIED: PackageRounding.ValueType  # 0
+"""As UP."""
+PACKAGE_ROUNDING_UP: PackageRounding.ValueType  # 1
+"""All of it."""
+PACKAGE_ROUNDING_DOWN: PackageRounding.ValueType  # 2
+"""Nothing."""
+Global___PackageRounding: _TypeAlias = PackageRounding  # noqa: Y015
 
 @_typing.final
 class RateCard(_message.Message):
@@ -106,7 +206,12 @@ Global___RateCard: _TypeAlias = RateCard  # noqa: Y015
 
 @_typing.final
 class Price(_message.Message):
-    """Price turns the quantity of one meter into an amount. All numbers are decimal strings in major units (dollars)."""
+    """Price turns the quantity of one meter into an amount. All numbers are decimal strings, amounts in major units
+    (dollars).
+
+    In this order: the quantity of the billing period is converted; what is included comes off; the model prices the rest;
+    minimum and maximum; commitment; discounts, one after the other. The amount is exact until the invoice line rounds it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -120,16 +225,37 @@ class Price(_message.Message):
     PACKAGE_FIELD_NUMBER: _builtins.int
     GRADUATED_FIELD_NUMBER: _builtins.int
     VOLUME_FIELD_NUMBER: _builtins.int
+    STAIRSTEP_FIELD_NUMBER: _builtins.int
+    GRADUATED_PERCENTAGE_FIELD_NUMBER: _builtins.int
+    PERCENTAGE_FIELD_NUMBER: _builtins.int
+    DYNAMIC_FIELD_NUMBER: _builtins.int
+    LINES_BEFORE_FIELD_NUMBER: _builtins.int
+    MATRIX_FIELD_NUMBER: _builtins.int
+    UNIT_CONVERSION_FIELD_NUMBER: _builtins.int
+    ZERO_QUANTITY_FIELD_NUMBER: _builtins.int
+    NEGATIVE_QUANTITY_FIELD_NUMBER: _builtins.int
+    MINIMUM_AMOUNT_FIELD_NUMBER: _builtins.int
+    MAXIMUM_AMOUNT_FIELD_NUMBER: _builtins.int
+    COMMITMENT_FIELD_NUMBER: _builtins.int
+    DISCOUNTS_FIELD_NUMBER: _builtins.int
     price_id: _builtins.str
     """Names the line, for example "input_tokens"; unique in the card; 1 to 64 of letters, digits and _ . : @ -."""
     display_name: _builtins.str
     """For people; the price id if empty."""
     meter_id: _builtins.str
-    """The meter whose quantity of the billing period is priced. Empty for a flat price only."""
+    """The meter whose quantity of the billing period is priced. Empty for a flat price and for lines_before only."""
     included_quantity: _builtins.str
     """This much of the quantity is free, before the model is applied; empty is 0."""
     rounding_mode: Global___RoundingMode.ValueType
     """How the exact amount becomes minor units, once, on the invoice line; unspecified is half-even."""
+    zero_quantity: Global___ZeroQuantity.ValueType
+    """A flat amount of the first tier, or the first step, if nothing was used; unspecified charges it."""
+    negative_quantity: Global___NegativeQuantity.ValueType
+    """A quantity below zero, which corrections can leave behind; unspecified is priced as zero."""
+    minimum_amount: _builtins.str
+    """The price costs at least this in a billing period; empty is none. Not of a flat price."""
+    maximum_amount: _builtins.str
+    """The price costs at most this, not below minimum_amount; empty is none. Not of a flat price."""
     @_builtins.property
     def flat(self) -> Global___FlatPrice:
         """A fixed amount per billing period."""
@@ -150,6 +276,46 @@ class Price(_message.Message):
     def volume(self) -> Global___VolumePrice:
         """The tier that contains the whole quantity prices all of it."""
 
+    @_builtins.property
+    def stairstep(self) -> Global___StairstepPrice:
+        """The amount of the step that contains the whole quantity."""
+
+    @_builtins.property
+    def graduated_percentage(self) -> Global___GraduatedPercentagePrice:
+        """The quantity is money: each tier takes a percentage of the part inside it."""
+
+    @_builtins.property
+    def percentage(self) -> Global___PercentagePrice:
+        """The quantity is money: a percentage of it, and an amount for each event."""
+
+    @_builtins.property
+    def dynamic(self) -> Global___DynamicPrice:
+        """The quantity is what the events themselves say they cost."""
+
+    @_builtins.property
+    def lines_before(self) -> Global___LinesBeforePrice:
+        """No usage of its own: its minimum_amount, maximum_amount, commitment (an amount) and discounts act on the sum of the
+        lines before it in the card, as they are rounded, and what they add or take off is its amount.
+        """
+
+    @_builtins.property
+    def matrix(self) -> Global___MatrixPrice:
+        """Usage is priced by its dimensions, which the meter has to have (group_by). Not with unit_conversion,
+        included_quantity or a committed quantity, nor on a meter whose windows do not add up.
+        """
+
+    @_builtins.property
+    def unit_conversion(self) -> Global___UnitConversion:
+        """Before anything else: from the unit that is metered into the one that is priced."""
+
+    @_builtins.property
+    def commitment(self) -> Global___Commitment:
+        """What the customer has promised to spend in each billing period. Not of a flat price."""
+
+    @_builtins.property
+    def discounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Discount]:
+        """Up to 20, in the order in which they are taken off."""
+
     def __init__(
         self,
         *,
@@ -163,16 +329,129 @@ class Price(_message.Message):
         package: Global___PackagePrice | None = ...,
         graduated: Global___GraduatedPrice | None = ...,
         volume: Global___VolumePrice | None = ...,
+        stairstep: Global___StairstepPrice | None = ...,
+        graduated_percentage: Global___GraduatedPercentagePrice | None = ...,
+        percentage: Global___PercentagePrice | None = ...,
+        dynamic: Global___DynamicPrice | None = ...,
+        lines_before: Global___LinesBeforePrice | None = ...,
+        matrix: Global___MatrixPrice | None = ...,
+        unit_conversion: Global___UnitConversion | None = ...,
+        zero_quantity: Global___ZeroQuantity.ValueType = ...,
+        negative_quantity: Global___NegativeQuantity.ValueType = ...,
+        minimum_amount: _builtins.str = ...,
+        maximum_amount: _builtins.str = ...,
+        commitment: Global___Commitment | None = ...,
+        discounts: _abc.Iterable[Global___Discount] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["flat", b"flat", "graduated", b"graduated", "model", b"model", "package", b"package", "per_unit", b"per_unit", "volume", b"volume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "lines_before", b"lines_before", "matrix", b"matrix", "model", b"model", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "flat", b"flat", "graduated", b"graduated", "included_quantity", b"included_quantity", "meter_id", b"meter_id", "model", b"model", "package", b"package", "per_unit", b"per_unit", "price_id", b"price_id", "rounding_mode", b"rounding_mode", "volume", b"volume"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "discounts", b"discounts", "display_name", b"display_name", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "included_quantity", b"included_quantity", "lines_before", b"lines_before", "matrix", b"matrix", "maximum_amount", b"maximum_amount", "meter_id", b"meter_id", "minimum_amount", b"minimum_amount", "model", b"model", "negative_quantity", b"negative_quantity", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "price_id", b"price_id", "rounding_mode", b"rounding_mode", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume", "zero_quantity", b"zero_quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_model: _TypeAlias = _typing.Literal["flat", "per_unit", "package", "graduated", "volume"]  # noqa: Y015
+    _WhichOneofReturnType_model: _TypeAlias = _typing.Literal["flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage", "percentage", "dynamic", "lines_before", "matrix"]  # noqa: Y015
     _WhichOneofArgType_model: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_model) -> _WhichOneofReturnType_model | None: ...
 
 Global___Price: _TypeAlias = Price  # noqa: Y015
+
+@_typing.final
+class UnitConversion(_message.Message):
+    """UnitConversion multiplies or divides a quantity, exactly or rounded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MULTIPLY_BY_FIELD_NUMBER: _builtins.int
+    DIVIDE_BY_FIELD_NUMBER: _builtins.int
+    ROUNDING_FIELD_NUMBER: _builtins.int
+    DIGITS_FIELD_NUMBER: _builtins.int
+    multiply_by: _builtins.str
+    """Above 0."""
+    divide_by: _builtins.str
+    """Above 0. Without rounding every quotient has to end (as by 1000 or 1024, not by 60)."""
+    rounding: Global___QuantityRounding.ValueType
+    """Unspecified: the quantity is not rounded."""
+    digits: _builtins.int
+    """Digits after the point to which it is rounded, -20 to 12; -2 is to hundreds."""
+    def __init__(
+        self,
+        *,
+        multiply_by: _builtins.str = ...,
+        divide_by: _builtins.str = ...,
+        rounding: Global___QuantityRounding.ValueType = ...,
+        digits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["divide_by", b"divide_by", "multiply_by", b"multiply_by", "operation", b"operation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digits", b"digits", "divide_by", b"divide_by", "multiply_by", b"multiply_by", "operation", b"operation", "rounding", b"rounding"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["multiply_by", "divide_by"]  # noqa: Y015
+    _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_operation) -> _WhichOneofReturnType_operation | None: ...
+
+Global___UnitConversion: _TypeAlias = UnitConversion  # noqa: Y015
+
+@_typing.final
+class Commitment(_message.Message):
+    """Commitment is what a customer has promised to spend in each billing period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    OVERAGE_FACTOR_FIELD_NUMBER: _builtins.int
+    NO_TRUE_UP_FIELD_NUMBER: _builtins.int
+    amount: _builtins.str
+    """Above 0, in major units."""
+    quantity: _builtins.str
+    """Above 0: the commitment is what the model makes of it. Not of a percentage price."""
+    overage_factor: _builtins.str
+    """What is above the commitment costs so many times as much, at least 1; empty is 1."""
+    no_true_up: _builtins.bool
+    """What is missing to the commitment is not due; by default it is."""
+    def __init__(
+        self,
+        *,
+        amount: _builtins.str = ...,
+        quantity: _builtins.str = ...,
+        overage_factor: _builtins.str = ...,
+        no_true_up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "promise", b"promise", "quantity", b"quantity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "no_true_up", b"no_true_up", "overage_factor", b"overage_factor", "promise", b"promise", "quantity", b"quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_promise: _TypeAlias = _typing.Literal["amount", "quantity"]  # noqa: Y015
+    _WhichOneofArgType_promise: _TypeAlias = _typing.Literal["promise", b"promise"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_promise) -> _WhichOneofReturnType_promise | None: ...
+
+Global___Commitment: _TypeAlias = Commitment  # noqa: Y015
+
+@_typing.final
+class Discount(_message.Message):
+    """Discount takes something off what is due."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERCENT_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    percent: _builtins.str
+    """Of what is due, above 0 and up to 100."""
+    amount: _builtins.str
+    """In major units, above 0; never more than what is due."""
+    def __init__(
+        self,
+        *,
+        percent: _builtins.str = ...,
+        amount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "discount", b"discount", "percent", b"percent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "discount", b"discount", "percent", b"percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_discount: _TypeAlias = _typing.Literal["percent", "amount"]  # noqa: Y015
+    _WhichOneofArgType_discount: _TypeAlias = _typing.Literal["discount", b"discount"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_discount) -> _WhichOneofReturnType_discount | None: ...
+
+Global___Discount: _TypeAlias = Discount  # noqa: Y015
 
 @_typing.final
 class FlatPrice(_message.Message):
@@ -198,21 +477,25 @@ Global___FlatPrice: _TypeAlias = FlatPrice  # noqa: Y015
 
 @_typing.final
 class PerUnitPrice(_message.Message):
-    """PerUnitPrice is quantity x unit_amount."""
+    """PerUnitPrice is quantity x unit_amount / per."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     UNIT_AMOUNT_FIELD_NUMBER: _builtins.int
+    PER_FIELD_NUMBER: _builtins.int
     unit_amount: _builtins.str
-    """For one unit."""
+    """For one unit, or for `per` units."""
+    per: _builtins.str
+    """So many units cost unit_amount, above 0; empty is 1. Every quotient by it has to end (as by 1000 or 1024, not by 60)."""
     def __init__(
         self,
         *,
         unit_amount: _builtins.str = ...,
+        per: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["unit_amount", b"unit_amount"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["per", b"per", "unit_amount", b"unit_amount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,25 +503,29 @@ Global___PerUnitPrice: _TypeAlias = PerUnitPrice  # noqa: Y015
 
 @_typing.final
 class PackagePrice(_message.Message):
-    """PackagePrice is the number of started packages x package_amount."""
+    """PackagePrice is the number of packages x package_amount."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PACKAGE_SIZE_FIELD_NUMBER: _builtins.int
     PACKAGE_AMOUNT_FIELD_NUMBER: _builtins.int
+    ROUNDING_FIELD_NUMBER: _builtins.int
     package_size: _builtins.str
     """Units in a package, above 0."""
     package_amount: _builtins.str
     """For one package."""
+    rounding: Global___PackageRounding.ValueType
+    """What is due for a package that is not full; unspecified is all of it."""
     def __init__(
         self,
         *,
         package_size: _builtins.str = ...,
         package_amount: _builtins.str = ...,
+        rounding: Global___PackageRounding.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["package_amount", b"package_amount", "package_size", b"package_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["package_amount", b"package_amount", "package_size", b"package_size", "rounding", b"rounding"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -253,22 +540,26 @@ class Tier(_message.Message):
     UP_TO_FIELD_NUMBER: _builtins.int
     UNIT_AMOUNT_FIELD_NUMBER: _builtins.int
     FLAT_AMOUNT_FIELD_NUMBER: _builtins.int
+    CAP_AMOUNT_FIELD_NUMBER: _builtins.int
     up_to: _builtins.str
     """Upper bound, inclusive; empty on the last tier only."""
     unit_amount: _builtins.str
     """For one unit."""
     flat_amount: _builtins.str
     """Due as soon as anything lies in the tier; empty is 0."""
+    cap_amount: _builtins.str
+    """The tier costs no more than this, its flat amount included; empty is no cap."""
     def __init__(
         self,
         *,
         up_to: _builtins.str = ...,
         unit_amount: _builtins.str = ...,
         flat_amount: _builtins.str = ...,
+        cap_amount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flat_amount", b"flat_amount", "unit_amount", b"unit_amount", "up_to", b"up_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cap_amount", b"cap_amount", "flat_amount", b"flat_amount", "unit_amount", b"unit_amount", "up_to", b"up_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -321,3 +612,252 @@ class VolumePrice(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VolumePrice: _TypeAlias = VolumePrice  # noqa: Y015
+
+@_typing.final
+class StairstepPrice(_message.Message):
+    """StairstepPrice is the amount of one step, whatever lies below it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """By rising bounds; the last one is open."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___Step] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StairstepPrice: _TypeAlias = StairstepPrice  # noqa: Y015
+
+@_typing.final
+class Step(_message.Message):
+    """Step ends at up_to, which still belongs to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UP_TO_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    up_to: _builtins.str
+    """Upper bound, inclusive; empty on the last step only."""
+    amount: _builtins.str
+    """For the whole quantity."""
+    def __init__(
+        self,
+        *,
+        up_to: _builtins.str = ...,
+        amount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "up_to", b"up_to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Step: _TypeAlias = Step  # noqa: Y015
+
+@_typing.final
+class GraduatedPercentagePrice(_message.Message):
+    """GraduatedPercentagePrice takes percentages of an amount of money, which a meter adds up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PercentageTier]:
+        """By rising bounds; the last one is open."""
+
+    def __init__(
+        self,
+        *,
+        tiers: _abc.Iterable[Global___PercentageTier] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tiers", b"tiers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GraduatedPercentagePrice: _TypeAlias = GraduatedPercentagePrice  # noqa: Y015
+
+@_typing.final
+class PercentageTier(_message.Message):
+    """PercentageTier ends at up_to, which still belongs to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UP_TO_FIELD_NUMBER: _builtins.int
+    RATE_PERCENT_FIELD_NUMBER: _builtins.int
+    FLAT_AMOUNT_FIELD_NUMBER: _builtins.int
+    up_to: _builtins.str
+    """Upper bound, inclusive; empty on the last tier only."""
+    rate_percent: _builtins.str
+    """Of the money in the tier; "2.9" is 2.9 %."""
+    flat_amount: _builtins.str
+    """Due as soon as anything lies in the tier; empty is 0."""
+    def __init__(
+        self,
+        *,
+        up_to: _builtins.str = ...,
+        rate_percent: _builtins.str = ...,
+        flat_amount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flat_amount", b"flat_amount", "rate_percent", b"rate_percent", "up_to", b"up_to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PercentageTier: _TypeAlias = PercentageTier  # noqa: Y015
+
+@_typing.final
+class PercentagePrice(_message.Message):
+    """PercentagePrice is a share of an amount of money, which a meter adds up, and an amount for each of its events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATE_PERCENT_FIELD_NUMBER: _builtins.int
+    FIXED_PER_EVENT_FIELD_NUMBER: _builtins.int
+    rate_percent: _builtins.str
+    """"2.9" is 2.9 %."""
+    fixed_per_event: _builtins.str
+    """For each event that the meter counted, those of included quantities too; empty is 0."""
+    def __init__(
+        self,
+        *,
+        rate_percent: _builtins.str = ...,
+        fixed_per_event: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fixed_per_event", b"fixed_per_event", "rate_percent", b"rate_percent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PercentagePrice: _TypeAlias = PercentagePrice  # noqa: Y015
+
+@_typing.final
+class MatrixPrice(_message.Message):
+    """MatrixPrice has a price for each combination of dimensions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    DEFAULT_UNIT_AMOUNT_FIELD_NUMBER: _builtins.int
+    PER_FIELD_NUMBER: _builtins.int
+    default_unit_amount: _builtins.str
+    """For usage that no row matches; "0" if it is free. Required, so that a new value never holds up an invoice."""
+    per: _builtins.str
+    """So many units cost a unit amount; as in PerUnitPrice."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatrixRow]:
+        """Up to 1,000. The row that names most dimensions of the usage counts, of several the first."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___MatrixRow] | None = ...,
+        default_unit_amount: _builtins.str = ...,
+        per: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_unit_amount", b"default_unit_amount", "per", b"per", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatrixPrice: _TypeAlias = MatrixPrice  # noqa: Y015
+
+@_typing.final
+class MatrixRow(_message.Message):
+    """MatrixRow is the price of usage with these dimensions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MatchEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MATCH_FIELD_NUMBER: _builtins.int
+    UNIT_AMOUNT_FIELD_NUMBER: _builtins.int
+    unit_amount: _builtins.str
+    """For one unit, or for `per` units."""
+    @_builtins.property
+    def match(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Values by the names of dimensions of the meter; at least one, and no two rows have the same."""
+
+    def __init__(
+        self,
+        *,
+        match: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        unit_amount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "unit_amount", b"unit_amount"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatrixRow: _TypeAlias = MatrixRow  # noqa: Y015
+
+@_typing.final
+class LinesBeforePrice(_message.Message):
+    """LinesBeforePrice has no parameters of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LinesBeforePrice: _TypeAlias = LinesBeforePrice  # noqa: Y015
+
+@_typing.final
+class DynamicPrice(_message.Message):
+    """DynamicPrice is the sum of what the events say they cost, which a meter adds up, x multiplier."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MULTIPLIER_FIELD_NUMBER: _builtins.int
+    multiplier: _builtins.str
+    """Empty is 1."""
+    def __init__(
+        self,
+        *,
+        multiplier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["multiplier", b"multiplier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DynamicPrice: _TypeAlias = DynamicPrice  # noqa: Y015

@@ -27,8 +27,13 @@ class CreateRateCardRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RATE_CARD_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required: a UUID chosen by the caller and kept over retries."""
+    validate_only: _builtins.bool
+    """Nothing is stored, and request_id need not be given: the answer is the version that would be stored, without
+    create_time (the newest one, if it says the same), or the error.
+    """
     @_builtins.property
     def rate_card(self) -> _rate_card_pb2.RateCard:
         """The card; version and create_time are ignored. A second version needs an effective_time after the first one's."""
@@ -38,10 +43,11 @@ class CreateRateCardRequest(_message.Message):
         *,
         request_id: _builtins.str = ...,
         rate_card: _rate_card_pb2.RateCard | None = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -61,7 +61,8 @@ class RateCardServiceServicer(object):
 
         Idempotent by request_id. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
-        before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+        before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or
+        RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

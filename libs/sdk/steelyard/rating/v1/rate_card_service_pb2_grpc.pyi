@@ -38,7 +38,8 @@ class RateCardServiceStub:
 
     Idempotent by request_id. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
-    before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+    before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or
+    RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
     """
     GetRateCard: _grpc.UnaryUnaryMultiCallable[_rate_card_service_pb2.GetRateCardRequest, _rate_card_service_pb2.GetRateCardResponse]
     """GetRateCard returns a version of a card.
@@ -61,7 +62,8 @@ class RateCardServiceAsyncStub(RateCardServiceStub):
 
     Idempotent by request_id. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
-    before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+    before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or
+    RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
     """
     GetRateCard: _aio.UnaryUnaryMultiCallable[_rate_card_service_pb2.GetRateCardRequest, _rate_card_service_pb2.GetRateCardResponse]  # type: ignore[assignment]
     """GetRateCard returns a version of a card.
@@ -87,7 +89,8 @@ class RateCardServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent by request_id. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
-        before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+        before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or
+        RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
         """
 
     @_abc_1.abstractmethod

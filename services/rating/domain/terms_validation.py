@@ -1,0 +1,108 @@
+"""What is wrong with the terms of a price, by the field names that clients use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from libs.errors import Violation
+from services.rating.domain.number_checks import MAX_SCALE, check_divisor, check_number
+from services.rating.domain.price_terms import (
+    NO_TERMS,
+    AmountDiscount,
+    CommitmentKind,
+    ConversionOperation,
+    Discount,
+    PercentDiscount,
+    UnitConversion,
+)
+from services.rating.domain.prices import Flat, LinesBefore, Matrix, Percentage
+from services.rating.domain.rate_card import Price
+
+MAX_DISCOUNTS = 20
+_MIN_DIGITS = -20
+_WHOLE = Decimal(100)
+
+
+def check_terms(price: Price, path: str = "price") -> list[Violation]:
+    """Everything wrong with what a price agrees on beside its model."""
+    return [violation for violation in _found(price, path) if violation]
+
+
+def _found(price: Price, path: str) -> Iterator[Violation | None]:
+    terms = price.terms
+    if isinstance(price.model, LinesBefore):
+        if terms == NO_TERMS:
+            yield Violation(f"{path}.lines_before", "REQUIRED", "needs a minimum, maximum, commitment or discount")
+        if terms.conversion is not None:
+            yield Violation(f"{path}.unit_conversion", "NOT_ALLOWED", "the lines before are no quantity")
+        if terms.commitment is not None and terms.commitment.kind is CommitmentKind.QUANTITY:
+            yield Violation(f"{path}.commitment.quantity", "NOT_ALLOWED", "the lines before are no quantity")
+    if isinstance(price.model, Flat):
+        present = {
+            "unit_conversion": terms.conversion,
+            "minimum_amount": terms.minimum_amount,
+            "maximum_amount": terms.maximum_amount,
+            "commitment": terms.commitment,
+        }
+        for name, value in present.items():
+            if value is not None:
+                yield Violation(f"{path}.{name}", "NOT_ALLOWED", "a flat price depends on no quantity")
+    if isinstance(price.model, Matrix):
+        if terms.conversion is not None:
+            yield Violation(f"{path}.unit_conversion", "NOT_ALLOWED", "a matrix has `per` instead")
+        if price.included_quantity:
+            yield Violation(f"{path}.included_quantity", "NOT_ALLOWED", "nobody could say which dimensions are free")
+    if terms.conversion is not None:
+        yield from _check_conversion(terms.conversion, f"{path}.unit_conversion")
+    if terms.minimum_amount is not None:
+        yield check_number(terms.minimum_amount, f"{path}.minimum_amount")
+    if terms.maximum_amount is not None:
+        yield _check_maximum(terms.maximum_amount, terms.minimum_amount, f"{path}.maximum_amount")
+    if terms.commitment is not None:
+        at = f"{path}.commitment"
+        yield check_number(terms.commitment.value, f"{at}.value", above_zero=True)
+        yield _check_factor(terms.commitment.overage_factor, f"{at}.overage_factor")
+        if terms.commitment.kind is CommitmentKind.QUANTITY and isinstance(price.model, Percentage | Matrix):
+            yield Violation(f"{at}.kind", "NOT_ALLOWED", "what it costs follows from no quantity alone")
+    if len(terms.discounts) > MAX_DISCOUNTS:
+        yield Violation(f"{path}.discounts", "TOO_MANY", f"must be at most {MAX_DISCOUNTS}")
+        return
+    for index, discount in enumerate(terms.discounts):
+        yield _check_discount(discount, f"{path}.discounts[{index}]")
+
+
+def _check_conversion(conversion: UnitConversion, path: str) -> Iterator[Violation | None]:
+    exactly = conversion.operation is ConversionOperation.DIVIDE and conversion.rounding is None
+    check = check_divisor if exactly else _check_positive
+    yield check(conversion.factor, f"{path}.factor")
+    if not _MIN_DIGITS <= conversion.digits <= MAX_SCALE:
+        yield Violation(f"{path}.digits", "OUT_OF_RANGE", f"must be {_MIN_DIGITS} to {MAX_SCALE}")
+
+
+def _check_positive(value: Decimal, field: str) -> Violation | None:
+    return check_number(value, field, above_zero=True)
+
+
+def _check_maximum(maximum: Decimal, minimum: Decimal | None, field: str) -> Violation | None:
+    if violation := check_number(maximum, field):
+        return violation
+    if minimum is not None and minimum.is_finite() and maximum < minimum:
+        return Violation(field, "BELOW_MINIMUM", "must not be below minimum_amount")
+    return None
+
+
+def _check_factor(factor: Decimal, field: str) -> Violation | None:
+    if violation := check_number(factor, field):
+        return violation
+    return Violation(field, "BELOW_ONE", "must not be below 1: overage never costs less") if factor < 1 else None
+
+
+def _check_discount(discount: Discount, path: str) -> Violation | None:
+    match discount:
+        case PercentDiscount(percent):
+            if violation := check_number(percent, f"{path}.percent", above_zero=True):
+                return violation
+            return Violation(f"{path}.percent", "ABOVE_100", "must be at most 100") if percent > _WHOLE else None
+        case AmountDiscount(amount):
+            return check_number(amount, f"{path}.amount", above_zero=True)

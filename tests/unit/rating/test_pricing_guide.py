@@ -1,0 +1,77 @@
+"""The examples of docs/guides/pricing.md are cards that can be made, and cost what the guide says."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from libs.cli.yaml_messages import read_documents, to_yaml
+from libs.money import round_to_minor
+from services.rating.domain.charges import rate_card_charges
+from services.rating.domain.rate_card import RateCard
+from services.rating.domain.usage import DimensionedQuantity
+from services.rating.domain.validation import check_rate_card
+from services.rating.wire.card_reading import Reading
+from services.rating.wire.rate_cards import rate_card_from_pb, rate_card_message
+from steelyard.rating.v1 import rate_card_pb2 as pb
+
+GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "guides" / "pricing.md").read_text(encoding="utf-8")
+ROW = re.compile(r"^\| (\w+) \| ([\d.]*) ?\| ([\d]*) ?\| ([\d.]+) \|$", re.MULTILINE)
+
+
+def cards() -> dict[str, RateCard]:
+    found = {}
+    for block in re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL):
+        for document in read_documents(block, pb.RateCard):
+            reading = Reading()
+            card = rate_card_from_pb(document.message, reading)
+            assert (reading.violations, check_rate_card(card)) == ([], [])
+            found[card.rate_card_id] = card
+    return found
+
+
+CARDS = cards()
+COSTS = [tuple(match.groups()) for match in ROW.finditer(GUIDE)]
+
+
+def test_there_are_examples() -> None:
+    assert set(CARDS) == {"models", "agreed", "together", "matrix"}
+    priced = {price.price_id for name in ("models", "agreed") for price in CARDS[name].prices}
+    assert {name for name, _, _, _ in COSTS} == priced
+
+
+@pytest.mark.parametrize(("price_id", "quantity", "events", "amount"), COSTS)
+def test_they_cost_what_the_guide_says(price_id: str, quantity: str, events: str, amount: str) -> None:
+    card = next(card for card in CARDS.values() if any(price.price_id == price_id for price in card.prices))
+    meter_id = next(price.meter_id for price in card.prices if price.price_id == price_id) or ""
+    charges = rate_card_charges(card, {meter_id: Decimal(quantity or 0)}, {meter_id: int(events or 0)})
+    assert next(charge.amount for charge in charges if charge.price_id == price_id) == Decimal(amount)
+
+
+def test_what_is_agreed_on_for_several_prices_comes_to_what_the_guide_says() -> None:
+    charges = rate_card_charges(CARDS["together"], {"calls": Decimal(1000), "gpu_hours": Decimal(10)})
+    lines = [round_to_minor(charge.amount, "USD", charge.price.rounding_mode).minor_units for charge in charges]
+    assert (lines, sum(lines)) == ([1000, 1999, -300, 7301], 10000)
+
+
+def test_a_matrix_comes_to_what_the_guide_says() -> None:
+    sms = [
+        DimensionedQuantity(dimensions, Decimal(quantity))
+        for quantity, dimensions in (
+            (1000, {"country": "US"}),
+            (10, {"country": "US", "kind": "mms"}),
+            (5, {"country": "BR"}),
+        )
+    ]
+    (charge,) = rate_card_charges(CARDS["matrix"], {"sms": Decimal(1015)}, by_dimensions={"sms": sms})
+    assert [part.amount for part in charge.rated.parts] == [Decimal("8"), Decimal("0.2"), Decimal("0.5")]
+
+
+@pytest.mark.parametrize("name", sorted(CARDS))
+def test_an_export_is_the_same_card(name: str) -> None:
+    message = rate_card_message(CARDS[name])
+    (document,) = read_documents(to_yaml(message), pb.RateCard)
+    assert document.message == message
