@@ -93,3 +93,11 @@ class TestMeterCache:
         found = await cache.read(cast(asyncpg.Connection, FakeDriver(acme=2, version=2)), ["acme"])
 
         assert [meter.version for meter in found["acme"]] == [2, 2]
+
+    async def test_what_is_known_in_its_newest_version_is_not_read_again(self) -> None:
+        cache = MeterCache()
+        await read(cache, FakeDriver(acme=2, version=3), "acme")
+        driver = FakeDriver(acme=2, version=3)
+        driver.goes_on.clear()  # It would wait for ever if it were asked for meters.
+
+        assert await asyncio.wait_for(read(cache, driver, "acme"), 5) == {"acme": 2}
