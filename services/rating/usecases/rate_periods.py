@@ -8,6 +8,7 @@ from datetime import datetime
 
 from libs.clock import Clock
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.charges import NO_DIMENSIONS
 from services.rating.domain.exact_usage import Answers, ExactUsage
 from services.rating.domain.period_charge import (
     ChangedCharge,
@@ -56,31 +57,29 @@ async def rate_periods(
     periods = {period.key: period for period in await work.periods.lock(keys)}
     locked = list(periods)
     usage, exact = await work.usage.of_periods(locked), await _exact_usage(work, periods, answers)
-    by_dimensions = await work.dimensions.of_periods(locked)
     versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
     known_problems = await work.charges.problems(locked)
 
     rated = RatedPeriods(periods)
     cards: dict[PeriodKey, RateCard] = {}
-    fresh: dict[PeriodKey, list[PeriodCharge]] = {}
     for key, period in periods.items():
         card = _card_of(period, versions.get((key.tenant_id, period.rate_card_id), []))
         if isinstance(card, RatingProblem):
             rated.problems[key] = card
-            continue
-        if missing := exact_meters(card) - exact[key].keys():
+        elif missing := exact_meters(card) - exact[key].keys():
             description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
             rated.problems[key] = RatingProblem(USAGE_UNAVAILABLE, description)
-            continue
-        if differing := differing_dimensions(matrix_meters(card), usage[key], by_dimensions[key]):
-            description = f"dimensions do not add up to the quantity of {', '.join(differing)}"
-            rated.problems[key] = RatingProblem(DIMENSIONS_DIFFER, description)
-            continue
-        charges = _charges_of(period, card, usage[key], exact[key], by_dimensions[key])
+        else:
+            cards[key] = card
+    split = [key for key, card in cards.items() if matrix_meters(card)]
+    by_dimensions = await work.dimensions.of_periods(split) if split else {}
+    fresh: dict[PeriodKey, list[PeriodCharge]] = {}
+    for key, card in cards.items():
+        charges = _charges_of(periods[key], card, usage[key], exact[key], by_dimensions.get(key, NO_DIMENSIONS))
         if isinstance(charges, RatingProblem):
             rated.problems[key] = charges
-            continue
-        cards[key], fresh[key] = card, charges
+        else:
+            fresh[key] = charges
     changed = await work.charges.changed(fresh, lambda stored: withdrawn_charge(stored, cards[stored.key]))
     rated.changed_count = len(changed)
     await _store(work, changed, clock())
@@ -124,6 +123,8 @@ def _charges_of(
     exact: Mapping[str, ExactUsage],
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]],
 ) -> list[PeriodCharge] | RatingProblem:
+    if differing := differing_dimensions(matrix_meters(card), usage, by_dimensions):
+        return RatingProblem(DIMENSIONS_DIFFER, f"dimensions do not add up to the quantity of {', '.join(differing)}")
     try:
         return charges_of_period(period, card, usage, exact, by_dimensions)
     except (ArithmeticError, ValueError) as error:  # One impossible amount must not stop the periods beside it.
