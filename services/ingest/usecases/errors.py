@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.errors import AlreadyExists, NotFound, ResourceExhausted, Unavailable
+from libs.errors import AlreadyExists, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 
 
 class QueueUnavailable(Unavailable):
@@ -33,3 +33,11 @@ class MeterNotFound(NotFound):
 
 class EventNotFound(NotFound):
     reason = "EVENT_NOT_FOUND"
+
+
+class FindingNotFound(NotFound):
+    reason = "FINDING_NOT_FOUND"
+
+
+class FindingAlreadyResolved(FailedPrecondition):
+    reason = "FINDING_ALREADY_RESOLVED"
