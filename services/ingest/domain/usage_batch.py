@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Protocol
 
 import orjson
@@ -17,6 +18,7 @@ MAX_BATCH_BYTES = 768 * 1024
 NANOSECONDS = 1_000_000_000
 MAX_SEQUENCE = 1 << 62
 """The greatest number that a source may give to an event."""
+_sequence_of = attrgetter("sequence")
 
 
 class Instant(Protocol):
@@ -63,8 +65,7 @@ class UsageColumns:
     def from_messages(cls, messages: Sequence[EventMessage]) -> UsageColumns:
         """Read generated messages; comprehensions per column, because this runs for every event."""
         times = [message.event_time for message in messages]
-        sequences = [message.sequence for message in messages]
-        is_numbered = any(sequences)
+        is_numbered = any(map(_sequence_of, messages))
         return cls(
             event_ids=[message.event_id for message in messages],
             sources=[message.source for message in messages],
@@ -73,7 +74,7 @@ class UsageColumns:
             times_ns=[time.seconds * NANOSECONDS + time.nanos for time in times],
             # dict(...) would go through the methods that Mapping has in Python.
             properties=[{key: found[key] for key in found} for found in [message.properties for message in messages]],
-            sequences=sequences if is_numbered else [],
+            sequences=[message.sequence for message in messages] if is_numbered else [],
             sequence_epochs=[message.sequence_epoch for message in messages] if is_numbered else [],
         )
 

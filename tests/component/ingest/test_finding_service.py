@@ -131,6 +131,7 @@ class TestGaps:
 
     async def test_a_batch_that_the_queue_repeats_late_changes_nothing(self, ingest: RunningIngest) -> None:
         asking = Asking(await ingest.tenant("repeats"))
+        await asking.expect()
         await asking.expect("gateway", GAP)
         await asking.tenant.send(numbered(1), numbered(2))
         message = await ingest.js.get_last_msg("USAGE_RAW", "usage.raw.repeats")
@@ -190,7 +191,7 @@ class TestManifests:
 
         assert (await refusal(asking.submit(line)))[:2] == ("NOT_FOUND", "METER_NOT_FOUND")
         ahead = await refusal(asking.submit(line, end=NOW + timedelta(days=1)))
-        assert ahead == ("INVALID_ARGUMENT", "INVALID_ARGUMENT", ["manifest.end_time"])
+        assert ahead == ("INVALID_ARGUMENT", "INVALID_INPUT", ["manifest.end_time"])
         wrong = await refusal(asking.submit(pb.ManifestLine(meter_id="calls", sum="NaN")))
         assert wrong[2] == ["manifest.lines[0].sum"]
         assert await asking.manifests() == []

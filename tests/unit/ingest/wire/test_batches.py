@@ -112,6 +112,7 @@ class TestNumbersOfSources:
             accepted_total=2,
             rejected_total=1,
             abandoned_numbers=[],
+            contexts=[],
         )
 
         found = batch_from_pb(batch_to_pb(batch, "epoch", ""), "")
