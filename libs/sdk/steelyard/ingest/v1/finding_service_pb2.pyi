@@ -407,7 +407,7 @@ class SourceExpectation(_message.Message):
 
     @_builtins.property
     def allowance(self) -> _duration_pb2.Duration:
-        """How long a gap may last before it is a finding (real time), and how long after the end of a period its manifest is
+        """How far behind the watermark a gap is a finding, and how long after the end of a period its manifest is
         compared (tenant's clock); whole seconds, at most 35 days; unset: five minutes.
         """
 
