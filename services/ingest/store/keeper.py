@@ -55,7 +55,7 @@ class PostgresKeeper:
             is_lost = await driver.fetchval(sql.IS_LOST)
             await self._check_numbers(driver, queue, floor, now)
             reached, unaccounted = await self._advance(driver, queue, floor)
-            holds = await _holds(driver) + await missing_usage_holds(driver, now)
+            holds = await _holds(driver) + await missing_usage_holds(driver, reached.marked_at)
             if reached.seq > floor.seq and reached.marked_at is not None and not is_lost:
                 await self._offer(connection, driver, queue, reached.marked_at, holds)
             if reached.marked_at is not None:

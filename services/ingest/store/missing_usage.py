@@ -26,7 +26,6 @@ from services.ingest.store.manifest_rows import COLUMNS, manifest_from_row, read
 
 _LEASE = "missing-usage"
 _SOONEST = timedelta(seconds=5)
-_AT_ONCE = 10
 _LONGEST = timedelta(minutes=2)
 
 # $1 is the real time, $2 and $3 are the tenants on test clocks and their times. What was acknowledged before the
@@ -38,8 +37,8 @@ LEFT JOIN unnest($2::text[], $3::timestamptz[]) AS clock (tenant_id, now_at) ON 
 LEFT JOIN {sql.expectation_of("item")} AS expected ON true
 WHERE state IN ('pending', 'disagreed') AND compare_after <= $1
     AND period_end + make_interval(secs => coalesce(allowance_s, $4)) <= coalesce(clock.now_at, $1)
-    AND submitted_at < (SELECT marked_at FROM watermark_floor)
-ORDER BY compare_after LIMIT {_AT_ONCE} FOR UPDATE OF item SKIP LOCKED
+    AND submitted_at < ({sql.WATERMARK})
+ORDER BY compare_after LIMIT 1 FOR UPDATE OF item SKIP LOCKED
 """  # noqa: S608 - put together from constants
 _COMPARED = """
 UPDATE manifests SET state = $3, compared_at = $4, compare_after = $5 WHERE tenant_id = $1 AND manifest_id = $2
@@ -77,22 +76,23 @@ class PostgresMissingUsage:
             driver = await raw(connection)
             await driver.execute(sql.CHANGED_GAPS, now)
             await driver.execute(sql.HEARD_AGAIN, now)
-            found = [*await driver.fetch(sql.NEW_GAPS, now), *await driver.fetch(sql.UNUSABLE)]
+            watermark = await driver.fetchval(sql.WATERMARK)
+            found = [*await driver.fetch(sql.NEW_GAPS, watermark), *await driver.fetch(sql.UNUSABLE)]
             found += await driver.fetch(sql.SILENT, now, *clocks)
             columns = [(*row[:4], orjson.dumps(row["evidence"]).decode()) for row in found]
             opened = await _add_findings(driver, columns, now)
             await driver.execute(sql.FORGET_CLOSED_GAPS)
         return opened
 
-    async def compare(self, tenant_ids: Sequence[str], now: datetime, test_times: Mapping[str, datetime]) -> int:
-        """Compare some manifests that are due in one transaction; return how many."""
+    async def compare(self, tenant_ids: Sequence[str], now: datetime, test_times: Mapping[str, datetime]) -> bool:
+        """Compare a manifest that is due in one transaction; return whether there was one."""
         clocks, allowance_s = _clocks(tenant_ids, test_times), sql.DEFAULT_ALLOWANCE_S
         async with self._database.transaction(*tenant_ids) as connection:
             driver = await raw(connection)
-            rows = await driver.fetch(_DUE, now, *clocks, allowance_s)
-            for row in rows:
+            row = await driver.fetchrow(_DUE, now, *clocks, allowance_s)
+            if row is not None:
                 await _compare(driver, row["tenant_id"], manifest_from_row(row), now)
-        return len(rows)
+        return row is not None
 
 
 async def _compare(driver: asyncpg.Connection, tenant_id: str, manifest: Manifest, now: datetime) -> None:

@@ -30,7 +30,8 @@ SEE_TENANTS = "SELECT set_config('app.tenants', $1, true)"
 
 _GAP_SUBJECT = "gap.sequence_epoch || ':' || lower(gap.numbers)"
 _COUNT = "(SELECT coalesce(sum(upper(run) - lower(run)), 0)::bigint FROM unnest(still.numbers) AS run)"
-# $1 is the real time.
+# $1 is a watermark. What was acknowledged before it is recorded, so a number that still waits in the queue is no gap,
+# however long the queue is.
 _DUE_GAPS = f"""
 FROM sequence_gaps AS gap
 JOIN source_sequences AS kept USING (tenant_id, source, sequence_epoch)
@@ -133,8 +134,9 @@ FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 ON CONFLICT (tenant_id, kind, source, subject) WHERE resolution <> 'itself' DO NOTHING
 RETURNING finding_id
 """
-# What holds at this moment, as the keeper asks: open findings, gaps that are due but have no finding yet, manifests
-# that are not compared. So a watermark never passes ahead of the job that opens findings.
+WATERMARK = "SELECT marked_at FROM watermark_floor"
+# What holds at the watermark $1, as the keeper asks: open findings, gaps that are due but have no finding yet,
+# manifests that are not compared. So a watermark never passes ahead of the job that opens findings.
 HOLDS = f"""
 SELECT item.tenant_id, item.kind, count(*) AS items
 FROM (

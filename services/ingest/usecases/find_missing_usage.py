@@ -16,6 +16,7 @@ _logger = logging.getLogger(__name__)
 _EVERY_S = 1.0
 _AWAY_S = 5.0
 _TENANTS_AT_ONCE = 100
+_MANIFESTS_AT_ONCE = 10
 
 
 class MissingUsage(Protocol):
@@ -25,8 +26,8 @@ class MissingUsage(Protocol):
     async def search(self, tenant_ids: Sequence[str], now: datetime, test_times: Mapping[str, datetime]) -> int:
         """Open and end findings about numbers and silence, and commit; return how many were opened."""
 
-    async def compare(self, tenant_ids: Sequence[str], now: datetime, test_times: Mapping[str, datetime]) -> int:
-        """Compare some manifests that are due with the log, and commit; return how many."""
+    async def compare(self, tenant_ids: Sequence[str], now: datetime, test_times: Mapping[str, datetime]) -> bool:
+        """Compare a manifest that is due with the log, and commit; return whether there was one."""
 
 
 class FindMissingUsage:
@@ -66,5 +67,7 @@ class FindMissingUsage:
             if found:
                 _logger.warning("%d new findings of missing usage", found)
             opened += found
-            await self._missing_usage.compare(chunk, self._clock(), times)
+            for _ in range(_MANIFESTS_AT_ONCE):
+                if not await self._missing_usage.compare(chunk, self._clock(), times):
+                    break
         return opened

@@ -65,7 +65,14 @@ class Search:
         self.sources = PostgresSourceStore(api)
         self._store = PostgresMissingUsage(worker)
 
-    async def look(self, at: datetime = LATER, test_times: Mapping[str, datetime] | None = None) -> None:
+    async def look(
+        self,
+        at: datetime = LATER,
+        test_times: Mapping[str, datetime] | None = None,
+        watermark: datetime | None = None,
+    ) -> None:
+        """Look once; the watermark is without delay unless told."""
+        await self.pass_watermark(watermark or at)
         await FindMissingUsage(self._store, lambda: at, lambda: test_times or {})()
 
     async def open(self, tenant: str = "acme") -> list[Finding]:

@@ -56,6 +56,19 @@ class TestGaps:
         times = [datetime.fromisoformat(str(found.evidence[name])) for name in ("before_time", "after_time")]
         assert times == [NOON, NOON + SECOND]
 
+    async def test_what_still_waits_in_a_long_queue_is_none(self, record: RecordUsage, search: Search) -> None:
+        """Both were received at noon, and recorded hours later; of these one recorder was faster."""
+        await search.expect(holding=[FindingKind.SEQUENCE_GAP])
+        await record([numbered(2, [2])])
+
+        await search.look(NOON + 9 * HOUR, watermark=NOON - SECOND)
+        assert await search.open() == []
+        assert await search.held(NOON - SECOND) == []
+        await record([numbered(1, [1])])
+        await search.look(NOON + 9 * HOUR)
+
+        assert await search.all() == []
+
     async def test_it_shrinks_and_ends_by_itself(self, record: RecordUsage, search: Search) -> None:
         await record([numbered(1, [1]), numbered(2, [6])])
         await search.look()
@@ -318,10 +331,9 @@ class TestManifests:
 
         await search.look(NOON + 2 * HOUR - SECOND)
         assert await search.open() == []
-        await search.look(NOON + 2 * HOUR)
+        await search.look(NOON + 2 * HOUR, watermark=NOON + HOUR)
         assert await search.open() == []  # What was acknowledged before may not be recorded yet.
-        await search.pass_watermark(NOON + HOUR + SECOND)
-        await search.look(NOON + 2 * HOUR)
+        await search.look(NOON + 2 * HOUR, watermark=NOON + HOUR + SECOND)
 
         assert len(await search.open()) == 1
 
