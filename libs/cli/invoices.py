@@ -61,6 +61,12 @@ USAGE_COLUMNS: Columns = {
 }
 
 
+PROGRESS_COLUMNS: Columns = {
+    "PERIODS DUE#": lambda progress: progress.due_periods,
+    "HELD BY": lambda progress: "; ".join(progress.holds) or "nothing",
+}
+
+
 class State(Enum):
     """What `--state` takes."""
 
@@ -98,6 +104,16 @@ def unit_amount(part: charge_pb2.ChargePart) -> str:
 def show_parts(parts: list[tuple[str, charge_pb2.ChargePart]]) -> None:
     """Print breakdowns, one row a part."""
     table(PART_COLUMNS.keys(), ([cell(pair) for cell in PART_COLUMNS.values()] for pair in parts), title="breakdown")
+
+
+@app.command("waiting")
+def waiting(output: Output = Format.TABLE) -> None:
+    """Tell how many periods are over without an invoice, and what they wait for."""
+
+    async def work(client: Client) -> invoice_service_pb2.GetBillingProgressResponse:
+        return await client.services.invoices.GetBillingProgress(invoice_service_pb2.GetBillingProgressRequest())
+
+    show([as_tenant(work)], PROGRESS_COLUMNS, output)
 
 
 @app.command("list")

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from libs.cli import customers, events, invoices, meters, payments, ratecards, spool, subscriptions, tenants
 from libs.cli.demo.command import demo
+from libs.cli.findings import findings, manifests, sources
 from libs.cli.reconcile import reconcile
 from libs.cli.stack import down, env, up
 from libs.cli.usage import usage
@@ -44,6 +45,9 @@ app.add_typer(meters.app, name="meters")
 app.add_typer(events.app, name="events")
 app.add_typer(spool.app, name="spool")
 app.command("usage")(usage)
+app.add_typer(findings, name="findings")
+app.add_typer(manifests, name="manifests")
+app.add_typer(sources, name="sources")
 app.add_typer(ratecards.app, name="ratecards")
 app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(invoices.app, name="invoices")

@@ -29,6 +29,7 @@ import pytest
 
 from libs.embedded.machine import free_port
 from libs.embedded.state import StackState
+from steelyard import Ack, Endpoints, SyncClient, UsageEvent
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "libs.cli")
@@ -635,6 +636,57 @@ class TestMeters:
         assert [day.get("quantity", "") for day in explained["usage"]] == ["", "", ""]
         assert "250.5" in text
         assert all(check["ok"] for items in metered.json("reconcile").values() for check in items)
+
+
+@pytest.fixture(scope="module")
+def numbered(shell: CommandLine) -> CommandLine:
+    key = shell.json("tenants", "create", "numbered", "--test-clock", "2026-01-20")["secret"]
+    numbered = shell.having(STEELYARD_API_KEY=key)
+    (numbered.folder / "numbered.json").write_text(json.dumps(CARD))
+    for meter in ("calls", "tokens"):
+        numbered.table("meters", "create", meter, "--event-type", "llm")
+    numbered.table("ratecards", "create", "numbered.json")
+    numbered.table("customers", "create", "cust-1")
+    numbered.table("payments", "set-method", "cust-1", "tok_ok")
+    numbered.json("subscriptions", "create", "cust-1", "standard", "--start", "2026-01-01", "--id", "sub-n")
+    expected = numbered.json("sources", "expect", "gateway", "--allowance-s", "0", "--hold", "sequence-gap")
+    assert expected[0]["holding_kinds"] == ["FINDING_KIND_SEQUENCE_GAP"]
+    return numbered
+
+
+class TestMissingUsage:
+    """A number that does not come holds the invoice until it does, or somebody says why it will not."""
+
+    def test_holds_the_invoice_until_a_person_lets_it_go(self, shell: CommandLine, numbered: CommandLine) -> None:
+        endpoints = Endpoints.from_env(shell.json("env"))
+        at = datetime(2026, 1, 10, tzinfo=UTC)
+        events = [
+            UsageEvent("llm", "cust-1", event_id=f"n{number}", event_time=at, sequence=number, sequence_epoch="life")
+            for number in (5, 1, 2, 4)
+        ]
+        key = numbered.settings["STEELYARD_API_KEY"]
+        with SyncClient(api_key=key, endpoints=endpoints, source="gateway") as client:
+            client.send(events, ack=Ack.RECORDED)
+        numbered.table("tenants", "advance-clock", "numbered", "2026-02-03")
+
+        def held() -> Any:
+            [progress] = numbered.json("invoices", "waiting")
+            return progress["holds"] and progress["due_periods"] == "1" and progress["holds"]
+
+        [reason] = eventually(held)
+        assert "sequence_gap" in reason
+        [finding] = eventually(lambda: numbered.json("findings", "list"))
+        assert (finding["sequence"]["first_missing"], finding["holds_invoices"]) == ("3", True)
+        assert numbered.json("invoices", "list", "--state", "issued") == []
+        assert numbered.json("invoices", "list", "--state", "paid") == []
+
+        ended = numbered.table("findings", "resolve", finding["finding_id"], "--reason", "never used", "--actor", "ann")
+
+        assert "ann: never used" in ended
+        [invoice] = eventually(partial(paid_invoices, numbered, 1))
+        assert lines_of(numbered.json("invoices", "show", invoice["invoice_id"]))["calls"][0] == "4"
+        assert numbered.json("findings", "list") == []
+        assert numbered.json("invoices", "waiting")[0]["holds"] == []
 
 
 class TestExitCodes:

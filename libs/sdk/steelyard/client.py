@@ -14,6 +14,7 @@ from steelyard.channels import credentials_metadata, open_channel
 from steelyard.delivery import Ack, DeliveryReport, EventProblem, tell
 from steelyard.errors import BufferFull, ClientClosed, DeliveryFailed, SteelyardError
 from steelyard.events import PropertyValue, UsageEvent, make_event
+from steelyard.numbering import Numbering
 from steelyard.outbound import OutboundBatch
 from steelyard.retry import Retrying
 from steelyard.services import Services
@@ -69,6 +70,7 @@ class Client:
         self._report, self._failed = DeliveryReport(), list[UsageEvent]()
         self._failure: BaseException | None = None
         self._closed = False
+        self._numbering = Numbering() if self._options.number_events else None
         self.services = Services(self._channel)
         self._retrying = Retrying(self._options.backoff_s)
         self._sender: BatchSender = self._stream() if self._options.stream else self._calls(Ack.QUEUED)
@@ -121,7 +123,11 @@ class Client:
             raise self._take_failed()
         if self._is_full():
             raise BufferFull(f"{self._undelivered} events are undelivered")
+        if self._numbering:
+            (event,) = self._numbering.numbered([event], self._source)
         encoded = event.to_pb(self._source)
+        if self._numbering:
+            self._numbering.take([event], self._source)
         if self._open and not self._open.has_room(encoded, _MAX_BYTES):
             self._dispatch()  # Together they would be refused.
         before_bytes = self._open.size_bytes
@@ -143,8 +149,12 @@ class Client:
         if self._closed:
             raise ClientClosed("the client is closed")
         report, sender = DeliveryReport(), self._calls(ack)
+        if self._numbering:
+            events = self._numbering.numbered(events, self._source)
         # Encoded before the first one leaves: a wrong event sends none.
         batches = list(OutboundBatch.cut(events, self._source, max_events=_MAX_EVENTS, max_bytes=_MAX_BYTES))
+        if self._numbering:
+            self._numbering.take(events, self._source)
         for index, batch in enumerate(batches):
             try:
                 verdicts, problems = await sender.deliver(batch)

@@ -17,6 +17,7 @@ from steelyard.cloud_events_mapping import (
     json_of,
     set_identity,
     set_properties,
+    set_sequence,
     set_time,
     shown,
 )
@@ -56,6 +57,7 @@ def _fill_from_json(event: usage_event_pb2.UsageEvent, value: Any) -> None:
     if isinstance(value, RepeatedNames):
         raise Refused(shown(value.repeated[0]), "NAME_REPEATED", "is there twice")
     set_time(event, attributes)
+    set_sequence(event, attributes)
     extensions = extensions_of(attributes)
     if members.keys() >= _DATA:
         raise Refused("data_base64", "DATA_AMBIGUOUS", "must not be there beside data")
@@ -89,6 +91,7 @@ def _fill_from_protobuf(event: usage_event_pb2.UsageEvent, message: cloud_event_
     }
     set_identity(event, attributes)
     set_time(event, attributes)
+    set_sequence(event, attributes)
     extensions = extensions_of(attributes)
     if misplaced:
         raise Refused(misplaced[0], "NAME_REPEATED", "has a field of its own and is no name of another attribute")

@@ -27,11 +27,15 @@ _CONTEXT = REQUIRED | {"subject", "time", "datacontenttype", "dataschema"}
 _INFRASTRUCTURE = frozenset({"traceparent", "tracestate"})
 """The Distributed Tracing extension: it says how an event travelled, not what was used."""
 
+_SEQUENCE = frozenset({"sequence", "sequencetype"})
+"""The Sequence extension, if its type is Integer: numbers of the source, no properties."""
+
 _NAME = re.compile(r"[a-z0-9]+")
 _JSON_TYPE = re.compile(r"[^/;\s]+/(?:[^/;\s]+\+)?json", re.IGNORECASE)
 # What the specification keeps out of its type String.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _INT32 = range(-(2**31), 2**31)
+_SEQUENCES = range(1, 2**31)
 _LONGEST_INT32 = len("-2147483648")
 _LONGEST_NAME_SHOWN = 64
 
@@ -80,16 +84,30 @@ def set_time(event: usage_event_pb2.UsageEvent, attributes: Mapping[str, Attribu
     event.event_time.CopyFrom(_time(attributes))
 
 
+def set_sequence(event: usage_event_pb2.UsageEvent, attributes: Mapping[str, AttributeValue]) -> None:
+    """Put the number into an event, if it has one of the Sequence extension whose type is Integer.
+
+    :raises Refused: if that is none
+    """
+    if attributes.get("sequencetype") != "Integer":
+        return
+    value = attributes.get("sequence")
+    if not isinstance(value, str) or not (value.isascii() and value.isdecimal() and len(value) <= _LONGEST_INT32):
+        raise Refused("sequence", "NOT_A_SEQUENCE", "must be the text of an integer, as sequencetype says")
+    if int(value) not in _SEQUENCES:
+        raise Refused("sequence", "NOT_A_SEQUENCE", "must be 1 to 2147483647")
+    event.sequence = int(value)
+
+
 def extensions_of(attributes: Mapping[str, AttributeValue]) -> dict[str, str]:
     """Return the extension attributes that are properties, as their text.
 
     :raises Refused: if one has a name or type that CloudEvents does not know
     """
-    return {
-        name: _extension(name, value)
-        for name, value in attributes.items()
-        if name not in _CONTEXT and name not in _INFRASTRUCTURE
-    }
+    others = _CONTEXT | _INFRASTRUCTURE
+    if attributes.get("sequencetype") == "Integer":
+        others |= _SEQUENCE
+    return {name: _extension(name, value) for name, value in attributes.items() if name not in others}
 
 
 def check_json_type(attributes: Mapping[str, AttributeValue]) -> None:

@@ -70,6 +70,8 @@ def event_from_pb(message: usage_event_pb2.UsageEvent) -> UsageEvent:
         customer_id=message.customer_id,
         event_time=at,
         properties=dict(message.properties),
+        sequence=message.sequence,
+        sequence_epoch=message.sequence_epoch,
     )
     return with_nanosecond(event, nanosecond) if nanosecond else event
 
@@ -83,5 +85,7 @@ def with_nanosecond(event: UsageEvent, nanosecond: int) -> NanosecondUsageEvent:
         customer_id=event.customer_id,
         event_time=event.event_time,
         properties=event.properties,
+        sequence=event.sequence,
+        sequence_epoch=event.sequence_epoch,
         nanosecond=nanosecond,
     )

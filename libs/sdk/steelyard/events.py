@@ -55,6 +55,10 @@ class UsageEvent:
     event_id: str = field(default_factory=new_event_id)
     event_time: datetime = field(default_factory=lambda: datetime.now(UTC))
     source: str = ""
+    sequence: int = 0
+    """Its number: 1, 2, 3 ... per source and epoch; 0: none. `Options(number_events=True)` gives them."""
+    sequence_epoch: str = ""
+    """One life of whoever numbers; empty: the source counts on over its restarts."""
 
     def to_pb(self, default_source: str) -> usage_event_pb2.UsageEvent:
         """Encode it.
@@ -73,6 +77,8 @@ class UsageEvent:
             customer_id=self.customer_id,
             event_time=at,
             properties={key: _text(key, value) for key, value in self.properties.items()},
+            sequence=self.sequence,
+            sequence_epoch=self.sequence_epoch,
         )
 
 

@@ -49,6 +49,8 @@ class Options:
     """Batches sent at a time, each by a call; a stream has as many under way as the server allows it."""
     stream: bool = False
     """Deliver what is recorded on one long stream instead of by a call per batch: more throughput, same guarantees."""
+    number_events: bool = False
+    """Number the events of each source, so that the server can report those that never came."""
     call_timeout_s: float = 10.0
     """Deadline of one call."""
     delivery_timeout_s: float = 120.0

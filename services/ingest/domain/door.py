@@ -9,7 +9,7 @@ from itertools import chain
 
 from libs.errors import Violation
 from libs.ids import check_text
-from services.ingest.domain.usage_batch import NANOSECONDS, EventMessage, UsageColumns, storable
+from services.ingest.domain.usage_batch import MAX_SEQUENCE, NANOSECONDS, EventMessage, UsageColumns, storable
 
 DEFAULT_PAST_LIMIT = timedelta(days=34)
 DEFAULT_FUTURE_LIMIT = timedelta(hours=1)
@@ -41,6 +41,8 @@ def door_problems(events: UsageColumns, policy: DoorPolicy, tenant_now: datetime
     _check_customers(events.customer_ids, policy.known_customers, problems)
     _check_times(events.times_ns, policy, tenant_now, problems)
     _check_properties(events.properties, problems)
+    if events.sequences:
+        _check_sequences(events, problems)
     return problems
 
 
@@ -122,6 +124,16 @@ def _check_properties(rows: list[dict[str, str]], problems: dict[int, Violation]
             else:
                 problems.setdefault(index, violation)
                 break
+
+
+def _check_sequences(events: UsageColumns, problems: dict[int, Violation]) -> None:
+    for index, (sequence, epoch) in enumerate(zip(events.sequences, events.sequence_epochs, strict=True)):
+        if not 0 <= sequence <= MAX_SEQUENCE:
+            violation: Violation | None = Violation("sequence", "OUT_OF_RANGE", f"must be 0 to {MAX_SEQUENCE}")
+        else:
+            violation = check_text(epoch, "sequence_epoch", MAX_TEXT) if epoch else None
+        if violation is not None:
+            problems.setdefault(index, violation)
 
 
 def _all_good(rows: list[dict[str, str]]) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Protocol
 
 import orjson
@@ -15,6 +16,9 @@ from libs.errors import Violation
 MAX_BATCH_EVENTS = 1_000
 MAX_BATCH_BYTES = 768 * 1024
 NANOSECONDS = 1_000_000_000
+MAX_SEQUENCE = 1 << 62
+"""The greatest number that a source may give to an event."""
+_sequence_of = attrgetter("sequence")
 
 
 class Instant(Protocol):
@@ -31,6 +35,8 @@ class EventMessage(Protocol):
     source: str
     event_type: str
     customer_id: str
+    sequence: int
+    sequence_epoch: str
 
     @property
     def event_time(self) -> Instant: ...
@@ -41,7 +47,10 @@ class EventMessage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UsageColumns:
-    """Events as parallel lists of equal length; `times_ns` are nanoseconds since 1970, 0 for a missing time."""
+    """Events as parallel lists of equal length; `times_ns` are nanoseconds since 1970, 0 for a missing time.
+
+    `sequences` (0: not numbered) and `sequence_epochs` are empty if no event has a number, as most have none.
+    """
 
     event_ids: list[str]
     sources: list[str]
@@ -49,11 +58,14 @@ class UsageColumns:
     customer_ids: list[str]
     times_ns: list[int]
     properties: list[dict[str, str]]
+    sequences: list[int] = field(default_factory=list)
+    sequence_epochs: list[str] = field(default_factory=list)
 
     @classmethod
     def from_messages(cls, messages: Sequence[EventMessage]) -> UsageColumns:
         """Read generated messages; comprehensions per column, because this runs for every event."""
         times = [message.event_time for message in messages]
+        is_numbered = any(map(_sequence_of, messages))
         return cls(
             event_ids=[message.event_id for message in messages],
             sources=[message.source for message in messages],
@@ -62,6 +74,8 @@ class UsageColumns:
             times_ns=[time.seconds * NANOSECONDS + time.nanos for time in times],
             # dict(...) would go through the methods that Mapping has in Python.
             properties=[{key: found[key] for key in found} for found in [message.properties for message in messages]],
+            sequences=[message.sequence for message in messages] if is_numbered else [],
+            sequence_epochs=[message.sequence_epoch for message in messages] if is_numbered else [],
         )
 
     def __len__(self) -> int:
@@ -83,6 +97,8 @@ class RejectedEvent:
     customer_id: str
     time_ns: int
     problem: Violation
+    sequence: int = 0
+    sequence_epoch: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from libs.clock import system_clock
 from libs.database import Database
 from services.ingest.roles.process import Parts, Process
+from services.ingest.store.missing_usage import PostgresMissingUsage
+from services.ingest.usecases.find_missing_usage import FindMissingUsage
 
 
 def maintain(process: Process, worker: Database) -> Parts:
     """Run what the log needs besides recording."""
-    return {}
+    missing_usage = FindMissingUsage(PostgresMissingUsage(worker), system_clock, process.clocks.test_times)
+    return {"missing usage": missing_usage.run(process.stopping)}

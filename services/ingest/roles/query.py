@@ -7,12 +7,16 @@ from libs.database import Database
 from libs.messaging import DirectoryPublisher, JetStreamPublisher
 from services.ingest.messaging.meter_directory import MeterDirectory
 from services.ingest.roles.process import Parts, Process
+from services.ingest.rpc.finding_service import MissingUsageStores
 from services.ingest.rpc.register import QueryPorts, add_query_servicers
 from services.ingest.store.event_queries import PostgresEventStore
+from services.ingest.store.findings import PostgresFindingStore
+from services.ingest.store.manifests import PostgresManifestStore
 from services.ingest.store.meter_changes import PostgresMeterChanges
 from services.ingest.store.meter_publications import PostgresMeterPublications
 from services.ingest.store.meters import PostgresMeterStore
 from services.ingest.store.reconciliation import PostgresReconciliationStore
+from services.ingest.store.sources import PostgresSourceStore
 from services.ingest.store.usage_quantities import PostgresQuantityStore
 from services.ingest.store.usage_queries import PostgresUsageStore
 from services.ingest.store.usage_windows import PostgresWindowStore
@@ -33,6 +37,9 @@ def query(process: Process, worker: Database) -> Parts:
         windows=PostgresWindowStore(api),
         quantities=PostgresQuantityStore(api),
         reconciliation=PostgresReconciliationStore(api),
+        missing_usage=MissingUsageStores(
+            PostgresFindingStore(api), PostgresManifestStore(api), PostgresSourceStore(api), process.clocks.now
+        ),
         clock=system_clock,
     )
     add_query_servicers(process.server, ports)

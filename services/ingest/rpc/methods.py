@@ -31,6 +31,12 @@ QUERY_METHODS: dict[str, Audience] = {
         "UsageWindowService/ListUsageWindows": Audience.INTERNAL,
         "UsageWindowService/GetUsageDigests": Audience.INTERNAL,
         "UsageWindowService/GetUsageQuantities": Audience.INTERNAL,
+        "FindingService/ListFindings": _ANYBODY_OF_TENANT,
+        "FindingService/ResolveFinding": _ANYBODY_OF_TENANT,
+        "FindingService/SubmitManifest": _ANYBODY_OF_TENANT,
+        "FindingService/ListManifests": _ANYBODY_OF_TENANT,
+        "FindingService/SetSourceExpectation": _ANYBODY_OF_TENANT,
+        "FindingService/ListSources": _ANYBODY_OF_TENANT,
         "ReconciliationService/Reconcile": _ANYBODY_OF_TENANT,
     }.items()
 }

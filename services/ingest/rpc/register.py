@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from libs.clock import Clock
 from libs.rpc import GrpcServer
+from services.ingest.rpc.finding_service import FindingServicer, MissingUsageStores
 from services.ingest.rpc.meter_service import MeterServicer
 from services.ingest.rpc.reconciliation_service import ReconciliationServicer
 from services.ingest.rpc.usage_service import UsageServicer
@@ -18,6 +19,7 @@ from services.ingest.usecases.query_usage import QueryUsage, UsageStore
 from services.ingest.usecases.reconcile import Reconcile, ReconciliationStore
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityStore
 from steelyard.ingest.v1 import (
+    finding_service_pb2_grpc,
     meter_service_pb2_grpc,
     reconciliation_service_pb2_grpc,
     usage_service_pb2_grpc,
@@ -37,6 +39,7 @@ class QueryPorts:
     windows: WindowStore
     quantities: QuantityStore
     reconciliation: ReconciliationStore
+    missing_usage: MissingUsageStores
     clock: Clock
 
 
@@ -57,4 +60,8 @@ def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
     server.add(
         ReconciliationServicer(Reconcile(ports.reconciliation)),
         reconciliation_service_pb2_grpc.add_ReconciliationServiceServicer_to_server,
+    )
+    server.add(
+        FindingServicer(ports.missing_usage, ports.clock),
+        finding_service_pb2_grpc.add_FindingServiceServicer_to_server,
     )

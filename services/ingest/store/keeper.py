@@ -14,6 +14,7 @@ from libs.database import Database, raw
 from libs.outbox import WatermarkOutbox
 from services.ingest.store import keeper_sql as sql
 from services.ingest.store import tables
+from services.ingest.store.missing_usage_holds import missing_usage_holds
 from services.ingest.usecases.ports import Hold, KeeperReport, QueueFloor, StreamPosition
 
 _logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class PostgresKeeper:
             is_lost = await driver.fetchval(sql.IS_LOST)
             await self._check_numbers(driver, queue, floor, now)
             reached, unaccounted = await self._advance(driver, queue, floor)
-            holds = await _holds(driver)
+            holds = await _holds(driver) + await missing_usage_holds(driver, reached.marked_at)
             if reached.seq > floor.seq and reached.marked_at is not None and not is_lost:
                 await self._offer(connection, driver, queue, reached.marked_at, holds)
             if reached.marked_at is not None:

@@ -26,6 +26,7 @@ from services.ingest.domain.recording import (
 from services.ingest.domain.usage_batch import UsageBatch
 from services.ingest.domain.usage_windows import WindowChange
 from services.ingest.store import recording_sql as sql
+from services.ingest.store.arrivals import WatchedTenants, add_arrivals
 from services.ingest.store.meter_cache import MeterCache
 from services.ingest.store.meter_changes import HOLD_COUNTING
 from services.ingest.usecases.ports import QueuedBatch, QueuedMarker
@@ -34,14 +35,17 @@ from services.ingest.usecases.ports import QueuedBatch, QueuedMarker
 class PostgresRecordingStore:
     """RecordingStore in one open transaction of the worker role."""
 
-    def __init__(self, driver: asyncpg.Connection, meters: MeterCache) -> None:
+    def __init__(self, driver: asyncpg.Connection, meters: MeterCache, watched: WatchedTenants) -> None:
         self._driver = driver
         self._meters = meters
+        self._watched = watched
 
     @classmethod
-    async def on(cls, connection: AsyncConnection, meters: MeterCache) -> PostgresRecordingStore:
+    async def on(
+        cls, connection: AsyncConnection, meters: MeterCache, watched: WatchedTenants
+    ) -> PostgresRecordingStore:
         """Work in the transaction that is open on `connection`."""
-        return cls(await raw(connection), meters)
+        return cls(await raw(connection), meters, watched)
 
     async def add_batches(self, batches: Sequence[UsageBatch]) -> Mapping[int, int]:
         first = {_batch_key(batches[index]): index for index in reversed(range(len(batches)))}
@@ -126,6 +130,9 @@ class PostgresRecordingStore:
             return
         await self._add_results(batches)
         await self._add_exceptions(batches)
+
+    async def add_arrivals(self, batches: Sequence[RecordingBatch], now: datetime) -> None:
+        await add_arrivals(self._driver, self._watched, [item.batch for item in batches], now)
 
     async def add_counts(self, batches: Sequence[RecordingBatch]) -> None:
         if not batches:

@@ -59,3 +59,11 @@ class MeterArchived(FailedPrecondition):
 
 class EventNotFound(NotFound):
     reason = "EVENT_NOT_FOUND"
+
+
+class FindingNotFound(NotFound):
+    reason = "FINDING_NOT_FOUND"
+
+
+class FindingAlreadyResolved(FailedPrecondition):
+    reason = "FINDING_ALREADY_RESOLVED"

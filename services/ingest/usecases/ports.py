@@ -65,6 +65,9 @@ class RecordingStore(Protocol):
     async def add_outcomes(self, batches: Sequence[RecordingBatch]) -> None:
         """Add results and exceptions of the batches."""
 
+    async def add_arrivals(self, batches: Sequence[RecordingBatch], now: datetime) -> None:
+        """Note which numbers of sources came, and when watched sources were heard."""
+
     async def add_counts(self, batches: Sequence[RecordingBatch]) -> None:
         """Add to the counts of duplicates, customers and acceptors, which recorders share."""
 

@@ -44,6 +44,7 @@ class RecordUsage:
             await store.add_positions(queued, markers)
             outcomes = await self._outcomes(store, batches, recording)
             changes = _window_changes(new)
+            await store.add_arrivals(new, self._clock())
             # Last, because recorders share these rows: whoever has changed them holds up the others until the commit.
             await store.add_counts(new)
             await store.add_windows(changes, self._clock())

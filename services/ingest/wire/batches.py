@@ -132,6 +132,8 @@ def _rejected_to_pb(event: EventMessage, problem: Violation) -> usage_raw_pb2.Re
         source=storable(event.source),
         event_type=storable(event.event_type),
         customer_id=storable(event.customer_id),
+        sequence=event.sequence,
+        sequence_epoch=storable(event.sequence_epoch),
     )
     kept.event_time.seconds, kept.event_time.nanos = event.event_time.seconds, event.event_time.nanos
     short = Violation(storable(problem.field), problem.reason, storable(problem.description, _MAX_DESCRIPTION))
@@ -147,4 +149,6 @@ def _rejected_from_pb(message: usage_raw_pb2.RejectedEvent) -> RejectedEvent:
         customer_id=storable(event.customer_id),
         time_ns=event.event_time.seconds * NANOSECONDS + event.event_time.nanos,
         problem=Violation(storable(problem.field), problem.reason, storable(problem.description, _MAX_DESCRIPTION)),
+        sequence=event.sequence,
+        sequence_epoch=storable(event.sequence_epoch),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from libs.ids import check_text
 from services.ingest.domain.door import DoorPolicy, door_problems, to_ns
-from services.ingest.domain.usage_batch import UsageColumns
+from services.ingest.domain.usage_batch import MAX_SEQUENCE, UsageColumns
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 
@@ -160,3 +161,21 @@ class TestProperties:
         events = UsageColumns(["1", "2"], ["a"] * 2, ["t"] * 2, ["c"] * 2, [ns] * 2, [{"k": "v"}, {"k": "v" * 257}])
 
         assert set(door_problems(events, DoorPolicy(), NOW)) == {1}
+
+
+class TestSequences:
+    @pytest.mark.parametrize(
+        ("sequence", "epoch", "problem"),
+        [
+            (0, "", None),
+            (1, "", None),
+            (MAX_SEQUENCE, "x" * 128, None),
+            (-1, "", ("sequence", "OUT_OF_RANGE")),
+            (MAX_SEQUENCE + 1, "", ("sequence", "OUT_OF_RANGE")),
+            (1, "x" * 129, ("sequence_epoch", "TOO_LONG")),
+            (1, "a\x1fb", ("sequence_epoch", "CONTROL_CHARACTER")),
+        ],
+        ids=str,
+    )
+    def test_are_numbers_of_a_life(self, sequence: int, epoch: str, problem: tuple[str, str] | None) -> None:
+        assert problem_of(replace(one_event(), sequences=[sequence], sequence_epochs=[epoch])) == problem

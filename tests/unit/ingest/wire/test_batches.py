@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from libs.errors import Violation
 from services.ingest.domain.door import DoorPolicy, door_problems
 from services.ingest.domain.measuring import measure
 from services.ingest.domain.meter import Aggregation, Meter, meter_violations
 from services.ingest.domain.usage_batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, EventMessage, UsageColumns
 from services.ingest.usecases.ports import OutgoingBatch
-from services.ingest.wire.batches import batch_to_pb
+from services.ingest.wire.batches import batch_from_pb, batch_to_pb
 from steelyard.ingest.v1 import ingest_service_pb2, usage_event_pb2
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -91,3 +92,42 @@ class TestRefusedEvents:
 
         assert len(problems) == MAX_BATCH_EVENTS
         assert batch_to_pb(batch, "e" * 36, "").ByteSize() + HEADERS_BYTES <= MAX_MESSAGE_BYTES
+
+
+class TestNumbersOfSources:
+    def test_come_with_accepted_and_with_refused_events(self) -> None:
+        accepted, plain, refused = (usage_event_pb2.UsageEvent(source="gateway") for _ in range(3))
+        for event in (accepted, plain):
+            event.event_time.FromDatetime(NOON)
+        accepted.sequence, accepted.sequence_epoch = 4, "life"
+        refused.sequence, refused.sequence_epoch = 5, "life"
+        batch = OutgoingBatch(
+            tenant_id="acme",
+            number=1,
+            received_at=NOON,
+            accepted_at=NOON,
+            events=[accepted, plain],
+            rejected_events=[(refused, Violation("event_time", "REQUIRED", "must be set"))],
+            wants_reply=False,
+            accepted_total=2,
+            rejected_total=1,
+            abandoned_numbers=[],
+            contexts=[],
+        )
+
+        found = batch_from_pb(batch_to_pb(batch, "epoch", ""), "")
+
+        assert (found.events.sequences, found.events.sequence_epochs) == ([4, 0], ["life", ""])
+        assert [(event.sequence, event.sequence_epoch) for event in found.rejected] == [(5, "life")]
+
+    def test_cost_nothing_where_there_are_none(self) -> None:
+        columns = UsageColumns.from_messages([usage_event_pb2.UsageEvent(sequence_epoch="life")])
+
+        assert (columns.sequences, columns.sequence_epochs) == ([], [])
+
+    def test_are_no_part_of_the_content(self) -> None:
+        events: list[EventMessage] = [usage_event_pb2.UsageEvent(sequence=number) for number in (1, 2)]
+
+        first, second = UsageColumns.from_messages(events).payload_hashes()
+
+        assert first == second

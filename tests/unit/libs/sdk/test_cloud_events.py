@@ -306,3 +306,33 @@ class TestWhatIsRefused:
         with pytest.raises(CloudEventsRefused) as refused:
             usage_events_from_json(f"[{json_with(id=...)}, {json_with()}, 5]")
         assert [violation.field for violation in refused.value.violations] == ["[0].id", "[2]"]
+
+
+class TestSequence:
+    """The Sequence extension of CloudEvents 1.0."""
+
+    def test_of_type_integer_is_the_number_and_no_property(self) -> None:
+        [event] = usage_events_from_json(json_with(sequence="17", sequencetype="Integer"))
+
+        assert (event.sequence, event.to_pb("").sequence) == (17, 17)
+        assert event.properties == {"input": "812", "region": "eu"}
+
+    def test_is_kept_with_an_instant_of_nanoseconds(self) -> None:
+        text = json_with(sequence="17", sequencetype="Integer", time="2026-01-31T23:59:59.123456789Z")
+
+        assert usage_events_from_json(text)[0].to_pb("").sequence == 17
+
+    def test_in_protobuf(self) -> None:
+        message = a_message()
+        message.attributes["sequence"].ce_string = "17"
+        message.attributes["sequencetype"].ce_string = "Integer"
+
+        assert usage_event_from_protobuf(message.SerializeToString()).sequence == 17
+
+    def test_of_another_type_is_a_property_as_ever(self) -> None:
+        assert properties_of(json_with(sequence="17"))["sequence"] == "17"
+        assert usage_events_from_json(json_with(sequence="17"))[0].sequence == 0
+
+    @pytest.mark.parametrize("value", ["0", "-1", "2147483648", "1.0", "x", "", ..., True, "1" * 400], ids=str)
+    def test_that_is_no_integer_is_refused(self, value: Any) -> None:
+        assert problem_of(json_with(sequence=value, sequencetype="Integer")) == ("sequence", "NOT_A_SEQUENCE")

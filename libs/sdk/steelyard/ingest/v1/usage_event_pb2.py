@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%steelyard/ingest/v1/usage_event.proto\x12\x13steelyard.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x01\n\nUsageEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\t\x12.\n\nevent_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x43\n\nproperties\x18\x06 \x03(\x0b\x32/.steelyard.ingest.v1.UsageEvent.PropertiesEntry\x1a\x31\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%steelyard/ingest/v1/usage_event.proto\x12\x13steelyard.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x02\n\nUsageEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\t\x12.\n\nevent_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x43\n\nproperties\x18\x06 \x03(\x0b\x32/.steelyard.ingest.v1.UsageEvent.PropertiesEntry\x12\x10\n\x08sequence\x18\x07 \x01(\x03\x12\x16\n\x0esequence_epoch\x18\x08 \x01(\t\x1a\x31\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGEEVENT_PROPERTIESENTRY']._loaded_options = None
   _globals['_USAGEEVENT_PROPERTIESENTRY']._serialized_options = b'8\001'
   _globals['_USAGEEVENT']._serialized_start=96
-  _globals['_USAGEEVENT']._serialized_end=351
-  _globals['_USAGEEVENT_PROPERTIESENTRY']._serialized_start=302
-  _globals['_USAGEEVENT_PROPERTIESENTRY']._serialized_end=351
+  _globals['_USAGEEVENT']._serialized_end=393
+  _globals['_USAGEEVENT_PROPERTIESENTRY']._serialized_start=344
+  _globals['_USAGEEVENT_PROPERTIESENTRY']._serialized_end=393
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,8 @@ class UsageEvent(_message.Message):
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     PROPERTIES_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    SEQUENCE_EPOCH_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Chosen by the producer and kept over retries; 1 to 128 printable characters. The SDK makes UUIDv7."""
     source: _builtins.str
@@ -64,6 +66,14 @@ class UsageEvent(_message.Message):
     customer_id: _builtins.str
     """The customer that used it; 1 to 128 printable characters. An unknown customer's usage is recorded as
     unassigned and billed once the customer exists.
+    """
+    sequence: _builtins.int
+    """Optional: 1, 2, 3 ... per source and sequence_epoch, without gaps, kept over retries. 0: not numbered. A number that
+    never comes is reported as a finding. It is no part of the content: a repetition may have another number.
+    """
+    sequence_epoch: _builtins.str
+    """One life of the producer that numbers, at most 128 printable characters; its numbers begin with 1. Empty: the
+    source counts on over its restarts, from wherever it began. Without a sequence it means nothing.
     """
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
@@ -82,10 +92,12 @@ class UsageEvent(_message.Message):
         customer_id: _builtins.str = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
         properties: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        sequence: _builtins.int = ...,
+        sequence_epoch: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "event_id", b"event_id", "event_time", b"event_time", "event_type", b"event_type", "properties", b"properties", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "event_id", b"event_id", "event_time", b"event_time", "event_type", b"event_type", "properties", b"properties", "sequence", b"sequence", "sequence_epoch", b"sequence_epoch", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
