@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from libs.cli import customers, events, invoices, meters, payments, ratecards, spool, subscriptions, tenants
+from libs.cli import customers, events, holds, invoices, meters, payments, ratecards, spool, subscriptions, tenants
 from libs.cli.demo.command import demo
 from libs.cli.reconcile import reconcile
 from libs.cli.stack import down, env, up
@@ -43,6 +43,7 @@ app.add_typer(customers.app, name="customers")
 app.add_typer(meters.app, name="meters")
 app.add_typer(events.app, name="events")
 app.add_typer(spool.app, name="spool")
+app.add_typer(holds.app, name="holds")
 app.command("usage")(usage)
 app.add_typer(ratecards.app, name="ratecards")
 app.add_typer(subscriptions.app, name="subscriptions")

@@ -9,6 +9,7 @@ from services.ingest.messaging.meter_directory import MeterDirectory
 from services.ingest.roles.process import Parts, Process
 from services.ingest.rpc.register import QueryPorts, add_query_servicers
 from services.ingest.store.event_queries import PostgresEventStore
+from services.ingest.store.holds import PostgresHoldStore
 from services.ingest.store.meter_publications import PostgresMeterPublications
 from services.ingest.store.meters import PostgresMeterStore
 from services.ingest.store.reconciliation import PostgresReconciliationStore
@@ -31,6 +32,7 @@ def query(process: Process, worker: Database) -> Parts:
         windows=PostgresWindowStore(api),
         quantities=PostgresQuantityStore(api),
         reconciliation=PostgresReconciliationStore(api),
+        holds=PostgresHoldStore(worker),
         clock=system_clock,
     )
     add_query_servicers(process.server, ports)

@@ -29,5 +29,8 @@ QUERY_METHODS: dict[str, Audience] = {
         "UsageWindowService/GetUsageDigests": Audience.INTERNAL,
         "UsageWindowService/GetUsageQuantities": Audience.INTERNAL,
         "ReconciliationService/Reconcile": _ANYBODY_OF_TENANT,
+        "HoldService/ListHolds": Audience.OPERATOR,
+        "HoldService/ResolveHold": Audience.OPERATOR,
+        "HoldService/ListHoldResolutions": Audience.OPERATOR,
     }.items()
 }

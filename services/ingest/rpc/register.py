@@ -6,17 +6,20 @@ from dataclasses import dataclass
 
 from libs.clock import Clock
 from libs.rpc import GrpcServer
+from services.ingest.rpc.hold_service import HoldServicer
 from services.ingest.rpc.meter_service import MeterServicer
 from services.ingest.rpc.reconciliation_service import ReconciliationServicer
 from services.ingest.rpc.usage_service import UsageServicer
 from services.ingest.rpc.usage_window_service import UsageWindowServicer
 from services.ingest.usecases.create_meter import CreateMeter, MeterPublication, MeterStore
+from services.ingest.usecases.holds import HoldStore, ResolveHold
 from services.ingest.usecases.list_windows import WindowStore
 from services.ingest.usecases.query_events import EventStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageStore
 from services.ingest.usecases.reconcile import Reconcile, ReconciliationStore
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityStore
 from steelyard.ingest.v1 import (
+    hold_service_pb2_grpc,
     meter_service_pb2_grpc,
     reconciliation_service_pb2_grpc,
     usage_service_pb2_grpc,
@@ -26,7 +29,7 @@ from steelyard.ingest.v1 import (
 
 @dataclass(frozen=True, slots=True)
 class QueryPorts:
-    """What the query role stands on; all stores are logged in as api."""
+    """What the query role stands on; all stores but that of holds, which are an operator's, are logged in as api."""
 
     meters: MeterStore
     publication: MeterPublication
@@ -35,6 +38,7 @@ class QueryPorts:
     windows: WindowStore
     quantities: QuantityStore
     reconciliation: ReconciliationStore
+    holds: HoldStore
     clock: Clock
 
 
@@ -53,4 +57,8 @@ def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
     server.add(
         ReconciliationServicer(Reconcile(ports.reconciliation)),
         reconciliation_service_pb2_grpc.add_ReconciliationServiceServicer_to_server,
+    )
+    server.add(
+        HoldServicer(ports.holds, ResolveHold(ports.holds, ports.clock)),
+        hold_service_pb2_grpc.add_HoldServiceServicer_to_server,
     )

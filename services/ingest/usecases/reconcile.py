@@ -39,11 +39,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class StoredTotals:
-    """What the rows themselves add up to: the log, the results of batches, and the refusals at the door."""
+    """What the rows themselves add up to: the log, the results of batches, the refusals at the door, and the
+    accepted events of batches that the queue lost and people have given up."""
 
     events: int
     recorded: int
     rejected_at_door: int
+    written_off: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,11 @@ class Reconcile:
         counts, stored, windows = await self._store.read(tenant_id, period)
         fates = counts.recorded + counts.duplicate + counts.conflict + counts.rejected_by_recorder
         return [
-            _check("accepted = recorded + duplicate + conflict + rejected", counts.accepted, fates),
+            _check(
+                "accepted = recorded + duplicate + conflict + rejected + written off",
+                counts.accepted,
+                fates + stored.written_off,
+            ),
             _check("rejected at the door = refusals stored", counts.rejected_at_door, stored.rejected_at_door),
             _check("recorded = results of batches", counts.recorded, stored.recorded),
             _check("recorded = events in the log", counts.recorded, stored.events),
