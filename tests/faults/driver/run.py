@@ -17,7 +17,7 @@ from tests.faults.driver.faults import Act, Fault, Strike
 from tests.faults.driver.history import History
 from tests.faults.driver.observing import WatermarkObserver, gather_evidence, wait_until_at_rest
 from tests.faults.driver.producer import Producer
-from tests.faults.driver.repair import lift_holds, lost_batches, unnamed_losses
+from tests.faults.driver.repair import lost_batches, unnamed_losses
 from tests.faults.driver.tenant_session import Stuck, TenantSession
 from tests.faults.driver.workload import Batch, batches
 from tests.faults.driver.world import World
@@ -100,9 +100,6 @@ class Run:
                 self._world, sessions, history.path, pending=stuck, month=self._month_began
             )
             evidence = replace(evidence, unnamed=self._unnamed)
-            if self._plan.fault.repair:
-                # What acceptors and recorders count differs by what was lost, as it should.
-                evidence = replace(evidence, reconciliations=[])
             for session in sessions:
                 await session.close()
         happened = self._world.notes() - notes
@@ -191,7 +188,8 @@ class Run:
             history.note("repair", tenant=session.tenant_id, batches=len(lost))
             await self._producer(session, history).send(lost, lasting_s=0)
         await asyncio.sleep(_NOTICED_WITHIN_S)
-        await lift_holds(self._world, [session.tenant_id for session in sessions])
+        for session in sessions:
+            await session.lift_holds()
         history.note("queue_repaired")
 
 
