@@ -64,7 +64,8 @@ _SIDES = f"""
     FROM pair
 ), counts AS ({COUNTS}), stored AS ({_STORED}), given_up AS ({WRITTEN_OFF})
 SELECT windows_value, log_value, windows_events, log_events, accepted, rejected_at_door, recorded, duplicate, conflict,
-    rejected_by_recorder, unassigned, stored_events, stored_recorded, stored_rejected_at_door, written_off
+    rejected_by_recorder, unassigned, stored_events, stored_recorded, stored_rejected_at_door, written_off,
+    rejected_written_off
 FROM totals, counts, stored, given_up
 """  # noqa: S608 - put together from constants
 _DIFFERENCES = f"""
@@ -98,6 +99,7 @@ class PostgresReconciliationStore:
             recorded=row["stored_recorded"],
             rejected_at_door=row["stored_rejected_at_door"],
             written_off=row["written_off"],
+            rejected_written_off=row["rejected_written_off"],
         )
         windows = WindowTotals(
             windows_value=row["windows_value"],

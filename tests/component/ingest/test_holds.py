@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -19,11 +20,14 @@ from services.ingest.usecases.holds import HoldNotFound, HoldResolved, ResolveHo
 from services.ingest.usecases.ports import Hold, KeeperReport, QueuedMarker, QueueFloor, StreamPosition
 from services.ingest.usecases.reconcile import Reconcile
 from services.ingest.usecases.record_usage import RecordUsage
-from tests.component.ingest.builders import NOON, STREAM, Event, a_batch, fetch
+from tests.component.ingest.builders import NOON, STREAM, Event, a_batch, a_refusal, fetch
 
 LATER = NOON + timedelta(hours=1)
 REQUEST = "0198c0de-0000-7000-8000-000000000001"
-FIRST = "accepted = recorded + duplicate + conflict + rejected + written off"
+ACCOUNTS = (
+    "accepted = recorded + duplicate + conflict + rejected + written off",
+    "rejected at the door = refusals stored + written off",
+)
 
 
 def missing(number: int, tenant: str = "acme", epoch: str = "epoch-1") -> HoldKey:
@@ -86,7 +90,8 @@ async def written_off(api: Database) -> int:
 
 async def accounts_agree(api: Database) -> bool:
     checks = await Reconcile(PostgresReconciliationStore(api))("acme", None)
-    return {check.name: check.holds for check in checks}[FIRST]
+    holds = {check.name: check.holds for check in checks}
+    return all(holds[name] for name in ACCOUNTS)
 
 
 class TestListing:
@@ -279,6 +284,18 @@ class TestWritingOff:
         await resolve(a_decision(missing(4)))
 
         assert (await written_off(api), await accounts_agree(api)) == (7, True)
+
+    async def test_refusals_that_lay_in_it_are_written_off_too(
+        self, record: RecordUsage, worker: Database, resolve: ResolveHold, api: Database
+    ) -> None:
+        last = a_batch(2, rejected=[a_refusal("x")], accepted_total=0, seq=1)
+        await record([replace(last, batch=replace(last.batch, rejected_total=4))], [a_marker(2)])
+        await look(worker, 2)
+        assert not await accounts_agree(api)
+
+        await resolve(a_decision(missing(1)))
+
+        assert (await written_off(api), await accounts_agree(api)) == (0, True)
 
     async def test_neighbours_that_are_lost_together_are_written_off_with_the_last_of_them(
         self, record: RecordUsage, worker: Database, resolve: ResolveHold, api: Database

@@ -2,7 +2,7 @@
 
 Why: people lifted holds by SQL, nobody could see who and why, and the events of a lost batch were missing in the
 accounts for good. How many there were is told by the totals of the batches before and behind it, so a batch now keeps
-its acceptor's total; batches recorded by old code have none, and a gap beside one of them is not written off. Old code
+its acceptor's totals; batches recorded by old code have none, and a gap beside one of them is not written off. Old code
 names none of this.
 """
 
@@ -36,4 +36,4 @@ def upgrade() -> None:
     for statement in (*row_security("ingest", "hold_resolutions"), *append_only("ingest", "hold_resolutions")):
         op.execute(statement)
     op.execute("ALTER TABLE missing_batches ADD COLUMN written_off boolean NOT NULL DEFAULT false")
-    op.execute("ALTER TABLE batches ADD COLUMN accepted_total bigint")
+    op.execute("ALTER TABLE batches ADD COLUMN accepted_total bigint, ADD COLUMN rejected_total bigint")
