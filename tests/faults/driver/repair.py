@@ -49,6 +49,8 @@ def _receipts(session: TenantSession, history: Path) -> dict[str, set[tuple[str,
         if verdict in (None, "REJECTED") or operation.invoke.data["tenant"] != session.tenant_id:
             continue
         assert operation.end is not None
+        if operation.end.data["receipt"] is None:  # A spool's, which has told that everything is recorded.
+            continue
         epoch, number = operation.end.data["receipt"]
         found.setdefault(event["id"], set()).add((epoch, number))
     return found
