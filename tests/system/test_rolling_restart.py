@@ -7,125 +7,30 @@ Deployment with minReadySeconds does it.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from libs.cli.demo.scenario import Scenario
 from libs.cli.demo.workload import Workload, generated
 from libs.cli.reconcile import all_checks, all_ok
-from libs.embedded.child import Child
-from libs.embedded.machine import free_port
-from libs.embedded.service_processes import PROJECT, Launch, ProcessPlan, launch_service
 from libs.embedded.stack import Stack
-from steelyard import Client, DeliveryReport, Endpoints, Options, SteelyardError, Verdict
+from steelyard import Client, DeliveryReport, Options, SteelyardError, Verdict
 from steelyard.billing.v1 import customer_service_pb2, invoice_service_pb2, subscription_service_pb2
 from steelyard.common.v1 import period_pb2
 from steelyard.ingest.v1 import meter_service_pb2, usage_service_pb2
 from steelyard.payments.v1 import ledger_service_pb2, payment_service_pb2
 from steelyard.rating.v1 import rate_card_service_pb2
 from steelyard.retry import Retrying
+from tests.support.rollout import REPLICATED, SINGLE, Rollout, rolled_out
 
 CUSTOMERS, SEED = 4, 3
-REPLICATED = ("ingest-accept", "ingest-query", "rating", "billing", "payments")
-PEERS = {
-    "INGEST_QUERY_TARGET": "ingest-query",
-    "RATING_TARGET": "rating",
-    "BILLING_TARGET": "billing",
-    "PAYMENTS_TARGET": "payments",
-}
-# A client looks again for an address that did not answer after 3 s at most, give or take a fifth.
-MIN_READY_S = 4.0
-EXIT_WITHIN_S = 30.0
-
-
-def held_port() -> socket.socket:
-    """A loopback port that is taken, but where nobody listens."""
-    held = socket.socket()
-    held.bind(("127.0.0.1", free_port()))
-    return held
-
-
-class Rollout:
-    """Three addresses per process, of which two serve; a Launcher that tells every process all addresses of its peers.
-
-    The first is that of the stack's own process, the others are those of replicas started here.
-    """
-
-    def __init__(self) -> None:
-        names = (*REPLICATED, "ingest-record")
-        # Held until a process listens there: clients try these addresses all the time, and must find nobody else.
-        self._held = {name: (held_port(), held_port()) for name in names}
-        self._others = {name: [held.getsockname()[1] for held in self._held[name]] for name in names}
-        self._launches: dict[str, Launch] = {}
-        self._replicas: dict[str, Child] = {}
-        self.replaced: list[str] = []
-
-    def __call__(self, plan: ProcessPlan, environment: Mapping[str, str]) -> Launch:
-        peers = {variable: self._addresses(environment[variable], name) for variable, name in PEERS.items()}
-        self._launches[plan.name] = launch_service(plan, {**environment, **peers})
-        return self._launches[plan.name]
-
-    def target(self, stack: Stack, name: str) -> str:
-        return self._addresses(stack.services.target(name), name)
-
-    def _addresses(self, first: str, name: str) -> str:
-        return ",".join([f"ipv4:{first}", *(f"127.0.0.1:{port}" for port in self._others[name])])
-
-    async def start_second_replicas(self, stack: Stack) -> None:
-        for name in REPLICATED:
-            self._replicas[name] = await self._start(stack, name, 0)
-
-    async def replace_all(self, stack: Stack) -> None:
-        """Replace every process, one after the other."""
-        for name in stack.services.names:
-            third = await self._start(stack, name, 1)
-            await self._stop(name, stack.services.child(name))
-            if name in REPLICATED:
-                await asyncio.to_thread(stack.services.start, name)
-                await self._stop(name, self._replicas[name])
-            self._replicas[name] = third
-
-    def close(self) -> None:
-        """Kill the replicas that still run."""
-        for held in self._held.values():
-            for port in held:
-                port.close()
-        for replica in self._replicas.values():
-            if replica.running:
-                replica.kill()
-
-    async def _start(self, stack: Stack, name: str, which: int) -> Child:
-        address = f"127.0.0.1:{self._others[name][which]}"
-        launch = self._launches[name]
-        child = Child(f"{name}-{which}", stack.root / "logs" / f"{name}-{which}.log")
-        self._held[name][which].close()
-        own = {"GRPC_LISTEN": address, "METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
-        child.start(launch.command, {**launch.environment, **own}, PROJECT)
-        try:
-            async with grpc.aio.insecure_channel(address) as channel:
-                watch = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]
-                    health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60
-                )
-                while (await watch.read()).status != health_pb2.HealthCheckResponse.SERVING:
-                    continue
-        except BaseException:
-            child.kill()
-            raise
-        return child
-
-    async def _stop(self, name: str, child: Child) -> None:
-        await asyncio.sleep(MIN_READY_S)
-        child.ask_to_stop()
-        assert await asyncio.to_thread(child.wait, timeout_s=EXIT_WITHIN_S) == 0, child.log_tail()
-        self.replaced.append(name)
+# Callers of a service that never rest while one of its processes stops: without them no call happens to be on its way
+# to it in the moment in which it closes, and the pause before that (DRAIN) could be missing unnoticed.
+CROWD = 40
 
 
 @dataclass
@@ -145,6 +50,18 @@ class Load:
                 self.failed.append(f"{name}: {error!r}")
             self.asked[name] += 1
             await asyncio.sleep(0.03)
+
+    async def crowd(self, name: str, call: Callable[[], Awaitable[object]], is_stopping: Callable[[], bool]) -> None:
+        """Ask without a rest while a process of the service is stopping."""
+        while not self.over.is_set():
+            if not is_stopping():
+                await asyncio.sleep(0.05)
+                continue
+            try:
+                await call()
+            except SteelyardError as error:
+                self.failed.append(f"{name}: {error!r}")
+            self.asked[f"{name} (crowd)"] += 1
 
     async def record(self, client: Client, prefix: str) -> DeliveryReport:
         """Record the workload's events again and again, each time under ids of their own."""
@@ -183,15 +100,18 @@ def queries(client: Client, customer_id: str) -> dict[str, Callable[[], Awaitabl
     }
 
 
-@asynccontextmanager
-async def rolled_out(stack: Stack, rollout: Rollout) -> AsyncIterator[Endpoints]:
-    """Two replicas of everything, and where they are; the additional ones are gone at the end."""
-    try:
-        await rollout.start_second_replicas(stack)
-        names = ("ingest-accept", "ingest-query", "rating", "billing", "payments")
-        yield Endpoints(*(rollout.target(stack, name) for name in names))
-    finally:
-        rollout.close()
+CHEAP = {"ingest-query": "meters", "rating": "rate cards", "billing": "customer", "payments": "ledger"}
+"""By service, the call that a crowd makes."""
+
+
+def start_asking(group: asyncio.TaskGroup, load: Load, client: Client, rollout: Rollout) -> None:
+    """Ask all services all the time, and in crowds while a process stops."""
+    calls = queries(client, load.workload.customers[0])
+    for name, call in calls.items():
+        group.create_task(load.ask(name, call))
+    for service, name in CHEAP.items():
+        for _ in range(CROWD):
+            group.create_task(load.crowd(name, calls[name], lambda its=service: rollout.stopping == its))  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -236,8 +156,7 @@ class TestRollingRestart:
                     async with by_call, by_stream:
                         load = Load(workload)
                         async with asyncio.TaskGroup() as group:
-                            for name, call in queries(asking, workload.customers[0]).items():
-                                group.create_task(load.ask(name, call))
+                            start_asking(group, load, asking, rollout)
                             reports = [
                                 group.create_task(load.record(by_call, "call")),
                                 group.create_task(load.record(by_stream, "stream")),
@@ -246,7 +165,36 @@ class TestRollingRestart:
                             load.over.set()
                         await assert_nothing_happened(asking, load, [task.result() for task in reports])
         print(f"asked: {dict(load.asked)}; the SDK tried again {len(tries_again)} times: {Counter(tries_again)}")
-        assert sorted(rollout.replaced) == sorted([*REPLICATED, *REPLICATED, "ingest-record"])
+        assert sorted(rollout.replaced) == sorted([*REPLICATED, *REPLICATED, *SINGLE])
+
+
+class TestTheLoad:
+    async def test_meets_a_server_that_stops_without_a_pause(self, server_root: Path) -> None:
+        """The planted defect: if this finds no failed call, the test above proves nothing."""
+        rollout, workload = Rollout(), generated(customers=CUSTOMERS, events=1, seed=SEED)
+        settings = {"STEELYARD_TEST_CLOCKS": "1", "DRAIN": "0"}
+        with Stack(server_root / "abrupt", settings=settings, launcher=rollout, durable=False) as stack:
+            async with rolled_out(stack, rollout) as endpoints:
+                scenario = Scenario(
+                    workload,
+                    endpoints=endpoints,
+                    operator_key=stack.endpoints().operator_key,
+                    tenant_id="abrupt",
+                    seed=SEED,
+                    report=lambda _text: None,
+                    progress=lambda _count: None,
+                )
+                async with scenario.operator() as operator:
+                    await scenario.set_up(operator)
+                load = Load(workload)
+                async with scenario.tenant() as asking, asyncio.TaskGroup() as group:
+                    start_asking(group, load, asking, rollout)
+                    for name in CHEAP:
+                        if not load.failed:
+                            await rollout.replace(stack, name)
+                    load.over.set()
+        print(f"asked: {dict(load.asked)}; replaced {rollout.replaced}; failed: {Counter(load.failed)}")
+        assert load.failed
 
 
 async def assert_nothing_happened(client: Client, load: Load, reports: list[DeliveryReport]) -> None:

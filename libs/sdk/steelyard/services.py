@@ -16,6 +16,7 @@ from steelyard.billing.v1 import (
 from steelyard.billing.v1 import reconciliation_service_pb2_grpc as billing_reconciliation
 from steelyard.ingest.v1 import (
     finding_service_pb2_grpc,
+    hold_service_pb2_grpc,
     ingest_service_pb2_grpc,
     meter_service_pb2_grpc,
     usage_service_pb2_grpc,
@@ -48,6 +49,10 @@ class Services:
     @cached_property
     def findings(self) -> finding_service_pb2_grpc.FindingServiceAsyncStub:
         return finding_service_pb2_grpc.FindingServiceStub(self._channel("query"))
+
+    @cached_property
+    def holds(self) -> hold_service_pb2_grpc.HoldServiceAsyncStub:
+        return hold_service_pb2_grpc.HoldServiceStub(self._channel("query"))
 
     @cached_property
     def rate_cards(self) -> rate_card_service_pb2_grpc.RateCardServiceAsyncStub:

@@ -11,6 +11,7 @@ from services.ingest.rpc.finding_service import MissingUsageStores
 from services.ingest.rpc.register import QueryPorts, add_query_servicers
 from services.ingest.store.event_queries import PostgresEventStore
 from services.ingest.store.findings import PostgresFindingStore
+from services.ingest.store.holds import PostgresHoldStore
 from services.ingest.store.manifests import PostgresManifestStore
 from services.ingest.store.meter_changes import PostgresMeterChanges
 from services.ingest.store.meter_publications import PostgresMeterPublications
@@ -40,6 +41,7 @@ def query(process: Process, worker: Database) -> Parts:
         missing_usage=MissingUsageStores(
             PostgresFindingStore(api), PostgresManifestStore(api), PostgresSourceStore(api), process.clocks.now
         ),
+        holds=PostgresHoldStore(worker),
         clock=system_clock,
     )
     add_query_servicers(process.server, ports)

@@ -38,5 +38,8 @@ QUERY_METHODS: dict[str, Audience] = {
         "FindingService/SetSourceExpectation": _ANYBODY_OF_TENANT,
         "FindingService/ListSources": _ANYBODY_OF_TENANT,
         "ReconciliationService/Reconcile": _ANYBODY_OF_TENANT,
+        "HoldService/ListHolds": Audience.OPERATOR,
+        "HoldService/ResolveHold": Audience.OPERATOR,
+        "HoldService/ListHoldResolutions": Audience.OPERATOR,
     }.items()
 }

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from libs.clock import Clock
 from libs.rpc import GrpcServer
 from services.ingest.rpc.finding_service import FindingServicer, MissingUsageStores
+from services.ingest.rpc.hold_service import HoldServicer
 from services.ingest.rpc.meter_service import MeterServicer
 from services.ingest.rpc.reconciliation_service import ReconciliationServicer
 from services.ingest.rpc.usage_service import UsageServicer
 from services.ingest.rpc.usage_window_service import UsageWindowServicer
 from services.ingest.usecases.change_meter import ChangeMeter, MeterChanges
 from services.ingest.usecases.create_meter import CreateMeter, MeterPublication, MeterStore
+from services.ingest.usecases.holds import HoldStore, ResolveHold
 from services.ingest.usecases.list_windows import WindowStore
 from services.ingest.usecases.query_events import EventStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageStore
@@ -20,6 +22,7 @@ from services.ingest.usecases.reconcile import Reconcile, ReconciliationStore
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityStore
 from steelyard.ingest.v1 import (
     finding_service_pb2_grpc,
+    hold_service_pb2_grpc,
     meter_service_pb2_grpc,
     reconciliation_service_pb2_grpc,
     usage_service_pb2_grpc,
@@ -29,7 +32,7 @@ from steelyard.ingest.v1 import (
 
 @dataclass(frozen=True, slots=True)
 class QueryPorts:
-    """What the query role stands on; all stores are logged in as api."""
+    """What the query role stands on; all stores but that of holds, which are an operator's, are logged in as api."""
 
     meters: MeterStore
     meter_changes: MeterChanges
@@ -40,6 +43,7 @@ class QueryPorts:
     quantities: QuantityStore
     reconciliation: ReconciliationStore
     missing_usage: MissingUsageStores
+    holds: HoldStore
     clock: Clock
 
 
@@ -64,4 +68,8 @@ def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
     server.add(
         FindingServicer(ports.missing_usage, ports.clock),
         finding_service_pb2_grpc.add_FindingServiceServicer_to_server,
+    )
+    server.add(
+        HoldServicer(ports.holds, ResolveHold(ports.holds, ports.clock)),
+        hold_service_pb2_grpc.add_HoldServiceServicer_to_server,
     )

@@ -40,10 +40,11 @@ WHERE NOT EXISTS (
 LIMIT 10000
 ON CONFLICT DO NOTHING
 """  # noqa: S608 - put together from constants
+# Also one that a person has written off: what is there explains no lost message.
 RESOLVE_GAPS = f"""
 WITH {_SEEN}
-UPDATE missing_batches AS missing SET resolved_at = $4
-WHERE resolved_at IS NULL AND (
+UPDATE missing_batches AS missing SET resolved_at = $4, written_off = false
+WHERE (resolved_at IS NULL OR written_off) AND (
     EXISTS (
         SELECT FROM seen WHERE (seen.tenant_id, seen.acceptor_epoch, seen.batch_number)
             = (missing.tenant_id, missing.acceptor_epoch, missing.batch_number))
@@ -79,11 +80,12 @@ SELECT before AS complete_through FROM (
 ) AS step
 WHERE stream_seq > before + 1 ORDER BY stream_seq LIMIT 1
 """
-# A lost message and a missing number are taken for the same thing, each number once.
+# A lost message and a missing number are taken for the same thing, each number once; also a number that somebody has
+# written off before the next marker came, else no number would ever explain its message.
 EXPLAIN = """
 WITH unused AS (
     SELECT tenant_id, acceptor_epoch, batch_number FROM missing_batches
-    WHERE resolved_at IS NULL AND NOT explains_position
+    WHERE (resolved_at IS NULL OR written_off) AND NOT explains_position
     ORDER BY tenant_id, acceptor_epoch, batch_number LIMIT $1 FOR UPDATE
 ), enough AS (SELECT count(*) = $1 AS is_enough FROM unused)
 UPDATE missing_batches AS missing SET explains_position = true FROM unused, enough
@@ -94,7 +96,7 @@ RETURNING missing.batch_number
 # A number whose successor lies before the watermark is missing from there: it explains nothing that is lost later.
 CLOSE_NUMBERS = """
 UPDATE missing_batches AS missing SET explains_position = true
-WHERE resolved_at IS NULL AND NOT explains_position AND EXISTS (
+WHERE (resolved_at IS NULL OR written_off) AND NOT explains_position AND EXISTS (
     SELECT FROM stream_positions AS later
     WHERE (later.tenant_id, later.acceptor_epoch) = (missing.tenant_id, missing.acceptor_epoch)
         AND later.batch_number > missing.batch_number AND (stream_epoch <> $1 OR stream_seq <= $2)

@@ -12,6 +12,7 @@ from services.ingest.domain.door import to_ns
 from services.ingest.domain.stored_event import EventCounts
 from services.ingest.store.event_queries import COUNTS, counts_from_row
 from services.ingest.store.meters import read_meters
+from services.ingest.store.write_offs import WRITTEN_OFF
 from services.ingest.usecases.reconcile import MAX_DIFFERENCES, Difference, StoredTotals, WindowTotals, side
 
 _STORED = """
@@ -61,10 +62,11 @@ _SIDES = f"""
     SELECT coalesce(sum(kept_value), 0) AS windows_value, coalesce(sum(logged_value), 0) AS log_value,
         coalesce(sum(kept_events), 0)::bigint AS windows_events, coalesce(sum(logged_events), 0)::bigint AS log_events
     FROM pair
-), counts AS ({COUNTS}), stored AS ({_STORED})
+), counts AS ({COUNTS}), stored AS ({_STORED}), given_up AS ({WRITTEN_OFF})
 SELECT windows_value, log_value, windows_events, log_events, accepted, rejected_at_door, recorded, duplicate, conflict,
-    rejected_by_recorder, unassigned, stored_events, stored_recorded, stored_rejected_at_door
-FROM totals, counts, stored
+    rejected_by_recorder, unassigned, stored_events, stored_recorded, stored_rejected_at_door, written_off,
+    rejected_written_off
+FROM totals, counts, stored, given_up
 """  # noqa: S608 - put together from constants
 _DIFFERENCES = f"""
 {_PAIRS}
@@ -96,6 +98,8 @@ class PostgresReconciliationStore:
             events=row["stored_events"],
             recorded=row["stored_recorded"],
             rejected_at_door=row["stored_rejected_at_door"],
+            written_off=row["written_off"],
+            rejected_written_off=row["rejected_written_off"],
         )
         windows = WindowTotals(
             windows_value=row["windows_value"],

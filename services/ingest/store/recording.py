@@ -60,6 +60,8 @@ class PostgresRecordingStore:
             [len(batch.events) for batch in ordered],
             [len(batch.rejected) for batch in ordered],
             [batch.trace_parent for batch in ordered],
+            [batch.accepted_total for batch in ordered],
+            [batch.rejected_total for batch in ordered],
         )
         return {first[row["tenant_id"], row["acceptor_epoch"], row["batch_number"]]: row["batch_id"] for row in rows}
 

@@ -11,9 +11,11 @@ from services.ingest.store import tables
 
 ADD_BATCHES = """
 INSERT INTO batches (
-    tenant_id, acceptor_epoch, batch_number, received_at, accepted_at, event_count, rejected_count, trace_parent)
+    tenant_id, acceptor_epoch, batch_number, received_at, accepted_at, event_count, rejected_count, trace_parent,
+    accepted_total, rejected_total)
 SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::int[], $8::text[])
+    $1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::int[], $8::text[],
+    $9::bigint[], $10::bigint[])
 ON CONFLICT DO NOTHING
 RETURNING tenant_id, acceptor_epoch, batch_number, batch_id
 """

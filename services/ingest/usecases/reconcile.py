@@ -39,11 +39,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class StoredTotals:
-    """What the rows themselves add up to: the log, the results of batches, and the refusals at the door."""
+    """What the rows themselves add up to: the log, the results of batches, the refusals at the door, and the events,
+    accepted and refused at the door, of batches that the queue lost and people have given up."""
 
     events: int
     recorded: int
     rejected_at_door: int
+    written_off: int
+    rejected_written_off: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,16 @@ class Reconcile:
         counts, stored, windows = await self._store.read(tenant_id, period)
         fates = counts.recorded + counts.duplicate + counts.conflict + counts.rejected_by_recorder
         return [
-            _check("accepted = recorded + duplicate + conflict + rejected", counts.accepted, fates),
-            _check("rejected at the door = refusals stored", counts.rejected_at_door, stored.rejected_at_door),
+            _check(
+                "accepted = recorded + duplicate + conflict + rejected + written off",
+                counts.accepted,
+                fates + stored.written_off,
+            ),
+            _check(
+                "rejected at the door = refusals stored + written off",
+                counts.rejected_at_door,
+                stored.rejected_at_door + stored.rejected_written_off,
+            ),
             _check("recorded = results of batches", counts.recorded, stored.recorded),
             _check("recorded = events in the log", counts.recorded, stored.events),
             Check("values of windows = log", windows.windows_value, windows.log_value, windows.differences),

@@ -61,6 +61,7 @@ from steelyard.ingest.v1 import (
 from tests.component.ingest.builders import migrate_ingest
 
 INTERNAL_KEY = "internal-key-of-the-tests"
+OPERATOR_KEY = "operator-key-of-the-tests"
 ROLES = ("accept", "record", "query")
 Metadata = tuple[tuple[str, str], ...]
 
@@ -252,7 +253,8 @@ async def running_ingest(directory: Path) -> AsyncIterator[RunningIngest]:
         await migrate_ingest(database.owner_url)
         connection = await connect(nats.url, name="test")
         await ensure_streams(connection.jetstream(), [USAGE_RAW, INGEST, DIRECTORY])
-        settings = {"NATS_URL": nats.url, "STEELYARD_INTERNAL_KEY": INTERNAL_KEY, "LOG_LEVEL": "WARNING"}
+        keys = {"STEELYARD_INTERNAL_KEY": INTERNAL_KEY, "STEELYARD_OPERATOR_KEY": OPERATOR_KEY}
+        settings = {"NATS_URL": nats.url, "LOG_LEVEL": "WARNING", **keys}
         running = RunningIngest(postgres, nats, {**os.environ, **database.environment(), **settings}, connection)
         try:
             await running.start(*ROLES)

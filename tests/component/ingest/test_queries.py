@@ -275,7 +275,7 @@ class TestReconcile:
         failed = [check for check in await Reconcile(PostgresReconciliationStore(api))("acme", None) if not check.holds]
 
         assert [check.name for check in failed] == [
-            "accepted = recorded + duplicate + conflict + rejected",
+            "accepted = recorded + duplicate + conflict + rejected + written off",
             "values of windows = log",
         ]
         assert failed[1].left - failed[1].right == 1

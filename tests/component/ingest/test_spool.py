@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from libs.messaging import USAGE_RAW, ensure_streams
 from steelyard import Endpoints, EventProblem, Verdict
-from steelyard.ingest.v1 import meter_pb2
+from steelyard.ingest.v1 import hold_service_pb2, hold_service_pb2_grpc, meter_pb2
 from steelyard.spool import Spool, SpoolOptions
-from tests.component.ingest.running import RunningIngest, Tenant, running_ingest, until
+from tests.component.ingest.running import OPERATOR_KEY, RunningIngest, Tenant, running_ingest, until
 from tests.support.spool_file import events_in
 
 TOKENS = meter_pb2.Meter(
@@ -61,8 +63,32 @@ async def assert_recorded_once(tenant: Tenant, events: int, lost: int = 0) -> No
     counts = await tenant.counts()
     assert (counts.recorded, counts.conflict, counts.rejected_by_recorder) == (events, 0, 0)
     assert counts.accepted == counts.recorded + counts.duplicate + lost
-    named = ["accepted = recorded + duplicate + conflict + rejected"] if lost else []
+    named = ["accepted = recorded + duplicate + conflict + rejected + written off"] if lost else []
     assert await tenant.failed_checks() == named
+
+
+async def resolve_holds(ingest: RunningIngest, tenant: Tenant) -> None:
+    """As the runbook says, when the spools are empty; with the operator's key alone."""
+    stub = hold_service_pb2_grpc.HoldServiceStub(ingest.channels["query"])
+    asked = hold_service_pb2.ListHoldsRequest(tenant_id=tenant.tenant_id)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.ListHolds(asked, metadata=tenant.key)
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    key = (("authorization", f"Bearer {OPERATOR_KEY}"),)
+    holds = (await stub.ListHolds(asked, metadata=key)).holds
+    kinds = {hold_service_pb2.HOLD_KIND_QUEUE_LOSS, hold_service_pb2.HOLD_KIND_MISSING_BATCH}
+    assert {hold.kind for hold in holds} == kinds
+    for hold in holds:
+        decision = hold_service_pb2.ResolveHoldRequest(
+            request_id=str(uuid.uuid4()), hold_id=hold.hold_id, reason="the spool is empty", actor="kim"
+        )
+        answers = [(await stub.ResolveHold(decision, metadata=key)).resolution for _ in range(2)]
+        assert answers[0] == answers[1]
+    assert not (await stub.ListHolds(asked, metadata=key)).holds
+    history = hold_service_pb2.ListHoldResolutionsRequest(tenant_id=tenant.tenant_id)
+    kept = (await stub.ListHoldResolutions(history, metadata=key)).resolutions
+    missing = hold_service_pb2.HOLD_KIND_MISSING_BATCH
+    assert sorted(item.hold_id for item in kept) == sorted(hold.hold_id for hold in holds if hold.kind == missing)
 
 
 class TestASpool:
@@ -136,6 +162,8 @@ class TestAWipedQueue:
             assert await drained(spool)
             assert spool.stats().resent == 50
         await assert_recorded_once(tenant, 61, lost=50)
+        await resolve_holds(ingest, tenant)
+        assert await tenant.failed_checks() == []
 
     async def test_is_repaired_also_where_nobody_can_name_it(self, ingest: RunningIngest, tmp_path: Path) -> None:
         """The acceptor ended: no later number of its will ever make a gap."""

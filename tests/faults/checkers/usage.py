@@ -132,17 +132,18 @@ def watermark(evidence: Evidence) -> list[str]:
 def _events_of_missing(evidence: Evidence) -> Counter[str]:
     """How many accepted events, at most, lie in the batches that ingest says were lost.
 
-    Which batch a call went into is known from its answer; without one it may have been any.
+    Which batch a call went into is known from its answer; without one, or through a spool, it may have been any.
     """
     missing = set(evidence.ingest.missing)
     tenants = {tenant for tenant, _, _ in missing}
     found: Counter[str] = Counter()
     for operation in operations(evidence.records, "ingest"):
         tenant, end = operation.invoke.data["tenant"], operation.end
-        if end is not None and operation.phase == OK:
-            if (tenant, *end.data["receipt"]) in missing:
+        receipt = end.data["receipt"] if end is not None and operation.phase == OK else None
+        if end is not None and receipt is not None:
+            if (tenant, *receipt) in missing:
                 found[tenant] += sum(verdict != "REJECTED" for verdict in end.data["verdicts"])
-        elif tenant in tenants and operation.phase == UNKNOWN:
+        elif tenant in tenants and operation.phase in (OK, UNKNOWN):
             found[tenant] += len(operation.invoke.data["events"])
     return found
 

@@ -238,7 +238,7 @@ async def wipe_queue(strike: Strike, *, with_acceptors: bool = False) -> None:
         world.kill("ingest-accept")
     await asyncio.to_thread(world.wipe_nats)
     world.resume("ingest-record")
-    for name in ("ingest-record", "ingest-query", *MONEY):
+    for name in ("ingest-record", "ingest-query", "ingest-maintain", *MONEY):
         world.kill(name)
     await asyncio.sleep(1.0)
     await asyncio.to_thread(world.wait_until_up)

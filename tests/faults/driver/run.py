@@ -17,7 +17,8 @@ from tests.faults.driver.faults import Act, Fault, Strike
 from tests.faults.driver.history import History
 from tests.faults.driver.observing import WatermarkObserver, gather_evidence, wait_until_at_rest
 from tests.faults.driver.producer import Producer
-from tests.faults.driver.repair import lift_holds, lost_batches, unnamed_losses
+from tests.faults.driver.repair import lost_batches, unnamed_losses
+from tests.faults.driver.spooled import SpooledProducer
 from tests.faults.driver.tenant_session import Stuck, TenantSession
 from tests.faults.driver.workload import Batch, batches
 from tests.faults.driver.world import World
@@ -77,6 +78,7 @@ class Run:
         # A tenant's name, too, so that a database shows which run a row is of.
         self._label = f"s{plan.seed}-{plan.fault.name.replace('_', '-')}-{time.time_ns() % 10**10}"
         self._unnamed: list[str] = []
+        self._spooled: list[SpooledProducer] = []
         self._month_began = False
 
     async def play(self) -> Outcome:
@@ -95,14 +97,13 @@ class Run:
             finally:
                 observer.cancel()
                 await asyncio.gather(observer, return_exceptions=True)
+                for spooled in self._spooled:
+                    await spooled.close()
                 await asyncio.to_thread(self._world.calm)
             evidence = await gather_evidence(
                 self._world, sessions, history.path, pending=stuck, month=self._month_began
             )
             evidence = replace(evidence, unnamed=self._unnamed)
-            if self._plan.fault.repair:
-                # What acceptors and recorders count differs by what was lost, as it should.
-                evidence = replace(evidence, reconciliations=[])
             for session in sessions:
                 await session.close()
         happened = self._world.notes() - notes
@@ -133,6 +134,18 @@ class Run:
             for number in range(self._plan.tenants)
         ]
         await asyncio.gather(*(session.set_up() for session in sessions))
+        if self._plan.fault.repair:
+            self._spooled = [
+                SpooledProducer(
+                    session.tenant_id,
+                    session.api_key,
+                    endpoints,
+                    world.root / f"{session.tenant_id}.spool",
+                    batches(self._plan.seed, f"{number}:spooled", self._plan.batches // 2),
+                    history,
+                )
+                for number, session in enumerate(sessions)
+            ]
         return sessions
 
     async def _play(self, sessions: Sequence[TenantSession], strike: Strike) -> tuple[list[str], float]:
@@ -165,6 +178,8 @@ class Run:
             for number, session in enumerate(sessions):
                 calls = self._calls(number)
                 sending.create_task(self._producer(session, history).send(calls, lasting_s=self._plan.lasting_s))
+            for spooled in self._spooled:
+                sending.create_task(spooled.send(lasting_s=self._plan.lasting_s))
 
     def _calls(self, tenant: int) -> list[Batch]:
         plan = self._plan
@@ -182,8 +197,10 @@ class Run:
         return Producer(session.tenant_id, target, session.api_key, history, self._plan.seed)
 
     async def _repair(self, sessions: Sequence[TenantSession], history: History) -> None:
-        """What a producer with a spool does: send again what is not recorded. Then the holds are lifted, by hand."""
+        """Spools send again what is not recorded; for the producer without one the driver does. Then the holds are
+        lifted, by hand."""
         await asyncio.sleep(_NOTICED_WITHIN_S)
+        await asyncio.gather(*(spooled.drain() for spooled in self._spooled))
         for number, session in enumerate(sessions):
             calls = self._calls(number)
             lost = await lost_batches(session, calls, history.path)
@@ -191,7 +208,8 @@ class Run:
             history.note("repair", tenant=session.tenant_id, batches=len(lost))
             await self._producer(session, history).send(lost, lasting_s=0)
         await asyncio.sleep(_NOTICED_WITHIN_S)
-        await lift_holds(self._world, [session.tenant_id for session in sessions])
+        for session in sessions:
+            await session.lift_holds()
         history.note("queue_repaired")
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.cli.demo import catalog
+from libs.cli.holds import all_holds
 from libs.cli.invoices import all_invoices
 from libs.cli.payments import all_payments
 from libs.cli.reconcile import Checks, all_checks
@@ -25,7 +26,7 @@ from steelyard.billing.v1 import (
     tenant_service_pb2,
 )
 from steelyard.common.v1 import period_pb2
-from steelyard.ingest.v1 import meter_service_pb2, usage_service_pb2
+from steelyard.ingest.v1 import hold_service_pb2, meter_service_pb2, usage_service_pb2
 from steelyard.payments.v1 import payment_pb2, payment_service_pb2
 from steelyard.rating.v1 import rate_card_service_pb2
 from tests.faults.driver import workload
@@ -132,6 +133,15 @@ class TenantSession:
         return await self._repeated(
             lambda: self._client.services.usage.GetEventCounts(usage_service_pb2.GetEventCountsRequest())
         )
+
+    async def lift_holds(self) -> None:
+        """Say that what was missing has come again (docs/runbooks/stream-lost.md): of this tenant and of everybody."""
+        holds = await self._repeated(lambda: all_holds(self._operator, self.tenant_id))
+        for hold in holds:
+            decision = hold_service_pb2.ResolveHoldRequest(
+                request_id=_id(), hold_id=hold.hold_id, reason="everything was sent again", actor="fault driver"
+            )
+            await self._repeated(lambda new=decision: self._operator.services.holds.ResolveHold(new))  # type: ignore[misc]
 
     async def unrecorded(self, event_ids: list[str]) -> list[str]:
         """Which of these ids the log does not have, by GetEventStatus."""

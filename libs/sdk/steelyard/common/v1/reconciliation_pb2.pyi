@@ -30,7 +30,7 @@ class ReconciliationCheck(_message.Message):
     OK_FIELD_NUMBER: _builtins.int
     DIFFERENCES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Stable name, for example "accepted = recorded + duplicate + conflict + rejected"."""
+    """Stable name, for example "accepted = recorded + duplicate + conflict + rejected + written off"."""
     left: _builtins.str
     """Value of the left side, a decimal string."""
     right: _builtins.str

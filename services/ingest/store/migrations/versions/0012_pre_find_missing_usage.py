@@ -12,7 +12,7 @@ from alembic import op
 from libs.database import queue_access, row_security
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 
 _SERVICE = "ingest"
 
