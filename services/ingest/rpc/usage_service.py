@@ -10,7 +10,8 @@ from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page
 from services.ingest.domain.meter import FilterOperator, PropertyFilter
 from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, optional_time, required_time
 from services.ingest.usecases.query_events import EventSelection, EventStore
-from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion
+from services.ingest.usecases.query_usage import QueryUsage
+from services.ingest.usecases.usage_question import UsageQuestion
 from services.ingest.wire.batch_statuses import batch_status_to_pb, receipts_from_pb
 from services.ingest.wire.events import counts_to_pb, event_to_pb, exception_to_pb, status_to_pb
 from services.ingest.wire.meters import filter_from_pb
@@ -25,6 +26,8 @@ _SIZES = {
     int(pb.WINDOW_SIZE_DAY): BucketSize.DAY,
     int(pb.WINDOW_SIZE_WEEK): BucketSize.WEEK,
     int(pb.WINDOW_SIZE_MONTH): BucketSize.MONTH,
+    int(pb.WINDOW_SIZE_MINUTE): BucketSize.MINUTE,
+    int(pb.WINDOW_SIZE_BILLING_PERIOD): BucketSize.BILLING_PERIOD,
 }
 _MAX_STATUS_KEYS = 1_000
 
@@ -44,8 +47,8 @@ class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
         page = fitting([usage_row_to_pb(row, times[row.index]) for row in rows[:size]])
         token = ""
         if len(rows) > len(page):
-            last = rows[len(page) - 1]
-            token = next_page_token(request, [str(last.index), last.customer_id, last.dimensions_text])
+            index, customer_id, dimensions = rows[len(page) - 1].place
+            token = next_page_token(request, [str(index), customer_id, dimensions])
         return pb.QueryUsageResponse(rows=page, next_page_token=token)
 
     async def GetEvent(self, request: pb.GetEventRequest, context: Context) -> pb.GetEventResponse:
@@ -122,6 +125,9 @@ def _question(request: pb.QueryUsageRequest) -> UsageQuestion:
         group_by=tuple(request.group_by),
         by_customer=request.group_by_customer,
         filters=tuple(_dimension(item, f"filters[{index}]") for index, item in enumerate(request.filters)),
+        anchor_day=request.anchor_day,
+        top_groups=request.top_groups,
+        include_others=request.include_others,
     )
 
 

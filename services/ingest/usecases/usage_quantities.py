@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
 from libs.periods import Period, find_zone, is_window_aligned
-from services.ingest.domain.aggregations import AggregationPeriod, EventColumns, WindowState, evaluate, evaluate_states
+from services.ingest.domain.aggregations import NO_EVENTS, AggregationPeriod, EventColumns, evaluate
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import Aggregation
+from services.ingest.usecases.usage_parts import Evaluation, UsagePart, bucket_count, evaluation_of, usage_of_parts
 
+MAX_AT_ONCE = 100_000
+"""Events or parts of scopes that are read together."""
 _ZERO = Decimal(0)
 
 
@@ -47,12 +51,17 @@ class QuantityStore(Protocol):
         :raises MeterNotFound: if there is no such meter
         """
 
-    async def versions(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[int]:
-        """Return the highest version of the windows of each scope, 0 without any; if the meter carries over, those
-        before the scope included."""
+    async def windows(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], *, carried: bool
+    ) -> list[tuple[int, int]]:
+        """Return of the windows of each scope, and with `carried` of those before it, the highest version and the
+        number of events; zeros without any."""
 
-    async def states(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[WindowState]:
-        """Return the merged state of the windows of each scope."""
+    async def parts(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[UsagePart]:
+        """Return what quantities are put together from, by number of the scope; what is carried over is BEFORE row 0.
+
+        Only of meters that need no events.
+        """
 
     async def levels(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[Decimal]:
         """Return the sum of all windows before each scope."""
@@ -84,13 +93,30 @@ class GetUsageQuantities:
         return [found[number] for number in range(len(scopes))]
 
     async def _of_meter(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[UsageQuantity]:
-        versions = await self._store.versions(tenant_id, meter, scopes)
-        if meter.mergeable and all(_is_whole(scope.period) for scope in scopes):
-            states = await self._store.states(tenant_id, meter, scopes)
-            return [
-                UsageQuantity(evaluate_states(meter, [state]), state.event_count, version)
-                for state, version in zip(states, versions, strict=True)
-            ]
+        windows = await self._store.windows(tenant_id, meter, scopes, carried=meter.carry_over)
+        found: list[UsageQuantity] = []
+        for portion in _portions(meter, scopes, [event_count for _, event_count in windows]):
+            versions = [version for version, _ in windows[portion]]
+            if evaluation_of(meter) is Evaluation.EVENTS:
+                found += await self._of_events(tenant_id, meter, scopes[portion], versions)
+            else:
+                found += await self._of_parts(tenant_id, meter, scopes[portion], versions)
+        return found
+
+    async def _of_parts(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], versions: Sequence[int]
+    ) -> list[UsageQuantity]:
+        of_scope: defaultdict[int, list[UsagePart]] = defaultdict(list)
+        for part in await self._store.parts(tenant_id, meter, scopes):
+            of_scope[part.scope].append(part)
+        return [
+            _put_together(meter, scope, of_scope[number], version)
+            for number, (scope, version) in enumerate(zip(scopes, versions, strict=True))
+        ]
+
+    async def _of_events(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], versions: Sequence[int]
+    ) -> list[UsageQuantity]:
         levels, carried = [_ZERO] * len(scopes), meter.carry_over
         if carried and meter.aggregation is Aggregation.WEIGHTED_SUM and all(map(_starts_whole, scopes)):
             # All that came before is one number, which windows have; a level is kept up for years.
@@ -99,12 +125,34 @@ class GetUsageQuantities:
         return [_evaluated(meter, *item) for item in zip(scopes, columns, levels, versions, strict=True)]
 
 
+def _portions(meter: Meter, scopes: Sequence[QuantityScope], event_counts: Sequence[int]) -> Iterator[slice]:
+    """Runs of scopes of which so much is read at once that it has room in memory; a large one is by itself."""
+    weights = list(event_counts)
+    if evaluation_of(meter) is not Evaluation.EVENTS:
+        weights = [_part_count(meter, *item) for item in zip(scopes, event_counts, strict=True)]
+    first, weight = 0, 0
+    for number, more in enumerate(weights):
+        if number > first and weight + more > MAX_AT_ONCE:
+            yield slice(first, number)
+            first, weight = number, 0
+        weight += more
+    yield slice(first, len(weights))
+
+
+def _part_count(meter: Meter, scope: QuantityScope, event_count: int) -> int:
+    """At most so many parts: the database puts all events of a bucket together."""
+    return min(event_count, 2 if meter.buckets is None else bucket_count(meter.buckets, scope.period))
+
+
 def _starts_whole(scope: QuantityScope) -> bool:
     return is_window_aligned(scope.period.start)
 
 
-def _is_whole(period: Period) -> bool:
-    return is_window_aligned(period.start) and is_window_aligned(period.end)
+def _put_together(meter: Meter, scope: QuantityScope, parts: Sequence[UsagePart], version: int) -> UsageQuantity:
+    if not parts:
+        return _evaluated(meter, scope, NO_EVENTS, _ZERO, version)
+    (row,) = usage_of_parts(meter, parts, [scope.period])
+    return UsageQuantity(row.value, row.event_count, version)
 
 
 def _evaluated(meter: Meter, scope: QuantityScope, events: EventColumns, level: Decimal, version: int) -> UsageQuantity:

@@ -17,4 +17,6 @@ def usage_row_to_pb(row: UsageRow, time: Period) -> usage_service_pb2.UsageRow:
         dimensions=row.dimensions,
         value=plain(row.value),
         event_count=row.event_count,
+        rank=row.rank,
+        others=row.others,
     )
