@@ -107,15 +107,6 @@ class PostgresUsageStore:
 def parts_of(rows: Sequence[asyncpg.Record]) -> list[UsagePart]:
     """Rows with USAGE_COLUMNS."""
     return [
-        UsagePart(
-            scope=row["scope"],
-            index=row["index"],
-            bucket=row["bucket"],
-            others=row["others"],
-            customer_id=row["customer_id"],
-            dimensions=row["dimensions"],
-            dimensions_text=row["dimensions_text"],
-            state=WindowState(row["event_count"], row["value"]),
-        )
-        for row in rows
+        UsagePart(index, bucket, others, customer_id, dimensions, text, WindowState(event_count, value), scope)
+        for scope, index, bucket, others, customer_id, dimensions, text, value, event_count in rows
     ]

@@ -15,7 +15,6 @@ from services.ingest.store.usage_sql import (
     EVENT,
     EVENT_STATE,
     MEASURED_EVENT,
-    NO_DIMENSIONS,
     STATE,
     WINDOW_NS,
     Arguments,
@@ -29,7 +28,7 @@ from services.ingest.usecases.usage_question import cuts_windows, meter_grid
 from services.ingest.usecases.window_cover import FIRST_INSTANT, cover
 
 _LOG = "events"
-_GROUP = f"""false AS others, ''::text COLLATE "C" AS customer_id, {NO_DIMENSIONS} AS dimensions"""
+_GROUP = ("scope", "index", "bucket")
 
 
 def with_scope_rows(tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], arguments: Arguments) -> str:
@@ -41,8 +40,8 @@ def with_scope_rows(tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope
         own, part = EVENT, _measured(meter, scopes, grid, arguments)
     else:
         own, part = STATE, _states(meter, scopes, grid, arguments)
-    return f"""WITH part AS ({part}), grouped AS (SELECT scope, index, bucket, {_GROUP}, {own} FROM part),
-        {usage_row(meter, arguments)}"""
+    return f"""WITH part AS ({part}), grouped AS (SELECT {", ".join(_GROUP)}, {own} FROM part),
+        {usage_row(meter, _GROUP, arguments)}"""
 
 
 def _grid(meter: Meter, scopes: Sequence[QuantityScope]) -> BucketGrid | None:
@@ -52,6 +51,10 @@ def _grid(meter: Meter, scopes: Sequence[QuantityScope]) -> BucketGrid | None:
     periods = [scope.period for scope in scopes]
     whole = Period(min(period.start for period in periods), max(period.end for period in periods))
     return meter_grid(meter.buckets, whole)
+
+
+def _bucket(grid: BucketGrid | None, time_ns: str, arguments: Arguments) -> str:
+    return "0" if grid is None else bucket_of_ns(grid, time_ns, arguments)
 
 
 def _states(meter: Meter, scopes: Sequence[QuantityScope], grid: BucketGrid | None, arguments: Arguments) -> str:
@@ -71,7 +74,7 @@ def _states(meter: Meter, scopes: Sequence[QuantityScope], grid: BucketGrid | No
     cuts = arguments.put([cut for *_, cut in kept], "timestamptz[]")
     return f"""
         SELECT scope.number AS scope, CASE WHEN window_start < scope.begins_at THEN {BEFORE} ELSE 0 END AS index,
-            {bucket_of_ns(grid, WINDOW_NS, arguments)} AS bucket, {STATE}
+            {_bucket(grid, WINDOW_NS, arguments)} AS bucket, {STATE}
         FROM unnest({numbers}, {customers}, {begins}, {starts}, {ends}, {cuts})
             AS scope (number, customer_id, begins_at, start_at, end_at, cut_at)
         JOIN usage_windows AS kept ON tenant_id = $1 AND meter_id = $2 AND kept.customer_id = scope.customer_id
@@ -99,7 +102,7 @@ def _events(
     ends = arguments.put([to_ns(time.end) for *_, time in given], "bigint[]")
     return f"""
         SELECT scope.number AS scope, CASE WHEN event_time_ns < scope.begins_ns THEN {BEFORE} ELSE 0 END AS index,
-            {bucket_of_ns(grid, "event_time_ns", arguments)} AS bucket, {payload}
+            {_bucket(grid, "event_time_ns", arguments)} AS bucket, {payload}
         FROM unnest({numbers}, {customers}, {begins}, {starts}, {ends})
             AS scope (number, customer_id, begins_ns, start_ns, end_ns)
         JOIN {_LOG} AS logged ON tenant_id = $1 AND measured ? $2 AND logged.customer_id = scope.customer_id

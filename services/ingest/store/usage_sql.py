@@ -1,13 +1,15 @@
 """Statements that put together what meters measured, by groups; exactly what `domain.aggregations` says.
 
 They are written as a chain of common table expressions: `part` has windows and events, `grouped` the same by the groups
-that are asked for, `usage_row` has what they come to. The columns of GROUP are in all of them.
+that are asked for, `usage_row` has what they come to. Only the columns of GROUP that differ from row to row are carried
+along: what all rows have in common takes its time too, a million times.
 """
 
 # ruff: noqa: S608 - statements are put together from constants; what callers say are arguments
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from libs.money import QUANTITY_CONTEXT
@@ -17,8 +19,17 @@ from services.ingest.domain.meter_options import WINDOWED, Aggregation
 from services.ingest.domain.rounding import QUOTIENT_SCALE
 from services.ingest.store.measured_events import MEASURED, MERGED, POSITION
 
-GROUP = "scope, index, bucket, others, customer_id, dimensions"
-USAGE_COLUMNS = f"{GROUP}, dimensions_text, value, event_count"
+NO_DIMENSIONS = "jsonb_build_object()"
+GROUP = {
+    "scope": "0",
+    "index": "0",
+    "bucket": "0",
+    "others": "false",
+    "customer_id": "''::text COLLATE \"C\"",
+    "dimensions": NO_DIMENSIONS,
+}
+"""What there may be a row for, and what it is where all rows are of the same."""
+USAGE_COLUMNS = f"{', '.join(GROUP)}, dimensions_text, value, event_count"
 """Of `usage_row`. `others` and `dimensions_text` are what `UsagePart` says."""
 STATE = "value, event_count, latest_ns, latest_position"
 """What `grouped` has beside GROUP if states are merged;"""
@@ -31,7 +42,6 @@ EVENT_STATE = (
 MEASURED_EVENT = f"{MEASURED}, event_time_ns, {POSITION} AS position"
 """EVENT of it."""
 WINDOW_NS = "(extract(epoch FROM window_start) * 1000000000)::bigint"
-NO_DIMENSIONS = "jsonb_build_object()"
 
 
 class Arguments:
@@ -51,29 +61,30 @@ def is_windowed(meter: Meter) -> bool:
     return meter.event_aggregation in WINDOWED
 
 
-def bucket_of_ns(grid: BucketGrid | None, time_ns: str, arguments: Arguments) -> str:
-    """The number of the bucket that holds a time; 0 without buckets."""
-    if grid is None:
-        return "0"
+def bucket_of_ns(grid: BucketGrid, time_ns: str, arguments: Arguments) -> str:
+    """The number of the bucket that holds a time."""
     if grid.length_ns:
         return f"{time_ns} / {arguments.put(grid.length_ns, 'bigint')}"
     return f"width_bucket({time_ns}, {arguments.put(list(grid.cuts_ns), 'bigint[]')})"
 
 
-def usage_row(meter: Meter, arguments: Arguments) -> str:
-    """The expressions from `grouped` to `usage_row`, for what the meter does with its events."""
+def usage_row(meter: Meter, group: Sequence[str], arguments: Arguments) -> str:
+    """The expressions from `grouped` to `usage_row`, for what the meter does with its events. `group` has the columns
+    of GROUP that `grouped` has."""
     if is_windowed(meter):
-        result = _merged(meter.event_aggregation)
+        result = _merged(meter.event_aggregation, group)
     elif meter.event_aggregation is Aggregation.UNIQUE_COUNT:
-        result = _unique(operations=bool(meter.operation_property), carried=meter.carry_over)
+        result = _unique(group, operations=bool(meter.operation_property), carried=meter.carry_over)
     elif meter.percentile is not None and meter.buckets is None:
-        result = _percentile(meter.percentile, arguments)
+        result = _percentile(meter.percentile, group, arguments)
     else:
         raise ValueError(f"meter {meter.meter_id} cannot be put together by the database")
+    columns = ", ".join(name if name in group else f"{common} AS {name}" for name, common in GROUP.items())
+    text = f"""{"dimensions" if "dimensions" in group else NO_DIMENSIONS}::text COLLATE "C\""""
+    if "others" in group:
+        text = f"CASE WHEN others THEN '' ELSE {text} END"
     return f"""{result}, usage_row AS (
-    SELECT {GROUP}, CASE WHEN others THEN '' ELSE dimensions::text END COLLATE "C" AS dimensions_text,
-        value, event_count
-    FROM result
+    SELECT {columns}, {text} AS dimensions_text, value, event_count FROM result WHERE event_count > 0
 )"""
 
 
@@ -83,14 +94,14 @@ def greatest_first(meter: Meter) -> str:
     return by_average if meter.aggregation is Aggregation.AVG else "value"
 
 
-def _merged(aggregation: Aggregation) -> str:
+def _merged(aggregation: Aggregation, group: Sequence[str]) -> str:
     return f"""result AS (
-    SELECT {GROUP}, {MERGED[aggregation]} AS value, sum(event_count)::bigint AS event_count
-    FROM grouped WHERE event_count > 0 GROUP BY {GROUP}
+    SELECT {_first(group)} {MERGED[aggregation]} AS value, sum(event_count)::bigint AS event_count
+    FROM grouped WHERE event_count > 0 {_by(group)}
 )"""
 
 
-def _unique(*, operations: bool, carried: bool) -> str:
+def _unique(group: Sequence[str], *, operations: bool, carried: bool) -> str:
     """Once per text and group; with operations by the latest one of each, by time and then position."""
     text, present = "measured", "1"
     if operations:
@@ -99,28 +110,44 @@ def _unique(*, operations: bool, carried: bool) -> str:
     # Carried over: what each row adds to and takes from the rows before it.
     change = "present"
     if carried:
-        change = (
-            "present - lag(present, 1, present - present)"
-            " OVER (PARTITION BY scope, others, customer_id, dimensions, text ORDER BY index)"
-        )
+        others = ", ".join([*(name for name in group if name != "index"), "text"])
+        change = f"present - lag(present, 1, present - present) OVER (PARTITION BY {others} ORDER BY index)"
     return f"""by_text AS (
-    SELECT {GROUP}, {text} AS text, {present} AS present, count(*) AS event_count
-    FROM grouped GROUP BY {GROUP}, {text}
+    SELECT {_first(group)} {text} AS text, {present} AS present, count(*) AS event_count
+    FROM grouped {_by([*group, text])}
 ), change AS (
-    SELECT {GROUP}, {change} AS value, event_count FROM by_text
+    SELECT {_first(group)} {change} AS value, event_count FROM by_text
 ), result AS (
-    SELECT {GROUP}, sum(value)::numeric AS value, sum(event_count)::bigint AS event_count FROM change GROUP BY {GROUP}
+    SELECT {_first(group)} sum(value)::numeric AS value, sum(event_count)::bigint AS event_count
+    FROM change {_by(group)}
 )"""
 
 
-def _percentile(percent: Decimal, arguments: Arguments) -> str:
-    """Nearest rank, of exact numbers; `percentile_disc` would take the percentage for a double."""
-    share = arguments.put(QUANTITY_CONTEXT.scaleb(percent, -2), "numeric")
-    return f"""ranked AS (
-    SELECT {GROUP}, measured::numeric AS value,
-        row_number() OVER (PARTITION BY {GROUP} ORDER BY measured::numeric) AS rank,
-        count(*) OVER (PARTITION BY {GROUP}) AS event_count
-    FROM grouped
+def _percentile(percent: Decimal, group: Sequence[str], arguments: Arguments) -> str:
+    """Nearest rank, of exact numbers; `percentile_disc` would take the percentage for a double.
+
+    Equal texts are put together before anything is sorted; equal numbers with different texts are neighbours.
+    """
+    rank = f"ceil({arguments.put(QUANTITY_CONTEXT.scaleb(percent, -2), 'numeric')} * event_count)"
+    within = f"PARTITION BY {', '.join(group)}" if group else ""
+    return f"""by_value AS (
+    SELECT {_first(group)} measured, count(*) AS times FROM grouped {_by([*group, "measured"])}
+), total AS (
+    SELECT {_first(group)} sum(times)::bigint AS event_count FROM by_value {_by(group)}
+), running AS (
+    SELECT {_first(group)} measured::numeric AS value, times,
+        sum(times) OVER ({within} ORDER BY measured::numeric ROWS UNBOUNDED PRECEDING) AS through
+    FROM by_value
 ), result AS (
-    SELECT {GROUP}, value, event_count FROM ranked WHERE rank = ceil({share} * event_count)
+    SELECT {_first(group)} value, event_count
+    FROM running {f"JOIN total USING ({', '.join(group)})" if group else "CROSS JOIN total"}
+    WHERE through - times < {rank} AND {rank} <= through
 )"""
+
+
+def _first(group: Sequence[str]) -> str:
+    return "".join(f"{name}, " for name in group)
+
+
+def _by(group: Sequence[str]) -> str:
+    return f"GROUP BY {', '.join(group)}" if group else ""

@@ -29,7 +29,7 @@ def cover(asked: Period, *, carried: bool = False, by_log: bool = False) -> Wind
     """
     if by_log:
         first_cut = window_start(asked.start) if carried else asked.start
-        before = Period(FIRST_INSTANT, first_cut) if carried and FIRST_INSTANT < first_cut else None
+        before = Period(FIRST_INSTANT, first_cut) if carried and first_cut > FIRST_INSTANT else None
         return WindowCover(before, [Period(first_cut, asked.end)])
     first = FIRST_INSTANT if carried else asked.start
     first_whole = first if is_window_aligned(first) else window_start(first) + WINDOW
