@@ -67,8 +67,10 @@ def billing_period(
     card: str = "standard",
     tenant: str = TENANT,
     version: int = 1,
+    time_zone: str = "UTC",
 ) -> BillingPeriod:
-    return BillingPeriod(PeriodKey(tenant, subscription, period.start), period.end, customer, card, version)
+    key = PeriodKey(tenant, subscription, period.start)
+    return BillingPeriod(key, period.end, customer, card, version, time_zone)
 
 
 def rate_card(
@@ -102,6 +104,8 @@ class FakeIngest:
     not_additive: set[str] = field(default_factory=set)
     exact: dict[tuple[str, str, str, datetime], ExactUsage] = field(default_factory=dict)
     """Quantities by tenant, customer, meter and start of the period; what is not there was not used."""
+    zones: set[str] = field(default_factory=set)
+    """Those that quantities were asked for in."""
     before_quantities: Callable[[], None] = lambda: None
 
     def put(self, *rows: WindowRow) -> None:
@@ -123,6 +127,7 @@ class FakeIngest:
     async def quantities(self, tenant_id: str, scopes: Sequence[QuantityScope]) -> list[ExactUsage]:
         self._call("quantities")
         self.before_quantities()
+        self.zones |= {scope.time_zone for scope in scopes}
         return [
             self.exact.get(
                 (tenant_id, scope.customer_id, scope.meter_id, scope.period.start), ExactUsage(Decimal(0), 0, 0)
