@@ -15,7 +15,7 @@ from services.ingest.usecases.usage_question import UsageQuestion
 from services.ingest.wire.batch_statuses import batch_status_to_pb, receipts_from_pb
 from services.ingest.wire.events import counts_to_pb, event_to_pb, exception_to_pb, status_to_pb
 from services.ingest.wire.meters import filter_from_pb
-from services.ingest.wire.usage_rows import usage_row_to_pb
+from services.ingest.wire.usage_rows import usage_rows_to_pb
 from steelyard.ingest.v1 import meter_pb2, usage_service_pb2_grpc
 from steelyard.ingest.v1 import usage_service_pb2 as pb
 
@@ -44,7 +44,7 @@ class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
         cursor = page_cursor(request, 3)
         after = None if cursor is None else (_number(cursor[0], bits=32), cursor[1], cursor[2])
         times, rows = await self._query_usage(_question(request), after, size + 1)
-        page = fitting([usage_row_to_pb(row, times[row.index]) for row in rows[:size]])
+        page = fitting(usage_rows_to_pb(rows[:size], times))
         token = ""
         if len(rows) > len(page):
             index, customer_id, dimensions = rows[len(page) - 1].place

@@ -106,7 +106,12 @@ class PostgresUsageStore:
 
 def parts_of(rows: Sequence[asyncpg.Record]) -> list[UsagePart]:
     """Rows with USAGE_COLUMNS."""
-    return [
-        UsagePart(index, bucket, others, customer_id, dimensions, text, WindowState(event_count, value), scope)
-        for scope, index, bucket, others, customer_id, dimensions, text, value, event_count in rows
-    ]
+    # Many rows have the same dimensions, and as a rule there are many rows.
+    dimensions: dict[str, dict[str, str]] = {"": {}}
+    found = []
+    for scope, index, bucket, others, customer_id, text, value, event_count in rows:
+        if (known := dimensions.get(text)) is None:
+            known = dimensions[text] = orjson.loads(text)
+        state = WindowState(event_count, value)
+        found.append(UsagePart(index, bucket, others, customer_id, known, text, state, scope))
+    return found

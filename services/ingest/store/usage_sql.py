@@ -26,11 +26,10 @@ GROUP = {
     "bucket": "0",
     "others": "false",
     "customer_id": "''::text COLLATE \"C\"",
-    "dimensions": NO_DIMENSIONS,
 }
-"""What there may be a row for, and what it is where all rows are of the same."""
-USAGE_COLUMNS = f"{', '.join(GROUP)}, dimensions_text, value, event_count"
-"""Of `usage_row`. `others` and `dimensions_text` are what `UsagePart` says."""
+"""What there may be a row for beside dimensions, and what it is where all rows are of the same."""
+USAGE_COLUMNS = "scope, index, bucket, others, customer_id, dimensions_text, value, event_count"
+"""Of `usage_row`, as far as `parts_of` wants them; `others` and `dimensions_text` are what `UsagePart` says."""
 STATE = "value, event_count, latest_ns, latest_position"
 """What `grouped` has beside GROUP if states are merged;"""
 EVENT = "measured, event_time_ns, position"

@@ -115,7 +115,7 @@ def _page(rows: Sequence[UsageRow], after: Cursor | None, limit: int) -> list[Us
 
 def _ranked(rows: Sequence[UsageRow], chosen: Sequence[GroupKey]) -> list[UsageRow]:
     ranks = {key: rank for rank, key in enumerate(chosen, start=1)}
-    return [row if row.others else replace(row, rank=ranks[row.customer_id, row.dimensions_text]) for row in rows]
+    return [row if row.others else row._replace(rank=ranks[row.customer_id, row.dimensions_text]) for row in rows]
 
 
 def _too_many(reason: str, what: str) -> InvalidInput:

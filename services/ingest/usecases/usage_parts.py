@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 from libs.periods import Period
 from services.ingest.domain.aggregations import WindowState, finish, merge, over_values, state_value
@@ -32,21 +32,20 @@ class Evaluation(Enum):
     """From the events."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsagePart:
+class UsagePart(NamedTuple):
     """What events of one group come to in one bucket of one row; `scope` is the number of what was asked.
 
     Of a unique count that carries over, the value is by how much the number of texts changes in the row.
     """
 
-    index: int
+    index: int  # type: ignore[assignment] # What tuples have by that name is of no use here.
     bucket: int
     others: bool
     customer_id: str
     dimensions: Mapping[str, str]
     dimensions_text: str
     state: WindowState
-    scope: int = 0
+    scope: int
 
 
 def evaluation_of(meter: Meter) -> Evaluation:

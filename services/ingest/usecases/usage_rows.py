@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
 from itertools import groupby
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from libs.periods import Period
@@ -25,14 +26,13 @@ Cursor = tuple[int, str, str]
 """Index of the row's time, customer, dimensions as JSON."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
+class UsageRow(NamedTuple):
     """The quantity of one group in one time; `index` is the number of the time.
 
     `others` is of all groups that are not among the top ones. The `rank` of these begins with 1, and is otherwise 0.
     """
 
-    index: int
+    index: int  # type: ignore[assignment] # What tuples have by that name is of no use here.
     customer_id: str
     dimensions: Mapping[str, str]
     dimensions_text: str

@@ -74,7 +74,7 @@ class TestTopGroups:
         assert [row.rank for row in sorted(top, key=lambda row: row.rank)] == [1, 2, 3, 4, 5]
         by_rank = [row.value for row in sorted(top, key=lambda row: row.rank)]
         assert by_rank == sorted((row.value for row in everything), reverse=True)[:5]
-        assert [replace(row, rank=0) for row in top] == [
+        assert [row._replace(rank=0) for row in top] == [
             row for row in everything if group_of(row) in map(group_of, top)
         ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from libs.cli.main import app
 from libs.cli.meter_files import parse_meters
+from libs.cli.usage import Window
 from libs.money import plain
 from services.ingest.domain.aggregations import AggregationPeriod, EventColumns, evaluate
 from services.ingest.domain.door import to_ns
@@ -23,6 +27,7 @@ from services.ingest.domain.meter_options import LevelUnit
 from services.ingest.domain.units import is_known_unit
 from services.ingest.domain.usage_batch import UsageColumns
 from services.ingest.wire.meters import meter_from_pb
+from steelyard import Endpoints
 
 GUIDE = (Path(__file__).resolve().parents[4] / "docs" / "guides" / "metering.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
@@ -39,6 +44,31 @@ DOCUMENTS = [
 ]
 METERS = {given["meter_id"]: meter_of(given) for given in DOCUMENTS if "meter_id" in given}
 FRAGMENTS = [given for given in DOCUMENTS if "meter_id" not in given]
+
+
+COMMANDS = re.findall(r"^steelyard (usage .*?)(?: +#.*)?$", GUIDE, re.MULTILINE)
+
+
+class TestQuestions:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_can_be_asked(self, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """They come as far as the server, where nobody listens."""
+        monkeypatch.setenv("STEELYARD_HOME", str(tmp_path / "none"))
+        monkeypatch.setenv("STEELYARD_API_KEY", "sy_1_x")
+        for name in Endpoints.__slots__:
+            monkeypatch.setenv(f"STEELYARD_{name.upper()}_TARGET", "127.0.0.1:1")
+        asked: list[object] = []
+        monkeypatch.setattr("libs.cli.usage.as_tenant", lambda work: asked.append(work) or [])
+
+        result = CliRunner().invoke(app, shlex.split(command))
+
+        assert result.exit_code == 0, result.output
+        assert len(asked) == 1
+
+    def test_every_kind_of_row_is_explained(self) -> None:
+        (table,) = re.findall(r"^\| rows of \|.*?(?=\n\n)", GUIDE, re.MULTILINE | re.DOTALL)
+        assert set(re.findall(r"`([^`]+)`", table)) == {window.value for window in Window}
+        assert len(COMMANDS) > 4
 
 
 class TestExamples:
