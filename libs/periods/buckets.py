@@ -37,27 +37,28 @@ def buckets(period: Period, size: BucketSize, zone: ZoneInfo, *, anchor_day: int
     `anchor_day` is the day of the month (1 to 31, the last one in shorter months) on which billing periods begin.
     """
     if size is BucketSize.MINUTE:
-        cuts = _minute_cuts(period)
-    elif size in {BucketSize.QUARTER_HOUR, BucketSize.HOUR}:
-        cuts = _window_cuts(period, size, zone)
+        cuts = _even_cuts(period, period.start.replace(second=0, microsecond=0), _MINUTE)
+    elif size is BucketSize.QUARTER_HOUR:
+        cuts = _even_cuts(period, window_start(period.start), WINDOW)
+    elif size is BucketSize.HOUR:
+        cuts = _hour_cuts(period, zone)
     else:
         cuts = _day_cuts(period, size, zone, anchor_day)
     return tuple(Period(start, end) for start, end in pairwise([period.start, *cuts, period.end]))
 
 
-def _minute_cuts(period: Period) -> Iterator[datetime]:
-    """The same in every zone, whose offsets are whole minutes since 1972."""
-    at = period.start.replace(second=0, microsecond=0)
-    while (at := at + _MINUTE) < period.end:
+def _even_cuts(period: Period, at: datetime, length: timedelta) -> Iterator[datetime]:
+    """The same in every zone: their offsets are whole quarters of an hour."""
+    while (at := at + length) < period.end:
         yield at
 
 
-def _window_cuts(period: Period, size: BucketSize, zone: ZoneInfo) -> Iterator[datetime]:
+def _hour_cuts(period: Period, zone: ZoneInfo) -> Iterator[datetime]:
     at = period.start
     local = at.astimezone(zone)
     while (at := window_start(at) + WINDOW) < period.end:
         before, local = local, at.astimezone(zone)
-        if size is BucketSize.QUARTER_HOUR or local.hour != before.hour or local.utcoffset() != before.utcoffset():
+        if local.hour != before.hour or local.utcoffset() != before.utcoffset():
             yield at
 
 

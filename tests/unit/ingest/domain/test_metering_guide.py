@@ -27,7 +27,6 @@ from services.ingest.domain.meter_options import LevelUnit
 from services.ingest.domain.units import is_known_unit
 from services.ingest.domain.usage_batch import UsageColumns
 from services.ingest.wire.meters import meter_from_pb
-from steelyard import Endpoints
 
 GUIDE = (Path(__file__).resolve().parents[4] / "docs" / "guides" / "metering.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
@@ -51,14 +50,15 @@ COMMANDS = re.findall(r"^steelyard (usage .*?)(?: +#.*)?$", GUIDE, re.MULTILINE)
 
 class TestQuestions:
     @pytest.mark.parametrize("command", COMMANDS)
-    def test_can_be_asked(self, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """They come as far as the server, where nobody listens."""
-        monkeypatch.setenv("STEELYARD_HOME", str(tmp_path / "none"))
-        monkeypatch.setenv("STEELYARD_API_KEY", "sy_1_x")
-        for name in Endpoints.__slots__:
-            monkeypatch.setenv(f"STEELYARD_{name.upper()}_TARGET", "127.0.0.1:1")
+    def test_can_be_asked(self, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They come as far as the connection."""
         asked: list[object] = []
-        monkeypatch.setattr("libs.cli.usage.as_tenant", lambda work: asked.append(work) or [])
+
+        def ask(work: object) -> list[object]:
+            asked.append(work)
+            return []
+
+        monkeypatch.setattr("libs.cli.usage.as_tenant", ask)
 
         result = CliRunner().invoke(app, shlex.split(command))
 
