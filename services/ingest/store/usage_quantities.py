@@ -21,16 +21,18 @@ from services.ingest.store.usage_queries import parts_of
 from services.ingest.store.usage_scopes import with_scope_rows
 from services.ingest.store.usage_sql import USAGE_COLUMNS, Arguments
 from services.ingest.usecases.usage_parts import UsagePart
-from services.ingest.usecases.usage_quantities import QuantityScope
+from services.ingest.usecases.usage_quantities import QuantityScope, ScopeWindows
 from services.ingest.usecases.window_cover import FIRST_INSTANT
 
 _LOG = "events"
 
 # Whoever changes a window gives it a version that is higher than any before.
 _WINDOWS = """
-SELECT scope.position, max(version) AS version, sum(event_count)::bigint AS event_count
-FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[])
-    WITH ORDINALITY AS scope (customer_id, start_at, end_at, position)
+SELECT scope.position, max(version) AS version,
+    coalesce(sum(event_count) FILTER (WHERE window_start > begins_at - interval '15 minutes'), 0)::bigint AS within,
+    coalesce(sum(event_count) FILTER (WHERE window_start < begins_at), 0)::bigint AS carried
+FROM unnest($3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[])
+    WITH ORDINALITY AS scope (customer_id, start_at, end_at, begins_at, position)
 JOIN usage_windows AS kept ON kept.tenant_id = $1 AND kept.meter_id = $2 AND kept.customer_id = scope.customer_id
     AND window_start > start_at - interval '15 minutes' AND window_start < end_at
 GROUP BY 1
@@ -64,12 +66,12 @@ class PostgresQuantityStore:
 
     async def windows(
         self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], *, carried: bool
-    ) -> list[tuple[int, int]]:
-        starts = [FIRST_INSTANT if carried else scope.period.start for scope in scopes]
-        arguments = _scoped(tenant_id, meter, scopes, starts, [scope.period.end for scope in scopes])
-        rows = await self._read(tenant_id, _WINDOWS, arguments)
-        found = {row["position"]: (row["version"], row["event_count"]) for row in rows}
-        return [found.get(place, (0, 0)) for place in range(1, len(scopes) + 1)]
+    ) -> list[ScopeWindows]:
+        begins, ends = [scope.period.start for scope in scopes], [scope.period.end for scope in scopes]
+        starts = [FIRST_INSTANT] * len(scopes) if carried else begins
+        rows = await self._read(tenant_id, _WINDOWS, _scoped(tenant_id, meter, scopes, starts, ends, begins))
+        found = {row["position"]: ScopeWindows(row["version"], row["within"], row["carried"]) for row in rows}
+        return [found.get(place, ScopeWindows(0, 0, 0)) for place in range(1, len(scopes) + 1)]
 
     async def parts(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[UsagePart]:
         arguments = Arguments()

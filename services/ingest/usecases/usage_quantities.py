@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from libs.periods import Period, find_zone, is_window_aligned
 from services.ingest.domain.aggregations import NO_EVENTS, AggregationPeriod, EventColumns, evaluate
@@ -43,6 +43,14 @@ class UsageQuantity:
     highest_version: int
 
 
+class ScopeWindows(NamedTuple):
+    """Of the windows of a scope: the highest version, and how many events are in it and carried over into it."""
+
+    highest_version: int
+    event_count: int
+    carried_count: int
+
+
 class QuantityStore(Protocol):
     """Reads of one moment or, in this order, of later ones: no value lacks what its version covers."""
 
@@ -53,9 +61,8 @@ class QuantityStore(Protocol):
 
     async def windows(
         self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], *, carried: bool
-    ) -> list[tuple[int, int]]:
-        """Return of the windows of each scope, and with `carried` of those before it, the highest version and the
-        number of events; zeros without any."""
+    ) -> list[ScopeWindows]:
+        """Return what the windows of each scope tell, and with `carried` also those before it."""
 
     async def parts(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[UsagePart]:
         """Return what quantities are put together from, by number of the scope; what is carried over is BEFORE row 0.
@@ -95,12 +102,11 @@ class GetUsageQuantities:
     async def _of_meter(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[UsageQuantity]:
         windows = await self._store.windows(tenant_id, meter, scopes, carried=meter.carry_over)
         found: list[UsageQuantity] = []
-        for portion in _portions(meter, scopes, [event_count for _, event_count in windows]):
-            versions = [version for version, _ in windows[portion]]
-            if evaluation_of(meter) is Evaluation.EVENTS:
-                found += await self._of_events(tenant_id, meter, scopes[portion], versions)
-            else:
-                found += await self._of_parts(tenant_id, meter, scopes[portion], versions)
+        by_events = evaluation_of(meter) is Evaluation.EVENTS
+        for portion in _portions(_weight(meter, *item) for item in zip(scopes, windows, strict=True)):
+            versions = [of_scope.highest_version for of_scope in windows[portion]]
+            evaluate_portion = self._of_events if by_events else self._of_parts
+            found += await evaluate_portion(tenant_id, meter, scopes[portion], versions)
         return found
 
     async def _of_parts(
@@ -118,34 +124,35 @@ class GetUsageQuantities:
         self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], versions: Sequence[int]
     ) -> list[UsageQuantity]:
         levels, carried = [_ZERO] * len(scopes), meter.carry_over
-        if carried and meter.aggregation is Aggregation.WEIGHTED_SUM and all(map(_starts_whole, scopes)):
+        if all(_has_level(meter, scope) for scope in scopes):
             # All that came before is one number, which windows have; a level is kept up for years.
             levels, carried = await self._store.levels(tenant_id, meter, scopes), False
         columns = await self._store.events(tenant_id, meter, scopes, carried=carried)
         return [_evaluated(meter, *item) for item in zip(scopes, columns, levels, versions, strict=True)]
 
 
-def _portions(meter: Meter, scopes: Sequence[QuantityScope], event_counts: Sequence[int]) -> Iterator[slice]:
+def _portions(weights: Iterable[int]) -> Iterator[slice]:
     """Runs of scopes of which so much is read at once that it has room in memory; a large one is by itself."""
-    weights = list(event_counts)
-    if evaluation_of(meter) is not Evaluation.EVENTS:
-        weights = [_part_count(meter, *item) for item in zip(scopes, event_counts, strict=True)]
-    first, weight = 0, 0
-    for number, more in enumerate(weights):
-        if number > first and weight + more > MAX_AT_ONCE:
+    first, total, after = 0, 0, 0
+    for number, weight in enumerate(weights):
+        if number > first and total + weight > MAX_AT_ONCE:
             yield slice(first, number)
-            first, weight = number, 0
-        weight += more
-    yield slice(first, len(weights))
+            first, total = number, 0
+        total, after = total + weight, number + 1
+    yield slice(first, after)
 
 
-def _part_count(meter: Meter, scope: QuantityScope, event_count: int) -> int:
-    """At most so many parts: the database puts all events of a bucket together."""
-    return min(event_count, 2 if meter.buckets is None else bucket_count(meter.buckets, scope.period))
+def _weight(meter: Meter, scope: QuantityScope, windows: ScopeWindows) -> int:
+    """How many events or parts are read; the database puts all events of a bucket together."""
+    if evaluation_of(meter) is not Evaluation.EVENTS:
+        return min(windows.event_count, 2 if meter.buckets is None else bucket_count(meter.buckets, scope.period))
+    return windows.event_count + (0 if _has_level(meter, scope) else windows.carried_count)
 
 
-def _starts_whole(scope: QuantityScope) -> bool:
-    return is_window_aligned(scope.period.start)
+def _has_level(meter: Meter, scope: QuantityScope) -> bool:
+    """Whether windows tell all that is carried over."""
+    levels = meter.carry_over and meter.aggregation is Aggregation.WEIGHTED_SUM
+    return levels and is_window_aligned(scope.period.start)
 
 
 def _put_together(meter: Meter, scope: QuantityScope, parts: Sequence[UsagePart], version: int) -> UsageQuantity:
