@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import accepted, calls, freshness, invoices, keys, recorded, soak, spool
+from benchmarks import accepted, calls, freshness, invoices, keys, queries, recorded, soak, spool
 from benchmarks.machine import machine_facts
 from benchmarks.report import Report, table_rows, write_json
 from benchmarks.sender import BenchmarkError
@@ -33,6 +33,9 @@ BENCHMARKS: dict[str, Callable[[float], Report]] = {
     "catch-up": soak.run_catch_up,
     "invoices": invoices.run,
     "spool": spool.run,
+    "query-month": queries.run_month,
+    "unique": queries.run_unique,
+    "percentile": queries.run_percentile,
 }
 _RESULTS = Path(__file__).parent / "results"
 

@@ -12,6 +12,11 @@ from libs.periods.period import Period
 from libs.periods.zones import local_midnight
 
 
+def anchor_in(year: int, month: int, anchor_day: int) -> date:
+    """The anchor day of a month; in one that is too short its last day."""
+    return date(year, month, min(anchor_day, monthrange(year, month)[1]))
+
+
 @dataclass(frozen=True, slots=True)
 class BillingCycle:
     """Consecutive monthly periods from local midnight of `starts_on`, cut at local midnight of each anchor day.
@@ -82,9 +87,7 @@ class BillingCycle:
         if index == 0:
             return self.starts_on
         # The first cut falls into the starting month only if its anchor day is still to come.
-        starts_before_anchor = self.starts_on < self._anchor_in(self.starts_on.year, self.starts_on.month)
+        first_anchor = anchor_in(self.starts_on.year, self.starts_on.month, self.anchor_day)
+        starts_before_anchor = self.starts_on < first_anchor
         months = self.starts_on.month - 1 + index - starts_before_anchor
-        return self._anchor_in(self.starts_on.year + months // 12, months % 12 + 1)
-
-    def _anchor_in(self, year: int, month: int) -> date:
-        return date(year, month, min(self.anchor_day, monthrange(year, month)[1]))
+        return anchor_in(self.starts_on.year + months // 12, months % 12 + 1, self.anchor_day)

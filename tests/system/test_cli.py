@@ -371,6 +371,13 @@ class TestOpenMonth:
         }
         assert found == month.quantities
         assert [int(line.split()[-2]) for line in text.splitlines()[1:]] == [found[day] for day in sorted(found)]
+        period = ("--window", "billing-period", "--anchor-day", "1", "--zone", "Europe/Berlin")
+        assert [int(row["value"]) for row in acme.json("usage", "tokens", *days[:4], *period)] == [month.tokens]
+        text, top = acme.both("usage", "tokens", *days[:4], "--group-by", "region", "--top", "1", "--others", *days[6:])
+        assert [row.get("rank", 0) for row in top] == [1, 0]
+        assert top[1]["others"]
+        assert sum(int(row["value"]) for row in top) == month.tokens
+        assert text.splitlines()[2].split()[-3:-1] == ["others", top[1]["value"]]
         regions = acme.json("usage", "tokens", *days[:4], "--zone", "Europe/Berlin", "--group-by", "region")
         assert sum(int(row["value"]) for row in regions) == month.tokens
         assert {row["dimensions"]["region"] for row in regions} == {"eu", "us"}

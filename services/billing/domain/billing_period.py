@@ -10,13 +10,14 @@ from services.billing.domain.charge import PeriodKey
 
 @dataclass(frozen=True, slots=True)
 class BillingPeriod:
-    """One stored period of a subscription; `version` grows with every change."""
+    """One stored period of a subscription; `version` grows with every change, `time_zone` is the subscription's."""
 
     subscription_id: str
     customer_id: str
     rate_card_id: str
     period: Period
     version: int
+    time_zone: str
 
     @property
     def key(self) -> PeriodKey:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.domain.billing_period import BillingPeriod
 from services.billing.domain.charge import PeriodKey
-from services.billing.store.billing_periods import billing_period_from_row
+from services.billing.store.billing_periods import billing_period_from_row, with_zones
 from services.billing.store.tables import billing_periods
 
 
@@ -20,7 +20,7 @@ async def read_billing_periods(
     keys = [PeriodKey.parse(mark) for mark in marks]
     table = billing_periods
     wanted = [(key.subscription_id, key.period_start) for key in keys]
-    query = sa.select(table).where(
+    query = with_zones().where(
         table.c.tenant_id == tenant_id, sa.tuple_(table.c.subscription_id, table.c.period_start).in_(wanted)
     )
     return [billing_period_from_row(row) for row in await connection.execute(query)]

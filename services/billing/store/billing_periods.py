@@ -18,7 +18,7 @@ from services.billing.domain.billing_period import BillingPeriod
 from services.billing.domain.charge import PeriodKey
 from services.billing.domain.invoice import Invoice, InvoiceKind
 from services.billing.store.rows import LOCK_PERIODS, PERIOD_KEYS, Row, insert_rows, key_columns, recordset, to_json
-from services.billing.store.tables import billing_period_marks, billing_periods, due_periods
+from services.billing.store.tables import billing_period_marks, billing_periods, due_periods, subscriptions
 from services.billing.usecases.store_ports import ClosingPeriod, NewPeriod, OpenPeriod
 
 _COLUMNS = [column.name for column in billing_periods.c if column.name != "version"]
@@ -189,7 +189,7 @@ class PostgresBillingPeriods:
         self, subscription_id: str, ending_after: datetime | None, after: PeriodKey | None, limit: int
     ) -> list[BillingPeriod]:
         table = billing_periods
-        query = sa.select(table).where(table.c.tenant_id == self._tenant_id)
+        query = with_zones().where(table.c.tenant_id == self._tenant_id)
         if subscription_id:
             query = query.where(table.c.subscription_id == subscription_id)
         if ending_after is not None:
@@ -203,10 +203,19 @@ class PostgresBillingPeriods:
         return [billing_period_from_row(row) for row in rows]
 
 
+def with_zones() -> sa.Select[tuple[object, ...]]:
+    """A query of rows for `billing_period_from_row`."""
+    same = sa.and_(
+        subscriptions.c.tenant_id == billing_periods.c.tenant_id,
+        subscriptions.c.subscription_id == billing_periods.c.subscription_id,
+    )
+    return sa.select(billing_periods, subscriptions.c.time_zone).join(subscriptions, same)
+
+
 def billing_period_from_row(row: sa.Row[tuple[object, ...]]) -> BillingPeriod:
-    """A row of `billing_periods`, whatever further columns it has."""
+    """A row of `with_zones`, whatever further columns it has."""
     period = Period(row.period_start, row.period_end)
-    return BillingPeriod(row.subscription_id, row.customer_id, row.rate_card_id, period, row.version)
+    return BillingPeriod(row.subscription_id, row.customer_id, row.rate_card_id, period, row.version, row.time_zone)
 
 
 def _row(tenant_id: str, new: NewPeriod) -> Row:

@@ -15,4 +15,5 @@ def billing_period_to_pb(item: BillingPeriod) -> billing_period_pb2.BillingPerio
         rate_card_id=item.rate_card_id,
         period=period_to_pb(item.period),
         version=item.version,
+        time_zone=item.time_zone,
     )

@@ -10,11 +10,12 @@ from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page
 from services.ingest.domain.meter import FilterOperator, PropertyFilter
 from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, optional_time, required_time
 from services.ingest.usecases.query_events import EventSelection, EventStore
-from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion
+from services.ingest.usecases.query_usage import QueryUsage
+from services.ingest.usecases.usage_question import UsageQuestion
 from services.ingest.wire.batch_statuses import batch_status_to_pb, receipts_from_pb
 from services.ingest.wire.events import counts_to_pb, event_to_pb, exception_to_pb, status_to_pb
 from services.ingest.wire.meters import filter_from_pb
-from services.ingest.wire.usage_rows import usage_row_to_pb
+from services.ingest.wire.usage_rows import usage_rows_to_pb
 from steelyard.ingest.v1 import meter_pb2, usage_service_pb2_grpc
 from steelyard.ingest.v1 import usage_service_pb2 as pb
 
@@ -25,6 +26,8 @@ _SIZES = {
     int(pb.WINDOW_SIZE_DAY): BucketSize.DAY,
     int(pb.WINDOW_SIZE_WEEK): BucketSize.WEEK,
     int(pb.WINDOW_SIZE_MONTH): BucketSize.MONTH,
+    int(pb.WINDOW_SIZE_MINUTE): BucketSize.MINUTE,
+    int(pb.WINDOW_SIZE_BILLING_PERIOD): BucketSize.BILLING_PERIOD,
 }
 _MAX_STATUS_KEYS = 1_000
 
@@ -41,11 +44,11 @@ class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
         cursor = page_cursor(request, 3)
         after = None if cursor is None else (_number(cursor[0], bits=32), cursor[1], cursor[2])
         times, rows = await self._query_usage(_question(request), after, size + 1)
-        page = fitting([usage_row_to_pb(row, times[row.index]) for row in rows[:size]])
+        page = fitting(usage_rows_to_pb(rows[:size], times))
         token = ""
         if len(rows) > len(page):
-            last = rows[len(page) - 1]
-            token = next_page_token(request, [str(last.index), last.customer_id, last.dimensions_text])
+            index, customer_id, dimensions = rows[len(page) - 1].place
+            token = next_page_token(request, [str(index), customer_id, dimensions])
         return pb.QueryUsageResponse(rows=page, next_page_token=token)
 
     async def GetEvent(self, request: pb.GetEventRequest, context: Context) -> pb.GetEventResponse:
@@ -122,6 +125,9 @@ def _question(request: pb.QueryUsageRequest) -> UsageQuestion:
         group_by=tuple(request.group_by),
         by_customer=request.group_by_customer,
         filters=tuple(_dimension(item, f"filters[{index}]") for index, item in enumerate(request.filters)),
+        anchor_day=request.anchor_day,
+        top_groups=request.top_groups,
+        include_others=request.include_others,
     )
 
 

@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Protocol
 
-from libs.errors import InvalidInput, Violation
-from libs.periods import WINDOW, BucketSize, Period, buckets, find_zone, is_window_aligned, window_start
-from services.ingest.domain.meter import Meter, PropertyFilter
-from services.ingest.domain.meter_options import Aggregation
-from services.ingest.usecases.usage_rows import Cursor, EventGroup, StateRow, UsageRow, usage_of_events, usage_of_state
+from libs.errors import InvalidInput
+from libs.periods import Period
+from services.ingest.domain.meter import Meter
+from services.ingest.usecases.usage_parts import Evaluation, UsagePart, evaluation_of, usage_of_part, usage_of_parts
+from services.ingest.usecases.usage_question import GroupKey, UsageQuestion, UsageSelection, select_usage
+from services.ingest.usecases.usage_rows import Cursor, EventGroup, UsageRow, chosen_groups, usage_of_events
 
-_MAX_ROWS_IN_TIME = 50_000
 MAX_EVENTS = 1_000_000
-"""That a question may read from the log, where windows do not tell the answer."""
-_USUAL_LENGTH = {
-    BucketSize.QUARTER_HOUR: WINDOW,
-    BucketSize.HOUR: timedelta(hours=1),
-    BucketSize.DAY: timedelta(days=1),
-    BucketSize.WEEK: timedelta(days=7),
-    BucketSize.MONTH: timedelta(days=28),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class UsageQuestion:
-    """What a caller wants to know. `customer_id` empty: all; `size` None: one row; `time_zone` empty: UTC."""
-
-    tenant_id: str
-    meter_id: str
-    customer_id: str
-    start: datetime
-    end: datetime
-    size: BucketSize | None
-    time_zone: str
-    group_by: tuple[str, ...]
-    by_customer: bool
-    filters: tuple[PropertyFilter, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class UsageSelection:
-    """A question in terms of what is stored: whole windows, and `edges` inside windows that only the log can answer.
-
-    `rows` are the times of the answer, in order; their cuts never lie inside a window. `dropped` are the meter's
-    dimensions that are summed over.
-    """
-
-    question: UsageQuestion
-    rows: Sequence[Period]
-    windows: Period | None
-    edges: Sequence[Period]
-    dropped: tuple[str, ...]
+"""That a question may read from the log, where the database cannot evaluate them."""
+MAX_PARTS = 500_000
+"""That rows may be put together from."""
 
 
 class UsageStore(Protocol):
@@ -62,10 +26,21 @@ class UsageStore(Protocol):
         :raises MeterNotFound: if there is no such meter
         """
 
-    async def states(
-        self, selection: UsageSelection, aggregation: Aggregation, after: Cursor | None, limit: int
-    ) -> list[StateRow]:
-        """Return rows with events, ordered by time, customer and dimensions, those behind `after`."""
+    async def rows(self, selection: UsageSelection, meter: Meter, after: Cursor | None, limit: int) -> list[UsagePart]:
+        """Return rows with events, ordered by time, customer and dimensions, those behind `after`.
+
+        Only of meters whose rows are whole.
+        """
+
+    async def greatest(self, selection: UsageSelection, meter: Meter, limit: int) -> list[UsagePart]:
+        """Return the groups with the greatest quantities, in the order of these, then of customer and dimensions. Of a
+        selection with one time, and only of meters whose rows are whole."""
+
+    async def parts(self, selection: UsageSelection, meter: Meter, limit: int) -> list[UsagePart]:
+        """Return the parts of all rows, in any order, not more than `limit`.
+
+        Only of meters whose rows are made of parts.
+        """
 
     async def events(
         self, question: UsageQuestion, meter: Meter, start: datetime | None, limit: int
@@ -90,56 +65,60 @@ class QueryUsage:
         """
         meter = await self._usage.meter(question.tenant_id, question.meter_id)
         selection = select_usage(question, meter)
-        if meter.mergeable:
-            states = await self._usage.states(selection, meter.aggregation, after, limit)
-            return selection.rows, [row for state in states if (row := usage_of_state(meter, state))]
+        if not question.top_groups:
+            return selection.rows, await self._rows(selection, meter, after, limit)
+        top = await self._top(question, meter)
+        chosen = [(row.customer_id, row.dimensions_text) for row in top]
+        if question.size is None and not question.include_others:
+            rows = _page(sorted(top, key=lambda row: row.place), after, limit)
+        else:
+            rows = await self._rows(replace(selection, chosen=chosen), meter, after, limit)
+        return selection.rows, _ranked(rows, chosen)
+
+    async def _top(self, question: UsageQuestion, meter: Meter) -> list[UsageRow]:
+        """The groups with the greatest quantities over the whole time, the greatest first."""
+        whole = replace(question, size=None, anchor_day=0, top_groups=0, include_others=False)
+        selection = select_usage(whole, meter)
+        if evaluation_of(meter) is Evaluation.WHOLE:
+            parts = await self._usage.greatest(selection, meter, question.top_groups)
+            return [row for part in parts if (row := usage_of_part(meter, part))]
+        rows = await self._all_rows(selection, meter)
+        return sorted(rows, key=lambda row: (-row.value, row.place))[: question.top_groups]
+
+    async def _rows(self, selection: UsageSelection, meter: Meter, after: Cursor | None, limit: int) -> list[UsageRow]:
+        if evaluation_of(meter) is Evaluation.WHOLE:
+            parts = await self._usage.rows(selection, meter, after, limit)
+            return [row for part in parts if (row := usage_of_part(meter, part))]
+        return _page(await self._all_rows(selection, meter), after, limit)
+
+    async def _all_rows(self, selection: UsageSelection, meter: Meter) -> list[UsageRow]:
+        """Of a meter whose rows the database cannot tell, in order."""
+        question = selection.question
+        if evaluation_of(meter) is Evaluation.PARTS:
+            parts = await self._usage.parts(selection, meter, MAX_PARTS + 1)
+            if len(parts) > MAX_PARTS:
+                raise _too_many("TOO_MANY_PARTS", f"more than {MAX_PARTS} buckets or rows")
+            return usage_of_parts(meter, parts, selection.rows)
         start = None if meter.carry_over else question.start
         groups = await self._usage.events(question, meter, start, MAX_EVENTS + 1)
         if sum(len(group.events) for group in groups) > MAX_EVENTS:
-            description = f"more than {MAX_EVENTS} events would have to be read; ask for a shorter time or one customer"
-            raise InvalidInput.of("start_time", "TOO_MANY_EVENTS", description)
-        rows = usage_of_events(meter, groups, selection.rows, find_zone(question.time_zone or "UTC"))
-        behind = [row for row in rows if after is None or row.place > after]
-        return selection.rows, behind[:limit]
+            raise _too_many("TOO_MANY_EVENTS", f"more than {MAX_EVENTS} events")
+        if selection.chosen is not None:
+            groups = chosen_groups(groups, set(selection.chosen), include_others=question.include_others)
+        return usage_of_events(meter, groups, selection.rows, question.zone)
 
 
-def select_usage(question: UsageQuestion, meter: Meter) -> UsageSelection:
-    """Split the time asked for into whole windows and edges.
-
-    :raises InvalidInput: naming what is wrong with the question
-    """
-    found = list(_violations(question, meter))
-    if found:
-        raise InvalidInput(found)
-    zone = find_zone(question.time_zone or "UTC")
-    asked = Period(question.start, question.end)
-    rows: Sequence[Period] = (asked,) if question.size is None else buckets(asked, question.size, zone)
-    first_whole = asked.start if is_window_aligned(asked.start) else window_start(asked.start) + WINDOW
-    last_whole = window_start(asked.end)
-    if first_whole > last_whole:  # All of it lies inside one window.
-        windows, edges = None, [asked]
-    else:
-        windows = Period(first_whole, last_whole) if first_whole < last_whole else None
-        parts = [(asked.start, first_whole), (last_whole, asked.end)]
-        edges = [Period(start, end) for start, end in parts if start < end]
-    dropped = tuple(name for name in meter.group_by if name not in question.group_by)
-    return UsageSelection(question, rows, windows, edges, dropped)
+def _page(rows: Sequence[UsageRow], after: Cursor | None, limit: int) -> list[UsageRow]:
+    behind = [row for row in rows if after is None or row.place > after]
+    return behind[:limit]
 
 
-def _violations(question: UsageQuestion, meter: Meter) -> Iterator[Violation]:
-    if question.start >= question.end:
-        yield Violation("end_time", "NOT_AFTER_START", "must be after start_time")
-    if question.start < datetime(1970, 1, 1, tzinfo=UTC) or question.end > datetime(2262, 1, 1, tzinfo=UTC):
-        yield Violation("start_time", "OUT_OF_RANGE", "must lie, as end_time, in the years 1970 to 2261")
-    for index, name in enumerate(question.group_by):
-        if name not in meter.group_by:
-            yield Violation(f"group_by[{index}]", "UNKNOWN_DIMENSION", f"meter {meter.meter_id} has no {name!r}")
-    for index, item in enumerate(question.filters):
-        if item.property not in meter.group_by:
-            description = f"meter {meter.meter_id} has no {item.property!r}"
-            yield Violation(f"filters[{index}].property", "UNKNOWN_DIMENSION", description)
-        if "\x00" in item.value:
-            yield Violation(f"filters[{index}].value", "CONTROL_CHARACTER", "must not contain U+0000")
-    # Before anything is cut: the cuts of some centuries would keep this process from everything else for minutes.
-    if question.size and question.end - question.start > _MAX_ROWS_IN_TIME * _USUAL_LENGTH[question.size]:
-        yield Violation("window_size", "TOO_SMALL", f"cuts the time into more than {_MAX_ROWS_IN_TIME} rows")
+def _ranked(rows: Sequence[UsageRow], chosen: Sequence[GroupKey]) -> list[UsageRow]:
+    ranks = {key: rank for rank, key in enumerate(chosen, start=1)}
+    return [row if row.others else row._replace(rank=ranks[row.customer_id, row.dimensions_text]) for row in rows]
+
+
+def _too_many(reason: str, what: str) -> InvalidInput:
+    return InvalidInput.of(
+        "start_time", reason, f"{what} would have to be read; ask for a shorter time or one customer"
+    )

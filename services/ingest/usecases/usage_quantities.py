@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from libs.periods import Period, find_zone, is_window_aligned
-from services.ingest.domain.aggregations import AggregationPeriod, EventColumns, WindowState, evaluate, evaluate_states
+from services.ingest.domain.aggregations import NO_EVENTS, AggregationPeriod, EventColumns, evaluate
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import Aggregation
+from services.ingest.usecases.usage_parts import Evaluation, UsagePart, bucket_count, evaluation_of, usage_of_parts
 
+MAX_AT_ONCE = 100_000
+"""Events or parts of scopes that are read together."""
 _ZERO = Decimal(0)
 
 
@@ -39,6 +43,14 @@ class UsageQuantity:
     highest_version: int
 
 
+class ScopeWindows(NamedTuple):
+    """Of the windows of a scope: the highest version, and how many events are in it and carried over into it."""
+
+    highest_version: int
+    event_count: int
+    carried_count: int
+
+
 class QuantityStore(Protocol):
     """Reads of one moment or, in this order, of later ones: no value lacks what its version covers."""
 
@@ -47,12 +59,16 @@ class QuantityStore(Protocol):
         :raises MeterNotFound: if there is no such meter
         """
 
-    async def versions(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[int]:
-        """Return the highest version of the windows of each scope, 0 without any; if the meter carries over, those
-        before the scope included."""
+    async def windows(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], *, carried: bool
+    ) -> list[ScopeWindows]:
+        """Return what the windows of each scope tell, and with `carried` also those before it."""
 
-    async def states(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[WindowState]:
-        """Return the merged state of the windows of each scope."""
+    async def parts(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[UsagePart]:
+        """Return what quantities are put together from, by number of the scope; what is carried over is BEFORE row 0.
+
+        Only of meters that need no events.
+        """
 
     async def levels(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[Decimal]:
         """Return the sum of all windows before each scope."""
@@ -84,27 +100,66 @@ class GetUsageQuantities:
         return [found[number] for number in range(len(scopes))]
 
     async def _of_meter(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[UsageQuantity]:
-        versions = await self._store.versions(tenant_id, meter, scopes)
-        if meter.mergeable and all(_is_whole(scope.period) for scope in scopes):
-            states = await self._store.states(tenant_id, meter, scopes)
-            return [
-                UsageQuantity(evaluate_states(meter, [state]), state.event_count, version)
-                for state, version in zip(states, versions, strict=True)
-            ]
+        windows = await self._store.windows(tenant_id, meter, scopes, carried=meter.carry_over)
+        found: list[UsageQuantity] = []
+        by_events = evaluation_of(meter) is Evaluation.EVENTS
+        for portion in _portions(_weight(meter, *item) for item in zip(scopes, windows, strict=True)):
+            versions = [of_scope.highest_version for of_scope in windows[portion]]
+            evaluate_portion = self._of_events if by_events else self._of_parts
+            found += await evaluate_portion(tenant_id, meter, scopes[portion], versions)
+        return found
+
+    async def _of_parts(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], versions: Sequence[int]
+    ) -> list[UsageQuantity]:
+        of_scope: defaultdict[int, list[UsagePart]] = defaultdict(list)
+        for part in await self._store.parts(tenant_id, meter, scopes):
+            of_scope[part.scope].append(part)
+        return [
+            _put_together(meter, scope, of_scope[number], version)
+            for number, (scope, version) in enumerate(zip(scopes, versions, strict=True))
+        ]
+
+    async def _of_events(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], versions: Sequence[int]
+    ) -> list[UsageQuantity]:
         levels, carried = [_ZERO] * len(scopes), meter.carry_over
-        if carried and meter.aggregation is Aggregation.WEIGHTED_SUM and all(map(_starts_whole, scopes)):
+        if all(_has_level(meter, scope) for scope in scopes):
             # All that came before is one number, which windows have; a level is kept up for years.
             levels, carried = await self._store.levels(tenant_id, meter, scopes), False
         columns = await self._store.events(tenant_id, meter, scopes, carried=carried)
         return [_evaluated(meter, *item) for item in zip(scopes, columns, levels, versions, strict=True)]
 
 
-def _starts_whole(scope: QuantityScope) -> bool:
-    return is_window_aligned(scope.period.start)
+def _portions(weights: Iterable[int]) -> Iterator[slice]:
+    """Runs of scopes of which so much is read at once that it has room in memory; a large one is by itself."""
+    first, total, after = 0, 0, 0
+    for number, weight in enumerate(weights):
+        if number > first and total + weight > MAX_AT_ONCE:
+            yield slice(first, number)
+            first, total = number, 0
+        total, after = total + weight, number + 1
+    yield slice(first, after)
 
 
-def _is_whole(period: Period) -> bool:
-    return is_window_aligned(period.start) and is_window_aligned(period.end)
+def _weight(meter: Meter, scope: QuantityScope, windows: ScopeWindows) -> int:
+    """How many events or parts are read; the database puts all events of a bucket together."""
+    if evaluation_of(meter) is not Evaluation.EVENTS:
+        return min(windows.event_count, 2 if meter.buckets is None else bucket_count(meter.buckets, scope.period))
+    return windows.event_count + (0 if _has_level(meter, scope) else windows.carried_count)
+
+
+def _has_level(meter: Meter, scope: QuantityScope) -> bool:
+    """Whether windows tell all that is carried over."""
+    levels = meter.carry_over and meter.aggregation is Aggregation.WEIGHTED_SUM
+    return levels and is_window_aligned(scope.period.start)
+
+
+def _put_together(meter: Meter, scope: QuantityScope, parts: Sequence[UsagePart], version: int) -> UsageQuantity:
+    if not parts:
+        return _evaluated(meter, scope, NO_EVENTS, _ZERO, version)
+    (row,) = usage_of_parts(meter, parts, [scope.period])
+    return UsageQuantity(row.value, row.event_count, version)
 
 
 def _evaluated(meter: Meter, scope: QuantityScope, events: EventColumns, level: Decimal, version: int) -> UsageQuantity:

@@ -1,12 +1,14 @@
-"""Rows of usage: from states of windows, or from what was measured in events."""
+"""Rows of usage, and how they are made of what was measured in events."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import reduce
 from itertools import groupby
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from libs.periods import Period
@@ -14,9 +16,8 @@ from services.ingest.domain.aggregations import (
     NO_EVENTS,
     AggregationPeriod,
     EventColumns,
-    WindowState,
     evaluate,
-    evaluate_states,
+    joined,
 )
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
@@ -25,32 +26,25 @@ Cursor = tuple[int, str, str]
 """Index of the row's time, customer, dimensions as JSON."""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRow:
-    """The quantity of one group in one time; `index` is the number of the time."""
+class UsageRow(NamedTuple):
+    """The quantity of one group in one time; `index` is the number of the time.
 
-    index: int
+    `others` is of all groups that are not among the top ones. The `rank` of these begins with 1, and is otherwise 0.
+    """
+
+    index: int  # type: ignore[assignment] # What tuples have by that name is of no use here.
     customer_id: str
     dimensions: Mapping[str, str]
     dimensions_text: str
     value: Decimal
     event_count: int
+    others: bool = False
+    rank: int = 0
 
     @property
     def place(self) -> Cursor:
-        """Where it stands among all rows."""
-        return self.index, self.customer_id, self.dimensions_text
-
-
-@dataclass(frozen=True, slots=True)
-class StateRow:
-    """The state of one group in one time, merged from windows and events."""
-
-    index: int
-    customer_id: str
-    dimensions: Mapping[str, str]
-    dimensions_text: str
-    state: WindowState
+        """Where it stands among all rows: others last in their time, before all rows of the next one."""
+        return (self.index + 1, "", "") if self.others else (self.index, self.customer_id, self.dimensions_text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +55,7 @@ class EventGroup:
     dimensions: Mapping[str, str]
     dimensions_text: str
     events: EventColumns
-
-
-def usage_of_state(meter: Meter, row: StateRow) -> UsageRow | None:
-    """The row's quantity; None if there is none."""
-    value = evaluate_states(meter, [row.state])
-    if value is None:
-        return None
-    return UsageRow(row.index, row.customer_id, row.dimensions, row.dimensions_text, value, row.state.event_count)
+    others: bool = False
 
 
 def usage_of_events(
@@ -80,6 +67,19 @@ def usage_of_events(
     return sorted(rows, key=lambda row: row.place)
 
 
+def chosen_groups(
+    groups: Sequence[EventGroup], chosen: Collection[tuple[str, str]], *, include_others: bool
+) -> list[EventGroup]:
+    """The groups with these customers and dimensions, and all others as one."""
+    keep = [group for group in groups if (group.customer_id, group.dimensions_text) in chosen]
+    rest = [group.events for group in groups if (group.customer_id, group.dimensions_text) not in chosen]
+    if include_others and rest:
+        events = reduce(joined, rest)
+        by_time = events.take(sorted(range(len(events)), key=events.times_ns.__getitem__))
+        keep.append(EventGroup("", {}, "", by_time, others=True))
+    return keep
+
+
 def _of_group(meter: Meter, group: EventGroup, periods: Sequence[AggregationPeriod]) -> Iterator[UsageRow]:
     events = group.events
     for index, first, after in _runs(events.times_ns, periods, through_the_end=meter.carry_over):
@@ -87,7 +87,13 @@ def _of_group(meter: Meter, group: EventGroup, periods: Sequence[AggregationPeri
         value = evaluate(meter, events.slice(first, after), periods[index], carried=carried)
         if value is not None:
             yield UsageRow(
-                index, group.customer_id, group.dimensions, group.dimensions_text, value, event_count=after - first
+                index=index,
+                customer_id=group.customer_id,
+                dimensions=group.dimensions,
+                dimensions_text=group.dimensions_text,
+                value=value,
+                event_count=after - first,
+                others=group.others,
             )
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.ingest.domain.door import to_ns
 from services.ingest.domain.usage_batch import NANOSECONDS
 
 
@@ -18,9 +19,7 @@ def time_from_pb(timestamp: Timestamp) -> datetime:
 
 
 def time_to_pb(at: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(at)
-    return timestamp
+    return time_ns_to_pb(to_ns(at))  # A third of the time of FromDatetime.
 
 
 def time_ns_to_pb(time_ns: int) -> Timestamp:

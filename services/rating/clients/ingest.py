@@ -107,6 +107,7 @@ def _quantity_scope_to_pb(scope: QuantityScope) -> usage_window_service_pb2.Quan
         meter_id=scope.meter_id,
         start_time=instant_to_pb(scope.period.start),
         end_time=instant_to_pb(scope.period.end),
+        time_zone=scope.time_zone,
     )
 
 

@@ -20,13 +20,17 @@ class PeriodKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BillingPeriod:
-    """A billing period as billing has it; `version` grows with every change."""
+    """A billing period as billing has it; `version` grows with every change.
+
+    `time_zone` is the IANA zone whose days prorated usage counts.
+    """
 
     key: PeriodKey
     period_end: datetime
     customer_id: str
     rate_card_id: str
     version: int
+    time_zone: str = "UTC"
 
     @property
     def period(self) -> Period:

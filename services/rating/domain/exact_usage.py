@@ -12,11 +12,12 @@ from services.rating.domain.billing_period import PeriodKey
 
 
 class QuantityScope(NamedTuple):
-    """A customer, a meter and a time whose exact quantity is asked for."""
+    """A customer, a meter and a time whose exact quantity is asked for; prorated ones count days of the IANA zone."""
 
     customer_id: str
     meter_id: str
     period: Period
+    time_zone: str = "UTC"
 
 
 class ExactUsage(NamedTuple):

@@ -23,10 +23,11 @@ ON CONFLICT DO NOTHING
 
 # Of any version of the card: one that is not in force costs a question, and no harm.
 _WANTED = f"""
-SELECT k.number, p.customer_id, p.period_start, p.period_end, e.meter_id
+SELECT k.number, p.customer_id, p.period_start, p.period_end, p.time_zone, e.meter_id
 FROM {NUMBERED_KEYS}
 CROSS JOIN LATERAL (
-    SELECT tenant_id, customer_id, rate_card_id, period_start, period_end FROM billing_periods WHERE {OF_KEY} OFFSET 0
+    SELECT tenant_id, customer_id, rate_card_id, period_start, period_end, time_zone
+    FROM billing_periods WHERE {OF_KEY} OFFSET 0
 ) p
 JOIN exact_prices e ON e.tenant_id = p.tenant_id AND e.rate_card_id = p.rate_card_id
 ORDER BY k.number, e.meter_id
@@ -72,7 +73,8 @@ class PostgresExactUsageStore:
         """Return what has to be asked for billing periods; those that need nothing are left out."""
         wanted: dict[PeriodKey, list[QuantityScope]] = {}
         for row in await self._connection.fetch(_WANTED, *numbered_key_columns(keys)):
-            scope = QuantityScope(row["customer_id"], row["meter_id"], Period(row["period_start"], row["period_end"]))
+            period = Period(row["period_start"], row["period_end"])
+            scope = QuantityScope(row["customer_id"], row["meter_id"], period, row["time_zone"])
             wanted.setdefault(keys[row["number"] - 1], []).append(scope)
         return Questions(await self._connection.fetchval("SELECT nextval('usage_question')") if wanted else 0, wanted)
 

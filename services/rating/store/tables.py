@@ -122,6 +122,7 @@ billing_periods = sa.Table(
     _text("customer_id"),
     _text("rate_card_id"),
     _whole("version"),
+    _text("time_zone"),
     sa.Column("fetched", sa.Boolean, nullable=False),
     sa.Index("billing_periods_of_customer", "customer_id", "tenant_id"),
     sa.Index("billing_periods_of_rate_card", "rate_card_id"),

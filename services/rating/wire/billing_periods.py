@@ -21,4 +21,5 @@ def billing_period_from_pb(tenant_id: str, state: billing_period_pb2.BillingPeri
         state.customer_id,
         state.rate_card_id,
         state.version,
+        state.time_zone or "UTC",
     )

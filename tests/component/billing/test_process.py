@@ -81,8 +81,8 @@ class Running:
         made = await tenants.CreateApiKey(request)
         return made.api_key.key_id, made.secret
 
-    async def subscribe(self, key: str) -> None:
-        customer = customer_service_pb2.Customer(customer_id="cust-01")
+    async def subscribe(self, key: str, time_zone: str = "") -> None:
+        customer = customer_service_pb2.Customer(customer_id="cust-01", time_zone=time_zone)
         customers = customer_service_pb2_grpc.CustomerServiceStub(self.channel(key))
         await customers.CreateCustomer(customer_service_pb2.CreateCustomerRequest(request_id=new(), customer=customer))
         subscription = subscription_service_pb2.Subscription(
@@ -290,6 +290,19 @@ async def test_billing_periods_are_offered_as_a_snapshot_in_pages(running: Runni
     starts = [page.billing_periods[0].period.start.ToDatetime(UTC) for page in (first, second)]
     assert starts == [JANUARY, FEBRUARY]
     assert second.next_page_token == ""
+
+
+async def test_billing_periods_say_the_zone_of_their_days(running: Running) -> None:
+    _, key = await running.tenant_key("acme")
+    await running.subscribe(key, "Asia/Kathmandu")
+    periods = billing_period_service_pb2_grpc.BillingPeriodServiceStub(running.internal())
+
+    request = billing_period_service_pb2.ListBillingPeriodsRequest(subscription_id="sub-01")
+    snapshot = await periods.ListBillingPeriods(request, metadata=as_tenant("acme"))
+    [(_, state)] = await _messages(running.nats, BILLING.name, "billing.billing_period.changed.v1", 1)
+    changed = billing_period_pb2.BillingPeriodsChanged.FromString(state)
+
+    assert {item.time_zone for item in (*snapshot.billing_periods, *changed.billing_periods)} == {"Asia/Kathmandu"}
 
 
 async def _code(call: Awaitable[object]) -> grpc.StatusCode:

@@ -20,10 +20,11 @@ from services.ingest.store.reconciliation import PostgresReconciliationStore
 from services.ingest.store.usage_quantities import PostgresQuantityStore
 from services.ingest.store.usage_queries import PostgresUsageStore
 from services.ingest.usecases.errors import MeterNotFound
-from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion
+from services.ingest.usecases.query_usage import QueryUsage
 from services.ingest.usecases.reconcile import Reconcile
 from services.ingest.usecases.record_usage import RecordUsage
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityScope, UsageQuantity
+from services.ingest.usecases.usage_question import UsageQuestion
 from tests.component.ingest.builders import Event, a_batch, add_meters, fetch
 from tests.component.ingest.metering import BY_ID, METERS, MORNING, jobs, measured
 
@@ -179,12 +180,25 @@ class TestQueries:
         self, recorded: Recorded, api: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         query = QueryUsage(usage=PostgresUsageStore(api))
-        asked = replace(question(BY_ID["users"]), start=DAY.start)
+        asked = replace(question(BY_ID["prorated"]), start=DAY.start)
         count = sum(asked.start <= event.at < asked.end for _, event in recorded)
         monkeypatch.setattr("services.ingest.usecases.query_usage.MAX_EVENTS", count)
         await query(asked, None, 10)
         monkeypatch.setattr("services.ingest.usecases.query_usage.MAX_EVENTS", count - 1)
         with pytest.raises(InvalidInput, match="ask for a shorter time or one customer"):
+            await query(asked, None, 10)
+
+    async def test_of_too_many_buckets_are_refused_before_they_fill_the_memory(
+        self, recorded: Recorded, api: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        query = QueryUsage(usage=PostgresUsageStore(api))
+        asked = question(BY_ID["peaks"])
+        times = [event.at for _, event in recorded if asked.start <= event.at < asked.end]
+        hours = {at.replace(minute=0, second=0, microsecond=0) for at in times}
+        monkeypatch.setattr("services.ingest.usecases.query_usage.MAX_PARTS", len(hours))
+        await query(asked, None, 10)
+        monkeypatch.setattr("services.ingest.usecases.query_usage.MAX_PARTS", len(hours) - 1)
+        with pytest.raises(InvalidInput, match="buckets or rows"):
             await query(asked, None, 10)
 
     @pytest.mark.parametrize("meter_id", ["max", "level", "users"])

@@ -25,9 +25,10 @@ from services.ingest.store.usage_windows import PostgresWindowStore
 from services.ingest.usecases.errors import EventNotFound, MeterNotFound
 from services.ingest.usecases.list_windows import UsageScope
 from services.ingest.usecases.query_events import EventSelection
-from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion
+from services.ingest.usecases.query_usage import QueryUsage
 from services.ingest.usecases.reconcile import Reconcile
 from services.ingest.usecases.record_usage import RecordUsage
+from services.ingest.usecases.usage_question import UsageQuestion
 from services.ingest.usecases.usage_rows import UsageRow
 from tests.component.ingest.builders import NOON, Event, a_batch, a_meter, a_refusal, add_meters
 
@@ -91,7 +92,9 @@ class TestQueryUsage:
     async def test_rows_are_those_of_the_zone(self, ask: QueryUsage, usage: list[Event]) -> None:
         start = SPRING + timedelta(minutes=7)
         for zone, size in product(["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns"], BucketSize):
-            question = replace(QUESTION, start=start, end=start + timedelta(days=2), size=size, time_zone=zone)
+            anchor_day = 29 if size is BucketSize.BILLING_PERIOD else 0
+            end = start + timedelta(days=2)
+            question = replace(QUESTION, start=start, end=end, size=size, time_zone=zone, anchor_day=anchor_day)
 
             times, rows = await ask(question, None, 10_000)
 

@@ -28,6 +28,7 @@ def state_to_pb(period: BillingPeriod) -> billing_period_pb2.BillingPeriodState:
         rate_card_id=period.rate_card_id,
         period=period_to_pb(period.period),
         version=period.version,
+        time_zone=period.time_zone,
     )
 
 

@@ -96,6 +96,7 @@ class FakeIngestServer(UsageWindowServiceServicer, MeterServiceServicer):
                 scope.customer_id,
                 scope.meter_id,
                 Period(scope.start_time.ToDatetime(tzinfo=UTC), scope.end_time.ToDatetime(tzinfo=UTC)),
+                scope.time_zone,
             )
             for scope in request.scopes
         ]

@@ -69,8 +69,10 @@ def billing_period(
     card: str = "standard",
     tenant: str = TENANT,
     version: int = 1,
+    time_zone: str = "UTC",
 ) -> BillingPeriod:
-    return BillingPeriod(PeriodKey(tenant, subscription, period.start), period.end, customer, card, version)
+    key = PeriodKey(tenant, subscription, period.start)
+    return BillingPeriod(key, period.end, customer, card, version, time_zone)
 
 
 def rate_card(
@@ -111,6 +113,8 @@ class FakeIngest:
     """Of every meter."""
     exact: dict[tuple[str, str, str, datetime], ExactUsage] = field(default_factory=dict)
     """Quantities by tenant, customer, meter and start of the period; what is not there was not used."""
+    zones: set[str] = field(default_factory=set)
+    """Those that quantities were asked for in."""
     before_quantities: Callable[[], Awaitable[None]] = _nothing
     after_quantities: Callable[[], Awaitable[None]] = _nothing
     """Run before and after what is known is read for an answer."""
@@ -137,6 +141,7 @@ class FakeIngest:
 
     async def quantities(self, tenant_id: str, scopes: Sequence[QuantityScope]) -> list[ExactUsage]:
         self._call("quantities")
+        self.zones |= {scope.time_zone for scope in scopes}
         await self.before_quantities()
         if self.mute:
             raise Unavailable("ingest does not tell quantities")

@@ -65,6 +65,16 @@ class TestRating:
         assert charges["seats"].amount == 70
         assert await exact.differences() == []
 
+    async def test_days_are_those_of_the_zone_of_the_billing_period(self, exact: Rating) -> None:
+        await exact.start_march(CARD)
+        assert exact.ingest.zones == {"UTC"}
+
+        await exact.accept([billing_period(version=2, time_zone="Asia/Kathmandu")])
+        exact.ingest.zones.clear()
+        await exact.rate_all()
+
+        assert exact.ingest.zones == {"Asia/Kathmandu"}
+
     async def test_nothing_used_is_zero(self, exact: Rating) -> None:
         await exact.start_march(CARD)
         assert await quantity(exact) == 0

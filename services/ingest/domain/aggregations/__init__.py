@@ -1,7 +1,7 @@
 """Aggregations: as states of usage windows that merge, and evaluated from the events of a period. All exact."""
 
-from services.ingest.domain.aggregations.buckets import BucketGrid, bucket_values
-from services.ingest.domain.aggregations.columns import NO_EVENTS, EventColumns, Operation
+from services.ingest.domain.aggregations.buckets import BucketGrid, bucket_values, over_values
+from services.ingest.domain.aggregations.columns import NO_EVENTS, EventColumns, Operation, joined
 from services.ingest.domain.aggregations.evaluation import evaluate, evaluate_states, finish, whole_state
 from services.ingest.domain.aggregations.period import AggregationPeriod
 from services.ingest.domain.aggregations.state_columns import StateColumns, state_columns
@@ -20,8 +20,10 @@ __all__ = [
     "evaluate",
     "evaluate_states",
     "finish",
+    "joined",
     "merge",
     "merge_all",
+    "over_values",
     "state_columns",
     "state_value",
     "whole_state",

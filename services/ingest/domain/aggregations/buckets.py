@@ -113,7 +113,17 @@ def over_buckets(
     """
     grid = BucketGrid.of(period, options.length, find_zone(options.time_zone))
     values = list(bucket_values(options.aggregation, events, grid).values())
-    zeros = grid.count - len(values) if options.empty is EmptyBuckets.ZERO else 0
+    return over_values(aggregation, options, values, grid.count, percent)
+
+
+def over_values(
+    aggregation: Aggregation, options: Buckets, values: Sequence[Exact], bucket_count: int, percent: Decimal | None
+) -> Exact | None:
+    """Aggregate the values of the buckets that have events, of `bucket_count` buckets; None if none has.
+
+    :raises ValueError: if the aggregation does not go over buckets
+    """
+    zeros = bucket_count - len(values) if options.empty is EmptyBuckets.ZERO else 0
     if not values:
         return None
     match aggregation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,8 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from libs.cli.main import app
 from libs.cli.meter_files import parse_meters
+from libs.cli.usage import Window
 from libs.money import plain
 from services.ingest.domain.aggregations import AggregationPeriod, EventColumns, evaluate
 from services.ingest.domain.door import to_ns
@@ -39,6 +43,32 @@ DOCUMENTS = [
 ]
 METERS = {given["meter_id"]: meter_of(given) for given in DOCUMENTS if "meter_id" in given}
 FRAGMENTS = [given for given in DOCUMENTS if "meter_id" not in given]
+
+
+COMMANDS = re.findall(r"^steelyard (usage .*?)(?: +#.*)?$", GUIDE, re.MULTILINE)
+
+
+class TestQuestions:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_can_be_asked(self, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They come as far as the connection."""
+        asked: list[object] = []
+
+        def ask(work: object) -> list[object]:
+            asked.append(work)
+            return []
+
+        monkeypatch.setattr("libs.cli.usage.as_tenant", ask)
+
+        result = CliRunner().invoke(app, shlex.split(command))
+
+        assert result.exit_code == 0, result.output
+        assert len(asked) == 1
+
+    def test_every_kind_of_row_is_explained(self) -> None:
+        (table,) = re.findall(r"^\| rows of \|.*?(?=\n\n)", GUIDE, re.MULTILINE | re.DOTALL)
+        assert set(re.findall(r"`([^`]+)`", table)) == {window.value for window in Window}
+        assert len(COMMANDS) > 4
 
 
 class TestExamples:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from libs.errors import InvalidInput
-from libs.periods import BucketSize, Period
+from libs.periods import BucketSize, Period, window_start
 from services.ingest.domain.meter import Aggregation, Meter, PropertyFilter
-from services.ingest.usecases import query_usage
-from services.ingest.usecases.query_usage import UsageQuestion, select_usage
+from services.ingest.usecases import usage_question
+from services.ingest.usecases.usage_question import UsageQuestion, select_usage
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 METER = Meter("tokens", "", "llm", Aggregation.SUM, "tokens", group_by=("model", "region"))
@@ -46,10 +46,34 @@ class TestSelectUsage:
     ) -> None:
         selection = select_usage(replace(QUESTION, start=start, end=end), METER)
 
-        assert selection.windows == (Period(*windows) if windows else None)
-        assert list(selection.edges) == [Period(*edge) for edge in edges]
-        parts = [*selection.edges, *([selection.windows] if selection.windows else [])]
+        assert selection.cover.windows == (Period(*windows) if windows else None)
+        assert list(selection.cover.edges) == [Period(*edge) for edge in edges]
+        parts = [*selection.cover.edges, *([selection.cover.windows] if selection.cover.windows else [])]
         assert sum((part.end - part.start for part in parts), timedelta()) == end - start
+
+    def test_minutes_are_of_the_log(self) -> None:
+        selection = select_usage(replace(QUESTION, size=BucketSize.MINUTE), METER)
+
+        assert (selection.cover.windows, list(selection.cover.edges)) == (None, [Period(at(0), at(60))])
+        assert len(selection.rows) == 60
+
+    @pytest.mark.parametrize(
+        ("start", "end"),
+        [(at(0), at(60)), (at(7), at(60)), (at(7), at(9)), (at(7), at(15)), (at(7), at(29)), (at(0), at(2))],
+    )
+    def test_all_before_is_covered_once_too_and_split_at_the_start(self, start: datetime, end: datetime) -> None:
+        covered = select_usage(replace(QUESTION, start=start, end=end), replace(METER, carry_over=True)).cover
+
+        assert covered.windows is not None
+        assert covered.windows.start == datetime(1970, 1, 1, tzinfo=UTC)
+        step = timedelta(minutes=1)
+        for minute in range(-40, 61):
+            instant = at(minute)
+            in_window = covered.windows.contains(instant) and window_start(instant) != covered.cut
+            times = in_window + sum(edge.contains(instant) for edge in covered.edges)
+            assert times == (instant < end), instant
+            if in_window and window_start(instant) < start < window_start(instant) + 15 * step:
+                raise AssertionError(f"the window of {instant} is on both sides of the start")
 
     def test_dimensions_that_are_not_asked_for_are_summed_over(self) -> None:
         assert select_usage(replace(QUESTION, group_by=("region",)), METER).dropped == ("model",)
@@ -72,6 +96,13 @@ class TestSelectUsage:
             (replace(QUESTION, time_zone="Mars/Olympus"), "time_zone"),
             (replace(QUESTION, start=datetime(1, 1, 1, tzinfo=UTC)), "start_time"),
             (replace(QUESTION, end=at(20_000 * 60), size=BucketSize.QUARTER_HOUR), "window_size"),
+            (replace(QUESTION, end=at(50_001), size=BucketSize.MINUTE), "window_size"),
+            (replace(QUESTION, size=BucketSize.BILLING_PERIOD), "anchor_day"),
+            (replace(QUESTION, size=BucketSize.BILLING_PERIOD, anchor_day=32), "anchor_day"),
+            (replace(QUESTION, size=BucketSize.MONTH, anchor_day=1), "anchor_day"),
+            (replace(QUESTION, top_groups=-1), "top_groups"),
+            (replace(QUESTION, top_groups=1_001), "top_groups"),
+            (replace(QUESTION, include_others=True), "include_others"),
         ],
     )
     def test_impossible_questions(self, question: UsageQuestion, field: str) -> None:
@@ -86,7 +117,7 @@ class TestSelectUsage:
         def cut(*_: object) -> tuple[Period, ...]:
             raise AssertionError("it was cut")
 
-        monkeypatch.setattr(query_usage, "buckets", cut)
+        monkeypatch.setattr(usage_question, "buckets", cut)
         first, last = datetime(1970, 1, 1, tzinfo=UTC), datetime(2262, 1, 1, tzinfo=UTC)
 
         with pytest.raises(InvalidInput):

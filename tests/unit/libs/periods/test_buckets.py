@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.periods import WINDOW, BucketSize, Period, buckets, is_window_aligned, local_midnight
+from libs.periods import WINDOW, BillingCycle, BucketSize, Period, buckets, is_window_aligned, local_midnight
 from tests.unit.libs.periods.zones import BERLIN, EVERY_ZONE, days, instants, utc, zones
 
-HOUR = timedelta(hours=1)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+OF_WINDOWS = sorted(set(BucketSize) - {BucketSize.MINUTE})
 
 
 def local_days(first: str, last: str, zone: ZoneInfo) -> Period:
@@ -118,13 +119,78 @@ class TestHours:
         assert [part.start.strftime("%H:%M") for part in parts] == ["01:30", "02:30", "02:45", "03:30", "04:30"]
 
 
-class TestBuckets:
+class TestMinutes:
+    def test_begin_at_full_minutes(self) -> None:
+        start = utc("2026-05-01T12:07") + timedelta(seconds=30)
+
+        parts = buckets(Period(start, start + 2 * MINUTE), BucketSize.MINUTE, ZoneInfo("Asia/Kathmandu"))
+
+        assert lengths(parts) == [MINUTE / 2, MINUTE, MINUTE / 2]
+        assert [part.start.second for part in parts] == [30, 0, 0]
+
+
+class TestBillingPeriods:
+    @pytest.mark.parametrize(
+        ("anchor_day", "days_of_cuts"),
+        [
+            (1, ["02-01", "03-01", "04-01", "05-01"]),
+            (30, ["01-30", "02-28", "03-30", "04-30"]),
+            (31, ["01-31", "02-28", "03-31", "04-30"]),
+        ],
+    )
+    def test_begin_on_the_anchor_day_or_the_last_one(self, anchor_day: int, days_of_cuts: list[str]) -> None:
+        period = local_days("2026-01-15", "2026-05-15", BERLIN)
+
+        parts = buckets(period, BucketSize.BILLING_PERIOD, BERLIN, anchor_day=anchor_day)
+
+        assert [start[5:10] for start in starts(parts, BERLIN)[1:]] == days_of_cuts
+
     @settings(max_examples=200, deadline=None)
-    @given(instants, st.timedeltas(timedelta(microseconds=1), timedelta(days=40)), st.sampled_from(BucketSize), zones)
+    @given(days, st.integers(1, 31), st.integers(0, 30), zones)
+    def test_are_those_that_are_invoiced(self, starts_on: date, anchor_day: int, index: int, zone: ZoneInfo) -> None:
+        if local_midnight(starts_on, zone) == local_midnight(starts_on + timedelta(days=1), zone):
+            starts_on += timedelta(days=1)  # A day that the zone left out.
+        cycle = BillingCycle(starts_on, anchor_day, zone)
+        invoiced = [cycle.period_at_index(index + number) for number in range(14)]
+
+        parts = buckets(
+            Period(invoiced[0].start, invoiced[-1].end), BucketSize.BILLING_PERIOD, zone, anchor_day=anchor_day
+        )
+
+        assert list(parts) == invoiced
+
+
+def changes(zone: ZoneInfo, year: int) -> list[date]:
+    """The local days of a year on which the zone's clocks are changed."""
+    first = date(year, 1, 1)
+    midnights = [local_midnight(first + timedelta(days=day), zone) for day in range(366)]
+    lengths_of_days = enumerate(later - earlier for earlier, later in pairwise(midnights))
+    return [first + timedelta(days=day) for day, length in lengths_of_days if length != 24 * HOUR]
+
+
+class TestBuckets:
+    @pytest.mark.parametrize("size", BucketSize)
+    def test_add_up_to_the_days_of_clock_changes_of_every_zone(self, size: BucketSize) -> None:
+        seen = set()
+        for zone in EVERY_ZONE:
+            for day in changes(zone, 2026):
+                period = Period(
+                    local_midnight(day - timedelta(days=1), zone), local_midnight(day + timedelta(days=2), zone)
+                )
+                seen.add(period)
+
+                parts = buckets(period, size, zone, anchor_day=day.day)
+
+                assert (parts[0].start, parts[-1].end) == (period.start, period.end), zone
+                assert all(earlier.end == later.start for earlier, later in pairwise(parts)), zone
+        assert len(seen) > 20
+
+    @settings(max_examples=200, deadline=None)
+    @given(instants, st.timedeltas(timedelta(microseconds=1), timedelta(days=40)), st.sampled_from(OF_WINDOWS), zones)
     def test_add_up_to_any_period(self, start: datetime, length: timedelta, size: BucketSize, zone: ZoneInfo) -> None:
         period = Period(start, start + length)
 
-        parts = buckets(period, size, zone)
+        parts = buckets(period, size, zone, anchor_day=31)
 
         assert (parts[0].start, parts[-1].end) == (period.start, period.end)
         assert all(earlier.end == later.start for earlier, later in pairwise(parts))

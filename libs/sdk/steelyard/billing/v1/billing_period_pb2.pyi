@@ -30,6 +30,7 @@ class BillingPeriodState(_message.Message):
     RATE_CARD_ID_FIELD_NUMBER: _builtins.int
     PERIOD_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
     subscription_id: _builtins.str
     """The subscription."""
     customer_id: _builtins.str
@@ -38,6 +39,10 @@ class BillingPeriodState(_message.Message):
     """The card; the version in force at the period's start prices it."""
     version: _builtins.int
     """Grows with every change; (owner epoch, counter) in one number."""
+    time_zone: _builtins.str
+    """The IANA zone in which the period was computed, whose days prorated usage counts. Empty in messages of older
+    versions: UTC.
+    """
     @_builtins.property
     def period(self) -> _period_pb2.Period:
         """The period, computed once and stored."""
@@ -50,10 +55,11 @@ class BillingPeriodState(_message.Message):
         rate_card_id: _builtins.str = ...,
         period: _period_pb2.Period | None = ...,
         version: _builtins.int = ...,
+        time_zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "period", b"period", "rate_card_id", b"rate_card_id", "subscription_id", b"subscription_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "period", b"period", "rate_card_id", b"rate_card_id", "subscription_id", b"subscription_id", "time_zone", b"time_zone", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,6 +41,10 @@ class _WindowSizeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WindowSize
     """Local weeks from Monday."""
     WINDOW_SIZE_MONTH: _WindowSize.ValueType  # 5
     """Local months."""
+    WINDOW_SIZE_MINUTE: _WindowSize.ValueType  # 6
+    """Minutes; from the log."""
+    WINDOW_SIZE_BILLING_PERIOD: _WindowSize.ValueType  # 7
+    """Monthly billing periods, each from local midnight of anchor_day."""
 
 class WindowSize(_WindowSize, metaclass=_WindowSizeEnumTypeWrapper):
     """WindowSize is the length of the rows of a usage query."""
@@ -57,6 +61,10 @@ WINDOW_SIZE_WEEK: WindowSize.ValueType  # 4
 """Local weeks from Monday."""
 WINDOW_SIZE_MONTH: WindowSize.ValueType  # 5
 """Local months."""
+WINDOW_SIZE_MINUTE: WindowSize.ValueType  # 6
+"""Minutes; from the log."""
+WINDOW_SIZE_BILLING_PERIOD: WindowSize.ValueType  # 7
+"""Monthly billing periods, each from local midnight of anchor_day."""
 Global___WindowSize: _TypeAlias = WindowSize  # noqa: Y015
 
 class _BatchState:
@@ -108,6 +116,9 @@ class QueryUsageRequest(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ANCHOR_DAY_FIELD_NUMBER: _builtins.int
+    TOP_GROUPS_FIELD_NUMBER: _builtins.int
+    INCLUDE_OTHERS_FIELD_NUMBER: _builtins.int
     meter_id: _builtins.str
     """The meter."""
     customer_id: _builtins.str
@@ -115,13 +126,23 @@ class QueryUsageRequest(_message.Message):
     window_size: Global___WindowSize.ValueType
     """Length of the rows."""
     time_zone: _builtins.str
-    """IANA zone whose hours, days, weeks and months are meant; empty is UTC."""
+    """IANA zone whose hours, days, weeks, months and billing periods are meant; empty is UTC."""
     group_by_customer: _builtins.bool
     """Split by customer, too."""
     page_size: _builtins.int
     """At most this many rows; 0 is 1,000, more than 10,000 is 10,000."""
     page_token: _builtins.str
     """From the previous page."""
+    anchor_day: _builtins.int
+    """Day of the month on which billing periods begin, 1 to 31; in a month too short for it they begin on its last day.
+    Needed for WINDOW_SIZE_BILLING_PERIOD, and nothing else.
+    """
+    top_groups: _builtins.int
+    """Only so many groups: those with the greatest quantities over the whole time asked for, 1 to 1,000; 0 is all groups.
+    Which of equal ones does not change from call to call.
+    """
+    include_others: _builtins.bool
+    """Beside the top groups one row for all others together in each time; needs top_groups."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """First instant."""
@@ -152,10 +173,13 @@ class QueryUsageRequest(_message.Message):
         filters: _abc.Iterable[_meter_pb2.PropertyFilter] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        anchor_day: _builtins.int = ...,
+        top_groups: _builtins.int = ...,
+        include_others: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "end_time", b"end_time", "filters", b"filters", "group_by", b"group_by", "group_by_customer", b"group_by_customer", "meter_id", b"meter_id", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "time_zone", b"time_zone", "window_size", b"window_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor_day", b"anchor_day", "customer_id", b"customer_id", "end_time", b"end_time", "filters", b"filters", "group_by", b"group_by", "group_by_customer", b"group_by_customer", "include_others", b"include_others", "meter_id", b"meter_id", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "time_zone", b"time_zone", "top_groups", b"top_groups", "window_size", b"window_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -163,7 +187,10 @@ Global___QueryUsageRequest: _TypeAlias = QueryUsageRequest  # noqa: Y015
 
 @_typing.final
 class QueryUsageResponse(_message.Message):
-    """QueryUsageResponse is a page of rows, ordered by time, customer and dimensions. Rows without events are left out."""
+    """QueryUsageResponse is a page of rows, ordered by time, customer and dimensions; the row of all others comes last in
+    its time. Rows without events are left out, except of what is carried over. Which groups are the top ones is found
+    out for each page: while usage arrives they may change from page to page, but no row comes twice.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -221,12 +248,18 @@ class UsageRow(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer, if asked for."""
     value: _builtins.str
     """The quantity, a decimal string."""
     event_count: _builtins.int
     """How many events are in it."""
+    rank: _builtins.int
+    """With top_groups: 1 for the group with the greatest quantity over the whole time, and so on; 0 for all others."""
+    others: _builtins.bool
+    """Whether this is the row of all groups that are not among the top ones; it has no customer and no dimensions."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """First instant."""
@@ -248,10 +281,12 @@ class UsageRow(_message.Message):
         dimensions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         value: _builtins.str = ...,
         event_count: _builtins.int = ...,
+        rank: _builtins.int = ...,
+        others: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "dimensions", b"dimensions", "end_time", b"end_time", "event_count", b"event_count", "start_time", b"start_time", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "dimensions", b"dimensions", "end_time", b"end_time", "event_count", b"event_count", "others", b"others", "rank", b"rank", "start_time", b"start_time", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -78,9 +78,10 @@ class UsageServiceServicer(object):
 
     def QueryUsage(self, request, context):
         """QueryUsage returns the quantity of a meter over [start_time, end_time), split as asked. An edge inside a
-        15-minute window is computed exactly from the log. Unique counts, weighted sums, percentiles and what is bucketed,
-        carried over or prorated are computed from the events in the log, at most a million of them (else
-        INVALID_ARGUMENT TOO_MANY_EVENTS).
+        15-minute window is computed exactly from the log, as are rows of minutes. Unique counts and percentiles are
+        counted in the log, however many events there are. Of weighted sums and of what is prorated at most a million
+        events are read (else INVALID_ARGUMENT TOO_MANY_EVENTS); of what is bucketed or carried over at most 500,000 buckets
+        or rows (else INVALID_ARGUMENT TOO_MANY_PARTS).
 
         Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND; INVALID_ARGUMENT with field violations.
         """
