@@ -12,15 +12,28 @@ from libs.money.decimals import (
     plain,
 )
 from libs.money.money import CurrencyMismatch, Money, RoundingMode, round_to_minor
-from libs.money.rounding import RoundingFunction, round_decimal, round_exact
+from libs.money.rounding import (
+    MAX_ROUNDING_DIGITS,
+    MIN_ROUNDING_DIGITS,
+    QUOTIENT_SCALE,
+    Exact,
+    RoundingFunction,
+    round_decimal,
+    round_exact,
+    to_quotient_scale,
+)
 
 __all__ = [
     "MAX_INTEGER_DIGITS",
+    "MAX_ROUNDING_DIGITS",
     "MAX_SCALE",
     "MINOR_DIGITS",
+    "MIN_ROUNDING_DIGITS",
     "QUANTITY_CONTEXT",
+    "QUOTIENT_SCALE",
     "CurrencyMismatch",
     "DecimalRejected",
+    "Exact",
     "Money",
     "RoundingFunction",
     "RoundingMode",
@@ -31,4 +44,5 @@ __all__ = [
     "round_decimal",
     "round_exact",
     "round_to_minor",
+    "to_quotient_scale",
 ]

@@ -11,8 +11,8 @@ from libs.money.decimals import QUANTITY_CONTEXT
 
 QUOTIENT_SCALE = 12
 """Digits after the point of a quotient that nobody rounds otherwise; half to even."""
-MIN_DIGITS = -20
-MAX_DIGITS = 12
+MIN_ROUNDING_DIGITS = -20
+MAX_ROUNDING_DIGITS = 12
 """Digits to which may be rounded; negative ones lie left of the point."""
 
 Exact = Decimal | Fraction

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from libs.ids import checks
 from libs.messaging import PRODUCERS
-from libs.money import MAX_INTEGER_DIGITS, MAX_SCALE, decimals
+from libs.money import MAX_INTEGER_DIGITS, MAX_ROUNDING_DIGITS, MAX_SCALE, MIN_ROUNDING_DIGITS, decimals
 from libs.rpc.server import MAX_MESSAGE_BYTES
 from services.ingest.domain import (
     door,
@@ -18,7 +18,6 @@ from services.ingest.domain import (
     filters,
     meter,
     meter_versions,
-    rounding,
     usage_batch,
 )
 from services.ingest.rpc import event_stream
@@ -215,10 +214,10 @@ METER_EDGES = [
         "TOO_MANY",
     ),
     MeterEdge("percentile", 100_00, _percentile, "meter.percentile", "OUT_OF_RANGE"),
-    MeterEdge("rounding up", rounding.MAX_DIGITS, _rounded, "meter.rounding.digits", "OUT_OF_RANGE"),
+    MeterEdge("rounding up", MAX_ROUNDING_DIGITS, _rounded, "meter.rounding.digits", "OUT_OF_RANGE"),
     MeterEdge(
         "rounding down",
-        -rounding.MIN_DIGITS,
+        -MIN_ROUNDING_DIGITS,
         lambda n: _rounded(-n),
         "meter.rounding.digits",
         "OUT_OF_RANGE",
@@ -264,7 +263,7 @@ def documented() -> Rows:
         ("values of a filter", _number(filters.MAX_FILTER_VALUES), "`TOO_MANY`"),
         ("one of these values", f"{filters.MAX_PROPERTY_VALUE} characters", "`TOO_LONG`"),
         ("`group_by`", _number(meter.MAX_GROUP_BY), "`TOO_MANY`"),
-        ("rounding", f"{rounding.MIN_DIGITS} to {rounding.MAX_DIGITS} digits", "`OUT_OF_RANGE`"),
+        ("rounding", f"{MIN_ROUNDING_DIGITS} to {MAX_ROUNDING_DIGITS} digits", "`OUT_OF_RANGE`"),
         ("meters that are not archived", _number(DEFAULT_MAX_METERS), "`METER_LIMIT`"),
         ("meters", _number(DEFAULT_MAX_METERS * meter_versions.ARCHIVED_PER_LIVE), "`METER_LIMIT`"),
         ("versions of a meter", _number(meter_versions.MAX_VERSIONS), "`METER_VERSION_LIMIT`"),

@@ -14,7 +14,7 @@ from decimal import Context, Decimal
 from itertools import compress
 from typing import Any, Protocol
 
-from libs.money import QUANTITY_CONTEXT, plain
+from libs.money import QUANTITY_CONTEXT, QUOTIENT_SCALE, RoundingFunction, plain, round_decimal
 from services.ingest.domain.expression_nodes import (
     Apply,
     Attribute,
@@ -24,7 +24,6 @@ from services.ingest.domain.expression_nodes import (
     Node,
     ValueType,
 )
-from services.ingest.domain.rounding import QUOTIENT_SCALE, RoundingFunction, round_decimal
 
 # ROUND_05UP never ends a rounded quotient in 0 or 5, so the second rounding cannot mistake it for a tie or for exact.
 _DIVISION_CONTEXT = Context(

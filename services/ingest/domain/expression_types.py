@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from libs.money import MAX_ROUNDING_DIGITS, MIN_ROUNDING_DIGITS
 from services.ingest.domain.expression_nodes import (
     Apply,
     Attribute,
@@ -19,7 +20,6 @@ from services.ingest.domain.expression_nodes import (
     Property,
     ValueType,
 )
-from services.ingest.domain.rounding import MAX_DIGITS, MIN_DIGITS
 
 _BOOLEAN_RESULT = frozenset(
     {
@@ -123,7 +123,7 @@ def _digits(node: Node) -> Constant:
     number = node.arguments[0] if isinstance(node, Apply) and negative else node
     if isinstance(number, Constant) and isinstance(number.value, Decimal) and number.value == int(number.value):
         value = -number.value if negative else number.value
-        if MIN_DIGITS <= value <= MAX_DIGITS:
+        if MIN_ROUNDING_DIGITS <= value <= MAX_ROUNDING_DIGITS:
             return Constant(node.position, value)
-    description = f"digits must be written as a whole number from {MIN_DIGITS} to {MAX_DIGITS}"
+    description = f"digits must be written as a whole number from {MIN_ROUNDING_DIGITS} to {MAX_ROUNDING_DIGITS}"
     raise ExpressionRejected("INVALID_DIGITS", node.position, description)

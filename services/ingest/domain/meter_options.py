@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.ingest.domain.rounding import RoundingFunction
+from libs.money import RoundingFunction
 
 
 class Aggregation(StrEnum):

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from libs.errors import InvalidInput, Violation
 from libs.ids import check_text
-from libs.money import DecimalRejected, parse_decimal
+from libs.money import MAX_ROUNDING_DIGITS, MIN_ROUNDING_DIGITS, DecimalRejected, parse_decimal
 from libs.periods import find_zone
 from services.ingest.domain.filters import MAX_PROPERTY
 from services.ingest.domain.meter_options import WINDOWED, Aggregation, Buckets, EmptyBuckets, EmptyResult, LevelUnit
-from services.ingest.domain.rounding import MAX_DIGITS, MIN_DIGITS
 from services.ingest.domain.units import is_known_unit
 
 if TYPE_CHECKING:
@@ -84,8 +83,8 @@ def _percentile_violations(meter: Meter, name: str) -> Iterator[Violation]:
 
 
 def _rounding_violations(meter: Meter, name: str) -> Iterator[Violation]:
-    if meter.rounding is not None and not MIN_DIGITS <= meter.rounding.digits <= MAX_DIGITS:
-        description = f"must be {MIN_DIGITS} to {MAX_DIGITS}, is {meter.rounding.digits}"
+    if meter.rounding is not None and not MIN_ROUNDING_DIGITS <= meter.rounding.digits <= MAX_ROUNDING_DIGITS:
+        description = f"must be {MIN_ROUNDING_DIGITS} to {MAX_ROUNDING_DIGITS}, is {meter.rounding.digits}"
         yield Violation(f"{name}.rounding.digits", "OUT_OF_RANGE", description)
     if not (_is_quantity(meter.multiplier) and meter.multiplier > 0):
         yield Violation(f"{name}.multiplier", "OUT_OF_RANGE", "must be above 0, with as many digits as usage may have")

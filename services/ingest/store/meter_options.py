@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from libs.money import parse_decimal, plain
+from libs.money import RoundingFunction, parse_decimal, plain
 from services.ingest.domain.filters import FilterOperator
 from services.ingest.domain.meter import Meter, PropertyFilter
 from services.ingest.domain.meter_options import (
@@ -19,7 +19,6 @@ from services.ingest.domain.meter_options import (
     LevelUnit,
     Rounding,
 )
-from services.ingest.domain.rounding import RoundingFunction
 
 Json = dict[str, Any]
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from libs.money import QUANTITY_CONTEXT
+from libs.money import QUANTITY_CONTEXT, QUOTIENT_SCALE
 from services.ingest.domain.aggregations import BucketGrid
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import WINDOWED, Aggregation
-from services.ingest.domain.rounding import QUOTIENT_SCALE
 from services.ingest.store.measured_events import MEASURED, MERGED, POSITION
 
 NO_DIMENSIONS = "jsonb_build_object()"

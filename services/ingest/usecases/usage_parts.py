@@ -9,11 +9,11 @@ from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
+from libs.money import Exact
 from libs.periods import Period
 from services.ingest.domain.aggregations import WindowState, finish, merge, over_values, state_value
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import WINDOWED, Aggregation, Buckets
-from services.ingest.domain.rounding import Exact
 from services.ingest.usecases.usage_question import meter_grid
 from services.ingest.usecases.usage_rows import UsageRow
 

@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from libs.errors import InvalidInput
+from libs.money import RoundingFunction
 from services.ingest.domain.filters import FilterOperator
 from services.ingest.domain.meter_options import Aggregation, BucketLength, EmptyResult, LevelUnit
-from services.ingest.domain.rounding import RoundingFunction
 from steelyard.ingest.v1 import meter_pb2 as pb
 
 T = TypeVar("T", bound=StrEnum)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from libs.errors import Violation
-from services.rating.domain.number_checks import MAX_SCALE, check_divisor, check_number
+from libs.money import MAX_ROUNDING_DIGITS, MIN_ROUNDING_DIGITS
+from services.rating.domain.number_checks import check_divisor, check_number
 from services.rating.domain.price_terms import (
     NO_TERMS,
     AmountDiscount,
@@ -20,7 +21,6 @@ from services.rating.domain.prices import Flat, LinesBefore, Matrix, Percentage
 from services.rating.domain.rate_card import Price
 
 MAX_DISCOUNTS = 20
-_MIN_DIGITS = -20
 _WHOLE = Decimal(100)
 
 
@@ -76,8 +76,8 @@ def _check_conversion(conversion: UnitConversion, path: str) -> Iterator[Violati
     exactly = conversion.operation is ConversionOperation.DIVIDE and conversion.rounding is None
     check = check_divisor if exactly else _check_positive
     yield check(conversion.factor, f"{path}.factor")
-    if not _MIN_DIGITS <= conversion.digits <= MAX_SCALE:
-        yield Violation(f"{path}.digits", "OUT_OF_RANGE", f"must be {_MIN_DIGITS} to {MAX_SCALE}")
+    if not MIN_ROUNDING_DIGITS <= conversion.digits <= MAX_ROUNDING_DIGITS:
+        yield Violation(f"{path}.digits", "OUT_OF_RANGE", f"must be {MIN_ROUNDING_DIGITS} to {MAX_ROUNDING_DIGITS}")
 
 
 def _check_positive(value: Decimal, field: str) -> Violation | None:

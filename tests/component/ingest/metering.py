@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from libs.money import RoundingFunction
 from services.ingest.domain.aggregations import EventColumns, Operation
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import Aggregation, BucketLength, Buckets, LevelUnit, Rounding
-from services.ingest.domain.rounding import RoundingFunction
 from tests.component.ingest.builders import NOON, Event
 
 MORNING = datetime(2026, 3, 28, 12, 7, 30, 250_000, tzinfo=UTC)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from libs.database import Database
+from libs.money import RoundingFunction
 from libs.periods import Period
 from services.ingest.domain.aggregations import AggregationPeriod, EventColumns, Operation, evaluate
 from services.ingest.domain.door import to_ns
@@ -22,7 +23,6 @@ from services.ingest.domain.meter_options import (
     Rounding,
 )
 from services.ingest.domain.recording import POSITIONS_PER_BATCH
-from services.ingest.domain.rounding import RoundingFunction
 from services.ingest.usecases.record_usage import RecordUsage
 from services.ingest.usecases.usage_question import UsageQuestion
 from tests.component.ingest.builders import NOON, Event, a_batch, add_meters, fetch

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from libs.money import RoundingFunction
 from services.ingest.domain.filters import FilterOperator
 from services.ingest.domain.meter import Aggregation, Meter, PropertyFilter, meter_violations
 from services.ingest.domain.meter_options import BucketLength, Buckets, EmptyResult, Rounding
-from services.ingest.domain.rounding import RoundingFunction
 from tests.vectors.aggregations.events import EVENT_TYPE, OPERATION
 from tests.vectors.contradictions import unsupported
 

@@ -9,7 +9,7 @@ from datetime import UTC, date
 from decimal import Decimal
 from typing import Any
 
-from libs.money import parse_decimal, plain
+from libs.money import RoundingFunction, parse_decimal, plain, round_exact
 from libs.periods import find_zone, local_midnight
 from services.ingest.domain.aggregations import (
     AggregationPeriod,
@@ -25,7 +25,6 @@ from services.ingest.domain.door import to_ns
 from services.ingest.domain.measuring import MeterReading, measure
 from services.ingest.domain.meter import Aggregation, Meter
 from services.ingest.domain.meter_options import BucketLength
-from services.ingest.domain.rounding import RoundingFunction, round_exact
 from services.ingest.domain.usage_batch import UsageColumns
 from services.ingest.domain.usage_windows import WindowSums
 from tests.vectors.aggregations.events import Event, time_ns, usage_columns, without_duplicates

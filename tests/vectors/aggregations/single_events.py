@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from libs.money import plain
+from libs.money import plain, round_decimal
 from services.ingest.domain.event_rows import PropertyRows, UnusableProperty
 from services.ingest.domain.expressions import EvaluationFailed, ExpressionRejected, ValueType, compile_expression
 from services.ingest.domain.measuring import measure
 from services.ingest.domain.meter import Aggregation, Meter
-from services.ingest.domain.rounding import round_decimal
 from services.ingest.domain.usage_batch import NANOSECONDS, UsageColumns
 from tests.vectors.aggregations.events import EVENT_TYPE, properties_of
 from tests.vectors.aggregations.meters import rounding_of

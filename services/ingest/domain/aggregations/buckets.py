@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import reduce
 from zoneinfo import ZoneInfo
 
-from libs.money import QUANTITY_CONTEXT
+from libs.money import QUANTITY_CONTEXT, Exact
 from libs.periods import BucketSize, Period, buckets, find_zone
 from services.ingest.domain.aggregations.columns import EventColumns
 from services.ingest.domain.aggregations.percentiles import percentile
@@ -21,7 +21,6 @@ from services.ingest.domain.aggregations.states import state_value
 from services.ingest.domain.aggregations.unique import unique_counts
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter_options import Aggregation, BucketLength, Buckets, EmptyBuckets
-from services.ingest.domain.rounding import Exact
 
 _MINUTE_NS = 60 * 10**9
 # The same in every zone, whose offsets are whole quarters of an hour.

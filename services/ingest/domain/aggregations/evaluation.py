@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
-from libs.money import QUANTITY_CONTEXT
+from libs.money import QUANTITY_CONTEXT, Exact, round_exact, to_quotient_scale
 from services.ingest.domain.aggregations.buckets import over_buckets
 from services.ingest.domain.aggregations.columns import NO_EVENTS, EventColumns, joined
 from services.ingest.domain.aggregations.percentiles import percentile
@@ -17,7 +17,6 @@ from services.ingest.domain.aggregations.unique import unique_count
 from services.ingest.domain.aggregations.weighted import weighted_sum
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import WINDOWED, Aggregation, EmptyResult
-from services.ingest.domain.rounding import Exact, round_exact, to_quotient_scale
 
 _ZERO = Decimal(0)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 
-from services.ingest.domain.rounding import Exact
+from libs.money import Exact
 
 
 def percentile(values: Sequence[Exact], percent: Decimal, zeros: int = 0) -> Exact | None:

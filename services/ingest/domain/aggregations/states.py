@@ -12,9 +12,8 @@ from fractions import Fraction
 from functools import reduce
 from typing import NamedTuple
 
-from libs.money import QUANTITY_CONTEXT
+from libs.money import QUANTITY_CONTEXT, Exact
 from services.ingest.domain.meter_options import Aggregation
-from services.ingest.domain.rounding import Exact
 
 _ZERO = Decimal(0)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from libs.money import plain
+from libs.money import MAX_ROUNDING_DIGITS, MIN_ROUNDING_DIGITS, plain
 from services.ingest.domain.event_rows import PropertyRows, UnusableProperty
 from services.ingest.domain.expression_parser import MAX_DEPTH, MAX_LENGTH, MAX_NODES
 from services.ingest.domain.expressions import (
@@ -22,7 +22,6 @@ from services.ingest.domain.expressions import (
     ValueType,
     compile_expression,
 )
-from services.ingest.domain.rounding import MAX_DIGITS, MIN_DIGITS
 from services.ingest.domain.usage_batch import UsageColumns
 
 NUMBER, TEXT = ValueType.NUMBER, ValueType.TEXT
@@ -239,8 +238,8 @@ class TestRefusals:
             ("round(1, a)", NUMBER, "INVALID_DIGITS", 9),
             ("round(1, 1.5)", NUMBER, "INVALID_DIGITS", 9),
             ("round(1, 'x')", NUMBER, "INVALID_DIGITS", 9),
-            (f"ceil(1, {MAX_DIGITS + 1})", NUMBER, "INVALID_DIGITS", 8),
-            (f"floor(1, -{-MIN_DIGITS + 1})", NUMBER, "INVALID_DIGITS", 9),
+            (f"ceil(1, {MAX_ROUNDING_DIGITS + 1})", NUMBER, "INVALID_DIGITS", 8),
+            (f"floor(1, -{-MIN_ROUNDING_DIGITS + 1})", NUMBER, "INVALID_DIGITS", 9),
             ("'x", TEXT, "UNTERMINATED_TEXT", 0),
             ("concat('x\", a)", TEXT, "UNTERMINATED_TEXT", 7),
             ("min()", NUMBER, "UNEXPECTED_TOKEN", 4),

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from libs.money import MAX_ROUNDING_DIGITS, MIN_ROUNDING_DIGITS, RoundingFunction
 from services.ingest.domain.filters import FilterOperator, PropertyFilter
 from services.ingest.domain.meter import Aggregation, Meter, meter_violations
 from services.ingest.domain.meter_options import (
@@ -18,7 +19,6 @@ from services.ingest.domain.meter_options import (
     LevelUnit,
     Rounding,
 )
-from services.ingest.domain.rounding import MAX_DIGITS, MIN_DIGITS, RoundingFunction
 
 SUM = Meter("m", "", "t", Aggregation.SUM, "value")
 COUNT = Meter("m", "", "t", Aggregation.COUNT)
@@ -47,7 +47,7 @@ class TestGoodMeters:
                 buckets=Buckets(BucketLength.DAY, Aggregation.UNIQUE_COUNT, empty=EmptyBuckets.SKIP),
             ),
             replace(LATEST, negative_as_zero=True, carry_over=True, empty=EmptyResult.NULL),
-            replace(SUM, prorated=True, rounding=Rounding(RoundingFunction.ROUND, MIN_DIGITS)),
+            replace(SUM, prorated=True, rounding=Rounding(RoundingFunction.ROUND, MIN_ROUNDING_DIGITS)),
             replace(SUM, unit="any words of theirs"),
             replace(COUNT, exclude=((PropertyFilter("env", "test"),),)),
         ],
@@ -103,12 +103,12 @@ class TestViolations:
             (replace(WEIGHTED, empty=EmptyResult.NULL), "meter.empty", "NOT_ALLOWED"),
             (replace(SUM, prorated=True, empty=EmptyResult.NULL), "meter.empty", "NOT_ALLOWED"),
             (
-                replace(SUM, rounding=Rounding(RoundingFunction.ROUND, MAX_DIGITS + 1)),
+                replace(SUM, rounding=Rounding(RoundingFunction.ROUND, MAX_ROUNDING_DIGITS + 1)),
                 "meter.rounding.digits",
                 "OUT_OF_RANGE",
             ),
             (
-                replace(SUM, rounding=Rounding(RoundingFunction.ROUND, MIN_DIGITS - 1)),
+                replace(SUM, rounding=Rounding(RoundingFunction.ROUND, MIN_ROUNDING_DIGITS - 1)),
                 "meter.rounding.digits",
                 "OUT_OF_RANGE",
             ),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.errors import InvalidInput
+from libs.money import RoundingFunction
 from services.ingest.domain.filters import FilterOperator
 from services.ingest.domain.meter import Meter, PropertyFilter
 from services.ingest.domain.meter_options import (
@@ -21,7 +22,6 @@ from services.ingest.domain.meter_options import (
     LevelUnit,
     Rounding,
 )
-from services.ingest.domain.rounding import RoundingFunction
 from services.ingest.store.meter_options import filters_from_json, filters_to_json, options_from_json, options_to_json
 from services.ingest.wire.meters import meter_from_pb, meter_to_pb
 from steelyard.ingest.v1 import meter_pb2 as pb

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from libs.money import to_quotient_scale
 from services.ingest.domain.aggregations import AggregationPeriod, BucketGrid, evaluate
 from services.ingest.domain.aggregations.buckets import over_buckets
 from services.ingest.domain.aggregations.percentiles import percentile
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Aggregation, Meter
 from services.ingest.domain.meter_options import WINDOWED, BucketLength, Buckets, EmptyBuckets
-from services.ingest.domain.rounding import to_quotient_scale
 from tests.unit.ingest.domain.aggregations.oracle import (
     Event,
     columns,

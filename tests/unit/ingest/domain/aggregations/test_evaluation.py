@@ -13,13 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.money import plain
+from libs.money import RoundingFunction, plain, to_quotient_scale
 from libs.periods import BucketSize, Period, buckets, local_midnight
 from services.ingest.domain.aggregations import AggregationPeriod, EventColumns, evaluate
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Aggregation, Meter
 from services.ingest.domain.meter_options import WINDOWED, EmptyResult, LevelUnit, Rounding
-from services.ingest.domain.rounding import RoundingFunction, to_quotient_scale
 from tests.unit.ingest.domain.aggregations.oracle import (
     Event,
     columns,

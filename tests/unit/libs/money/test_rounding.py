@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.money import plain
-from services.ingest.domain.rounding import (
-    MAX_DIGITS,
-    MIN_DIGITS,
+from libs.money import (
+    MAX_ROUNDING_DIGITS,
+    MIN_ROUNDING_DIGITS,
     RoundingFunction,
+    plain,
     round_decimal,
     round_exact,
     to_quotient_scale,
@@ -39,8 +39,8 @@ class TestRoundDecimal:
             ("-1.001", CEIL, 2, "-1"),
             ("1.009", FLOOR, 2, "1"),
             ("1", CEIL, -3, "1000"),
-            ("1.5", ROUND, MAX_DIGITS, "1.5"),
-            ("5" + "0" * 19, ROUND, MIN_DIGITS, "1" + "0" * 20),
+            ("1.5", ROUND, MAX_ROUNDING_DIGITS, "1.5"),
+            ("5" + "0" * 19, ROUND, MIN_ROUNDING_DIGITS, "1" + "0" * 20),
         ],
     )
     def test_goes_to_the_neighbour_that_the_function_names(
