@@ -19,7 +19,6 @@ _CLAIMS = (
     ("libs.outbox.fact_relay", "_LEASE"),
     ("services.payments.usecases.collect_payments", "CLAIM"),
     ("services.billing.usecases.close_periods", "CLAIM"),
-    ("services.ingest.store.meter_publications", "_LEASE"),
 )
 
 
