@@ -16,9 +16,12 @@ import pytest
 from libs.embedded.databases import SERVICES
 from libs.embedded.errors import EmbeddedError
 from libs.embedded.machine import temporary_root
-from libs.embedded.service_processes import PROJECT, Launch, ProcessPlan, launch_service
+from libs.embedded.service_processes import PROCESS_PLANS, PROJECT, Launch, ProcessPlan, launch_service
 from libs.embedded.stack import Stack, running_endpoints, stop_running
 from libs.embedded.state import StackState
+
+PROCESSES = 2 + len(PROCESS_PLANS)
+"""NATS, PostgreSQL and the services."""
 
 OWNER = """
 import sys, time
@@ -79,7 +82,7 @@ class TestStack:
             assert stack.postgres is not None
             assert running_endpoints(project / "data") == stack.endpoints()
             processes = recorded(project)
-            assert len(processes) == 8
+            assert len(processes) == PROCESSES
             for service in SERVICES:
                 assert stack.postgres.run_sql("SELECT count(*) FROM migrated", service) == ["1"]
             accept = stack.services.child("ingest-accept").log_tail()
@@ -100,7 +103,7 @@ class TestStack:
             stack.services.start("rating")
             assert stack.services.target("rating") == target
             assert stack.services.child("rating").pid != pid
-            assert len(recorded(project)) == 8
+            assert len(recorded(project)) == PROCESSES
 
     def test_stops_everything_when_a_service_does_not_start(self, project: Path) -> None:
         (project / "services" / "payments" / "__main__.py").write_text(
@@ -131,7 +134,7 @@ class TestStackOfAnotherProcess:
         assert stop_running(project / "data")
 
         assert owner.wait(10) == 128 + signal.SIGTERM
-        assert len(processes) == 8
+        assert len(processes) == PROCESSES
         assert alive(processes) == []
         assert not stop_running(project / "data")
 
@@ -140,7 +143,7 @@ class TestStackOfAnotherProcess:
         orphans = recorded(project)
         owner.kill()
         owner.wait(10)
-        assert len(alive(orphans)) == 8
+        assert len(alive(orphans)) == PROCESSES
 
         with Stack(project / "data", durable=False, project=project) as stack:
             assert alive(orphans) == []
