@@ -27,6 +27,7 @@ from services.ingest.domain.usage_batch import UsageBatch
 from services.ingest.domain.usage_windows import WindowChange
 from services.ingest.store import recording_sql as sql
 from services.ingest.store.meters import MeterCache
+from services.ingest.store.waiting_voids import take_waiting_voids
 from services.ingest.usecases.ports import QueuedBatch, QueuedMarker
 
 
@@ -96,6 +97,9 @@ class PostgresRecordingStore:
                 # Its key was there a moment ago: retention is deleting it. The next try inserts it.
                 raise Aborted("an event key vanished during recording")
         return found
+
+    async def take_waiting_voids(self, batches: Sequence[RecordingBatch]) -> None:
+        await take_waiting_voids(self._driver, batches)
 
     async def add_events(self, batches: Sequence[RecordingBatch]) -> None:
         recorded = [(slot, item, sorted(item.recorded)) for slot, item in enumerate(batches) if item.recorded]

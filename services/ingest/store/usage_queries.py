@@ -11,6 +11,7 @@ from services.ingest.domain.aggregations import WindowState
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import Aggregation
+from services.ingest.store.effective_events import EFFECTIVE
 from services.ingest.store.measured_events import DIMENSIONS, MEASURED, MERGED, POSITION, event_columns
 from services.ingest.store.meters import read_meter
 from services.ingest.usecases.query_usage import UsageQuestion, UsageSelection
@@ -29,7 +30,7 @@ WITH part AS (
         {POSITION}
     FROM unnest($10::bigint[], $11::bigint[]) AS edge (from_ns, to_ns)
     JOIN events ON event_time_ns >= from_ns AND event_time_ns < to_ns
-    WHERE tenant_id = $1 AND measured ? $2 AND properties @> $8::text::jsonb {{customer}}
+    WHERE tenant_id = $1 AND measured ? $2 AND properties @> $8::text::jsonb {{customer}} AND {EFFECTIVE}
 ), usage_row AS (
     SELECT width_bucket(at_ns, $6::bigint[]) - 1 AS index,
         CASE WHEN $12 THEN customer_id ELSE '' END COLLATE "C" AS customer_id,
@@ -47,7 +48,7 @@ SELECT CASE WHEN $5 THEN customer_id ELSE '' END COLLATE "C" AS customer_id,
     {DIMENSIONS.format("$6::text[]")} AS dimensions, event_time_ns, {POSITION} AS position, {MEASURED}
 FROM events
 WHERE tenant_id = $1 AND measured ? $2 AND event_time_ns >= $3 AND event_time_ns < $4
-    AND properties @> $7::text::jsonb AND ($8::text = '' OR customer_id = $8) {{customer}}
+    AND properties @> $7::text::jsonb AND ($8::text = '' OR customer_id = $8) {{customer}} AND {EFFECTIVE}
 ORDER BY event_time_ns LIMIT $9
 """  # noqa: S608 - put together from constants
 _OF_CUSTOMER_8 = "AND customer_id = $8"
