@@ -14,7 +14,12 @@ from steelyard.billing.v1 import (
     tenant_service_pb2_grpc,
 )
 from steelyard.billing.v1 import reconciliation_service_pb2_grpc as billing_reconciliation
-from steelyard.ingest.v1 import ingest_service_pb2_grpc, meter_service_pb2_grpc, usage_service_pb2_grpc
+from steelyard.ingest.v1 import (
+    correction_service_pb2_grpc,
+    ingest_service_pb2_grpc,
+    meter_service_pb2_grpc,
+    usage_service_pb2_grpc,
+)
 from steelyard.ingest.v1 import reconciliation_service_pb2_grpc as ingest_reconciliation
 from steelyard.payments.v1 import ledger_service_pb2_grpc, payment_service_pb2_grpc
 from steelyard.payments.v1 import reconciliation_service_pb2_grpc as payments_reconciliation
@@ -39,6 +44,10 @@ class Services:
     @cached_property
     def usage(self) -> usage_service_pb2_grpc.UsageServiceAsyncStub:
         return usage_service_pb2_grpc.UsageServiceStub(self._channel("query"))
+
+    @cached_property
+    def corrections(self) -> correction_service_pb2_grpc.CorrectionServiceAsyncStub:
+        return correction_service_pb2_grpc.CorrectionServiceStub(self._channel("query"))
 
     @cached_property
     def rate_cards(self) -> rate_card_service_pb2_grpc.RateCardServiceAsyncStub:

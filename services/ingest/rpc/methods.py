@@ -29,5 +29,8 @@ QUERY_METHODS: dict[str, Audience] = {
         "UsageWindowService/GetUsageDigests": Audience.INTERNAL,
         "UsageWindowService/GetUsageQuantities": Audience.INTERNAL,
         "ReconciliationService/Reconcile": _ANYBODY_OF_TENANT,
+        "CorrectionService/VoidEvents": _ANYBODY_OF_TENANT,
+        "CorrectionService/ReplaceEvents": _ANYBODY_OF_TENANT,
+        "CorrectionService/ListCorrections": _ANYBODY_OF_TENANT,
     }.items()
 }

@@ -5,18 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from libs.clock import Clock
+from libs.ids import uuid7
 from libs.rpc import GrpcServer
+from services.ingest.rpc.correction_service import CorrectionServicer
 from services.ingest.rpc.meter_service import MeterServicer
 from services.ingest.rpc.reconciliation_service import ReconciliationServicer
 from services.ingest.rpc.usage_service import UsageServicer
 from services.ingest.rpc.usage_window_service import UsageWindowServicer
+from services.ingest.usecases.corrections import CorrectionList, CorrectionTransactions
 from services.ingest.usecases.create_meter import CreateMeter, MeterPublication, MeterStore
 from services.ingest.usecases.list_windows import WindowStore
+from services.ingest.usecases.ports import RecordingTransactions, TenantRules
 from services.ingest.usecases.query_events import EventStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageStore
 from services.ingest.usecases.reconcile import Reconcile, ReconciliationStore
+from services.ingest.usecases.replace_events import ReplaceEvents
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityStore
+from services.ingest.usecases.void_events import VoidEvents
 from steelyard.ingest.v1 import (
+    correction_service_pb2_grpc,
     meter_service_pb2_grpc,
     reconciliation_service_pb2_grpc,
     usage_service_pb2_grpc,
@@ -25,8 +32,18 @@ from steelyard.ingest.v1 import (
 
 
 @dataclass(frozen=True, slots=True)
+class CorrectionPorts:
+    """What corrections stand on; `partitions` is logged in as worker, who alone may make room in the log."""
+
+    transactions: CorrectionTransactions
+    listed: CorrectionList
+    partitions: RecordingTransactions
+    tenants: TenantRules
+
+
+@dataclass(frozen=True, slots=True)
 class QueryPorts:
-    """What the query role stands on; all stores are logged in as api."""
+    """What the query role stands on; all stores are logged in as api, if nothing else is said."""
 
     meters: MeterStore
     publication: MeterPublication
@@ -35,6 +52,7 @@ class QueryPorts:
     windows: WindowStore
     quantities: QuantityStore
     reconciliation: ReconciliationStore
+    corrections: CorrectionPorts
     clock: Clock
 
 
@@ -53,4 +71,23 @@ def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
     server.add(
         ReconciliationServicer(Reconcile(ports.reconciliation)),
         reconciliation_service_pb2_grpc.add_ReconciliationServiceServicer_to_server,
+    )
+    _add_corrections(server, ports.corrections, ports.clock)
+
+
+def _add_corrections(server: GrpcServer, ports: CorrectionPorts, clock: Clock) -> None:
+    def new_id() -> str:
+        return str(uuid7())
+
+    void = VoidEvents(transactions=ports.transactions, clock=clock, new_id=new_id)
+    replace = ReplaceEvents(
+        transactions=ports.transactions,
+        partitions=ports.partitions,
+        tenants=ports.tenants,
+        clock=clock,
+        new_id=new_id,
+    )
+    server.add(
+        CorrectionServicer(void, replace, ports.listed),
+        correction_service_pb2_grpc.add_CorrectionServiceServicer_to_server,
     )
