@@ -68,8 +68,8 @@ class Lines:
             yield (line.removeprefix(_BOM) if start == START else line).decode(errors="surrogateescape")
 
 
-def json_rows(file: IO[bytes], start: Mark) -> Rows:
-    """Yield the objects of JSON Lines.
+def json_rows(file: IO[bytes], start: Mark, more_fields: Iterable[str] = ()) -> Rows:
+    """Yield the objects of JSON Lines; `more_fields` may be beside those of an event.
 
     :raises RowError: also for a key that is unknown or there twice: what would be ignored may be what is billed
     """
@@ -92,7 +92,7 @@ def json_rows(file: IO[bytes], start: Mark) -> Rows:
                 raise RowError(number, f"keys that are there twice: {', '.join(item.repeated)}")
         if "specversion" in row:
             raise RowError(number, "a CloudEvent: say --format cloudevents")
-        if unknown := sorted(row.keys() - {*FIELDS, "properties"}):
+        if unknown := sorted(row.keys() - {*FIELDS, "properties", *more_fields}):
             raise RowError(number, f"unknown: {', '.join(unknown)}; what is measured goes into properties")
         yield Row(number, row, lines.mark)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from libs.cli.connection import as_tenant
+from libs.cli.event_corrections import corrections, mark_of, replace, void
 from libs.cli.event_send import send
 from libs.cli.output import (
     EXIT_NO,
@@ -34,6 +35,7 @@ EVENT_COLUMNS: Columns = {
     "TYPE": lambda item: item.event.event_type,
     "CUSTOMER": lambda item: item.event.customer_id + (" (unknown)" if item.unassigned else ""),
     "MEASURED": lambda item: ", ".join(f"{key}={item.measured_values[key]}" for key in sorted(item.measured_values)),
+    "MARK": mark_of,
 }
 EXCEPTION_COLUMNS: Columns = {
     "RECEIVED": lambda item: instant(item.received_time),
@@ -47,6 +49,9 @@ EXCEPTION_COLUMNS: Columns = {
 
 
 app.command("send")(send)
+app.command("void")(void)
+app.command("replace")(replace)
+app.command("corrections")(corrections)
 
 
 @app.command("show")

@@ -696,6 +696,94 @@ class TestMissingUsage:
         assert numbered.json("invoices", "waiting")[0]["holds"] == []
 
 
+CORRECTED_CARD = {
+    "rate_card_id": "corrected",
+    "currency": "USD",
+    "prices": [
+        {"price_id": name, "meter_id": name, "per_unit": {"unit_amount": amount}}
+        for name, amount in (("tokens", "0.01"), ("peak", "1"))
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def corrected(shell: CommandLine) -> CommandLine:
+    """A tenant with a sum and a greatest value, of which the latter has to be asked for again after each correction."""
+    key = shell.json("tenants", "create", "corrected", "--test-clock", "2026-01-20")["secret"]
+    corrected = shell.having(STEELYARD_API_KEY=key)
+    (corrected.folder / "corrected.json").write_text(json.dumps(CORRECTED_CARD))
+    (corrected.folder / "corrected.yaml").write_text(
+        "{meter_id: tokens, event_type: llm, aggregation: sum, expression: tokens}\n---\n"
+        "{meter_id: peak, event_type: llm, aggregation: max, expression: tokens}\n"
+    )
+    corrected.table("meters", "apply", "-f", "corrected.yaml")
+    corrected.table("ratecards", "create", "corrected.json")
+    corrected.table("customers", "create", "cust-1")
+    corrected.table("payments", "set-method", "cust-1", "tok_ok")
+    corrected.json("subscriptions", "create", "cust-1", "corrected", "--start", "2026-01-01", "--id", "sub-c")
+    return corrected
+
+
+class TestCorrections:
+    """From a wrong event to the invoice, and past it."""
+
+    def test_change_the_open_period_and_point_out_the_closed_one(self, corrected: CommandLine) -> None:
+        def charged(**expected: str) -> None:
+            eventually(lambda: quantities_of(corrected.json("invoices", "preview", "sub-c")) == expected)
+
+        rows = [
+            f"{event_id},llm,cust-1,2026-01-{day:02}T12:00:00Z,{tokens}"
+            for event_id, day, tokens in (
+                ("a", 3, 9_000),
+                ("b", 3, 70),
+                ("c", 4, 500),
+                ("d", 5, 6),
+                ("never", 6, 8_000),
+            )
+        ]
+        header = "event_id,event_type,customer_id,event_time,tokens"
+        (corrected.folder / "wrong.csv").write_text("\n".join((header, *rows)))
+        assert corrected.table("events", "void", "never", "--reason", "test machine") == "1 waiting\n"
+        assert corrected.table("events", "send", "wrong.csv") == "5 recorded\n"
+        charged(tokens="9576", peak="9000")
+
+        assert corrected.table("events", "void", "a", "--reason", "test machine", "--actor", "ann") == "1 applied\n"
+        charged(tokens="576", peak="500")
+
+        (corrected.folder / "right.jsonl").write_text(
+            '{"replaces": "c", "event_type": "llm", "customer_id": "cust-1", "event_time": "2026-01-04T12:00:00Z",'
+            ' "properties": {"tokens": 50}}\n'
+        )
+        replace = ("events", "replace", "right.jsonl", "--reason", "wrong unit")
+        assert [item["result"]["outcome"] for item in corrected.json(*replace)] == ["CORRECTION_OUTCOME_APPLIED"]
+        assert corrected.table(*replace) == "1 already\n"
+        charged(tokens="126", peak="70")
+
+        text, shown = corrected.both("events", "show", "cli", "c")
+        assert shown["event"]["correction"]["replacement"]["event_id"].startswith("replacement-")
+        assert "superseded by replacement-" in text
+        text, listed = corrected.both("events", "corrections")
+        assert [item["key"]["event_id"] for item in listed] == ["c", "a", "never"]
+        assert re.search(r"a +void +ann +test machine", text)
+        assert corrected.run("events", "void", "c", "--reason", "again").code == 1
+
+        corrected.table("tenants", "advance-clock", "corrected", "2026-02-02")
+        [invoice] = eventually(partial(paid_invoices, corrected, 1))
+        expected = {"tokens": ("126", "1.26"), "peak": ("70", "70.00")}
+        assert lines_of(corrected.json("invoices", "show", invoice["invoice_id"])) == expected
+
+        (corrected.folder / "ids.txt").write_text("b\n")
+        assert corrected.table("events", "void", "--file", "ids.txt", "--reason", "found late") == "1 applied\n"
+
+        def explained() -> str:
+            text = corrected.table("invoices", "explain", invoice["invoice_id"], "tokens")
+            return text if "tokens: 56 of tokens" in text else ""
+
+        assert "has 126 for 1.26 USD; the usage has changed" in eventually(explained)
+        assert lines_of(corrected.json("invoices", "show", invoice["invoice_id"])) == expected
+        eventually(lambda: all(check["ok"] for items in corrected.json("reconcile").values() for check in items))
+
+
 class TestExitCodes:
     def test_no_service_is_reachable(self, acme: CommandLine) -> None:
         nobody = f"127.0.0.1:{free_port()}"

@@ -15,6 +15,7 @@ from steelyard.billing.v1 import (
 )
 from steelyard.billing.v1 import reconciliation_service_pb2_grpc as billing_reconciliation
 from steelyard.ingest.v1 import (
+    correction_service_pb2_grpc,
     finding_service_pb2_grpc,
     hold_service_pb2_grpc,
     ingest_service_pb2_grpc,
@@ -53,6 +54,10 @@ class Services:
     @cached_property
     def holds(self) -> hold_service_pb2_grpc.HoldServiceAsyncStub:
         return hold_service_pb2_grpc.HoldServiceStub(self._channel("query"))
+
+    @cached_property
+    def corrections(self) -> correction_service_pb2_grpc.CorrectionServiceAsyncStub:
+        return correction_service_pb2_grpc.CorrectionServiceStub(self._channel("query"))
 
     @cached_property
     def rate_cards(self) -> rate_card_service_pb2_grpc.RateCardServiceAsyncStub:

@@ -83,6 +83,8 @@ class RecordingBatch:
     payload_hashes: list[bytes]
     recorded: set[int] = field(default_factory=set)
     exceptions: list[EventException] = field(default_factory=list)
+    voided: set[int] = field(default_factory=set)
+    """Recorded events that were voided before they arrived: in the log, and in no window."""
 
     @classmethod
     def start(cls, batch: UsageBatch, batch_id: int, meters: Sequence[Meter]) -> RecordingBatch:
@@ -109,6 +111,11 @@ class RecordingBatch:
                 self.exceptions.append(EventException(ordinal, Fate.REJECTED, problem))
             else:
                 self.exceptions.append(EventException(ordinal, Fate.CONFLICT, OTHER_CONTENT))
+
+    @property
+    def effective(self) -> set[int]:
+        """The recorded events that count."""
+        return self.recorded - self.voided if self.voided else self.recorded
 
     @property
     def outcome(self) -> BatchOutcome:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from libs.errors import Violation
+from services.ingest.domain.correction import Correction
+from services.ingest.domain.event_key import EventKey
 from services.ingest.domain.recording import Fate
 
-EventKey = tuple[str, str]
-"""Source and event id."""
+__all__ = ["EventCounts", "EventKey", "EventStatus", "StoredEvent", "StoredException"]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
     """A recorded event. `received_at` is real time, `accepted_at` the same on the tenant's clock; `measured` has a
     decimal string per meter that counted it; `unassigned`: no such customer exists at present. (batch id, ordinal)
-    is its place in the log."""
+    is its place in the log. `correction` says why it does not count; `replaces` is in whose place it was recorded."""
 
     source: str
     event_id: str
@@ -31,6 +32,8 @@ class StoredEvent:
     unassigned: bool
     batch_id: int
     ordinal: int
+    correction: Correction | None
+    replaces: EventKey | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,17 @@ class UsageColumns:
     def __len__(self) -> int:
         return len(self.event_ids)
 
+    def of(self, rows: Sequence[int]) -> UsageColumns:
+        """Some of the events, in the order of the rows."""
+        return UsageColumns(
+            event_ids=[self.event_ids[row] for row in rows],
+            sources=[self.sources[row] for row in rows],
+            event_types=[self.event_types[row] for row in rows],
+            customer_ids=[self.customer_ids[row] for row in rows],
+            times_ns=[self.times_ns[row] for row in rows],
+            properties=[self.properties[row] for row in rows],
+        )
+
     def payload_hashes(self) -> list[bytes]:
         """Hash each event's content, the part beside its identity (16 bytes each); see `payload_hash`."""
         columns = zip(self.event_types, self.customer_ids, self.times_ns, self.properties, strict=True)

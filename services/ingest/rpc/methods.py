@@ -41,5 +41,8 @@ QUERY_METHODS: dict[str, Audience] = {
         "HoldService/ListHolds": Audience.OPERATOR,
         "HoldService/ResolveHold": Audience.OPERATOR,
         "HoldService/ListHoldResolutions": Audience.OPERATOR,
+        "CorrectionService/VoidEvents": _ANYBODY_OF_TENANT,
+        "CorrectionService/ReplaceEvents": _ANYBODY_OF_TENANT,
+        "CorrectionService/ListCorrections": _ANYBODY_OF_TENANT,
     }.items()
 }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from libs.clock import Clock
+from libs.ids import uuid7
 from libs.rpc import GrpcServer
+from services.ingest.rpc.correction_service import CorrectionServicer
 from services.ingest.rpc.finding_service import FindingServicer, MissingUsageStores
 from services.ingest.rpc.hold_service import HoldServicer
 from services.ingest.rpc.meter_service import MeterServicer
@@ -13,14 +15,19 @@ from services.ingest.rpc.reconciliation_service import ReconciliationServicer
 from services.ingest.rpc.usage_service import UsageServicer
 from services.ingest.rpc.usage_window_service import UsageWindowServicer
 from services.ingest.usecases.change_meter import ChangeMeter, MeterChanges
+from services.ingest.usecases.corrections import CorrectionList, CorrectionTransactions
 from services.ingest.usecases.create_meter import CreateMeter, MeterPublication, MeterStore
 from services.ingest.usecases.holds import HoldStore, ResolveHold
 from services.ingest.usecases.list_windows import WindowStore
+from services.ingest.usecases.ports import RecordingTransactions, TenantRules
 from services.ingest.usecases.query_events import EventStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageStore
 from services.ingest.usecases.reconcile import Reconcile, ReconciliationStore
+from services.ingest.usecases.replace_events import ReplaceEvents
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityStore
+from services.ingest.usecases.void_events import VoidEvents
 from steelyard.ingest.v1 import (
+    correction_service_pb2_grpc,
     finding_service_pb2_grpc,
     hold_service_pb2_grpc,
     meter_service_pb2_grpc,
@@ -28,6 +35,16 @@ from steelyard.ingest.v1 import (
     usage_service_pb2_grpc,
     usage_window_service_pb2_grpc,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionPorts:
+    """What corrections stand on; `partitions` is logged in as worker, who alone may make room in the log."""
+
+    transactions: CorrectionTransactions
+    listed: CorrectionList
+    partitions: RecordingTransactions
+    tenants: TenantRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +61,7 @@ class QueryPorts:
     reconciliation: ReconciliationStore
     missing_usage: MissingUsageStores
     holds: HoldStore
+    corrections: CorrectionPorts
     clock: Clock
 
 
@@ -72,4 +90,23 @@ def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
     server.add(
         HoldServicer(ports.holds, ResolveHold(ports.holds, ports.clock)),
         hold_service_pb2_grpc.add_HoldServiceServicer_to_server,
+    )
+    _add_corrections(server, ports.corrections, ports.clock)
+
+
+def _add_corrections(server: GrpcServer, ports: CorrectionPorts, clock: Clock) -> None:
+    def new_id() -> str:
+        return str(uuid7())
+
+    void = VoidEvents(transactions=ports.transactions, clock=clock, new_id=new_id)
+    replace = ReplaceEvents(
+        transactions=ports.transactions,
+        partitions=ports.partitions,
+        tenants=ports.tenants,
+        clock=clock,
+        new_id=new_id,
+    )
+    server.add(
+        CorrectionServicer(void, replace, ports.listed),
+        correction_service_pb2_grpc.add_CorrectionServiceServicer_to_server,
     )

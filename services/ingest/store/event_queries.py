@@ -12,6 +12,7 @@ from services.ingest.domain.door import to_ns
 from services.ingest.domain.recording import Fate
 from services.ingest.domain.stored_event import EventCounts, EventKey, EventStatus, StoredEvent, StoredException
 from services.ingest.store.batch_statuses import read_batch_statuses
+from services.ingest.store.corrections import correction_from_row
 from services.ingest.store.event_exceptions import exception_from_row
 from services.ingest.usecases.errors import EventNotFound
 from services.ingest.usecases.query_events import BatchStatus, EventSelection, Receipt
@@ -20,8 +21,14 @@ _EVENT = """
 SELECT event.source, event.event_id, event.event_type, event.customer_id, event.event_time_ns, event.properties,
     event.received_at, batches.accepted_at, event.measured, event.batch_id, event.ordinal,
     NOT EXISTS (SELECT FROM known_customers AS known WHERE (known.tenant_id, known.customer_id)
-        = (event.tenant_id, event.customer_id)) AS unassigned
+        = (event.tenant_id, event.customer_id)) AS unassigned,
+    mark.kind, mark.replacement_source, mark.replacement_event_id, mark.reason, mark.actor, mark.api_key_id,
+    mark.corrected_at, origin.source AS replaces_source, origin.event_id AS replaces_event_id
 FROM events AS event JOIN batches USING (tenant_id, batch_id)
+LEFT JOIN corrections AS mark ON (mark.tenant_id, mark.source, mark.event_id)
+    = (event.tenant_id, event.source, event.event_id)
+LEFT JOIN corrections AS origin ON (origin.tenant_id, origin.replacement_source, origin.replacement_event_id)
+    = (event.tenant_id, event.source, event.event_id)
 """
 _ONE = f"""
 {_EVENT} JOIN event_keys AS key ON (event.tenant_id, event.received_at, event.batch_id, event.ordinal)
@@ -189,4 +196,6 @@ def _event(row: asyncpg.Record) -> StoredEvent:
         unassigned=row["unassigned"],
         batch_id=row["batch_id"],
         ordinal=row["ordinal"],
+        correction=correction_from_row(row) if row["kind"] else None,
+        replaces=(row["replaces_source"], row["replaces_event_id"]) if row["replaces_source"] else None,
     )

@@ -29,6 +29,7 @@ from services.ingest.store import recording_sql as sql
 from services.ingest.store.arrivals import WatchedTenants, add_arrivals
 from services.ingest.store.meter_cache import MeterCache
 from services.ingest.store.meter_changes import HOLD_COUNTING
+from services.ingest.store.waiting_voids import take_waiting_voids
 from services.ingest.usecases.ports import QueuedBatch, QueuedMarker
 
 
@@ -104,6 +105,9 @@ class PostgresRecordingStore:
                 # Its key was there a moment ago: retention is deleting it. The next try inserts it.
                 raise Aborted("an event key vanished during recording")
         return found
+
+    async def take_waiting_voids(self, batches: Sequence[RecordingBatch]) -> None:
+        await take_waiting_voids(self._driver, batches)
 
     async def add_events(self, batches: Sequence[RecordingBatch]) -> None:
         recorded = [(slot, item, sorted(item.recorded)) for slot, item in enumerate(batches) if item.recorded]

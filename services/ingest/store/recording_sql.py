@@ -8,17 +8,20 @@ from libs.errors import Violation
 from libs.outbox import marking
 from services.ingest.domain.meter_options import Aggregation
 from services.ingest.store import tables
+from services.ingest.store.waiting_voids import SHARE_LOCKS
 
-ADD_BATCHES = """
+# The condition always holds: it takes locks, before anything else of a chunk and without a statement of its own.
+ADD_BATCHES = f"""
 INSERT INTO batches (
     tenant_id, acceptor_epoch, batch_number, received_at, accepted_at, event_count, rejected_count, trace_parent,
     accepted_total, rejected_total)
 SELECT * FROM unnest(
     $1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[], $6::int[], $7::int[], $8::text[],
     $9::bigint[], $10::bigint[])
+WHERE {SHARE_LOCKS} > 0
 ON CONFLICT DO NOTHING
 RETURNING tenant_id, acceptor_epoch, batch_number, batch_id
-"""
+"""  # noqa: S608 - put together from constants
 SEPARATOR = "\x1f"
 """Between the texts of a column. No id and no JSON contains it; if one did, the columns would differ in length and a
 NOT NULL constraint would refuse the rows."""
@@ -129,7 +132,9 @@ WITH changed AS (
     RETURNING tenant_id, encode(window_key, 'hex') AS item_key, version
 )
 """
-_IS_LATER = "(excluded.latest_ns, excluded.latest_position) > (kept.latest_ns, kept.latest_position)"
+# A window whose events were all voided holds the value zero, which is none.
+_WAS_EMPTY = "kept.event_count = 0"
+_IS_LATER = f"({_WAS_EMPTY} OR (excluded.latest_ns, excluded.latest_position) > (kept.latest_ns, kept.latest_position))"
 
 
 def _add_windows(merged: str, *, with_moments: bool = False) -> str:
@@ -147,13 +152,17 @@ def _add_windows(merged: str, *, with_moments: bool = False) -> str:
     return change + marking(tables.window_marks, "changed", "$10::timestamptz")
 
 
+def _extreme(function: str) -> str:
+    return f"CASE WHEN {_WAS_EMPTY} THEN excluded.value ELSE {function}(kept.value, excluded.value) END"
+
+
 _SUMS = _add_windows("kept.value + excluded.value")
 ADD_WINDOWS: dict[Aggregation, str] = {
     Aggregation.COUNT: _SUMS,
     Aggregation.SUM: _SUMS,
     Aggregation.AVG: _SUMS,
-    Aggregation.MIN: _add_windows("least(kept.value, excluded.value)"),
-    Aggregation.MAX: _add_windows("greatest(kept.value, excluded.value)"),
+    Aggregation.MIN: _add_windows(_extreme("least")),
+    Aggregation.MAX: _add_windows(_extreme("greatest")),
     Aggregation.LATEST: _add_windows(
         f"CASE WHEN {_IS_LATER} THEN excluded.value ELSE kept.value END", with_moments=True
     ),

@@ -15,6 +15,7 @@ from services.ingest.domain.aggregations import NO_STATE, EventColumns
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import Aggregation
+from services.ingest.store.effective_events import EFFECTIVE
 from services.ingest.store.measured_events import MEASURED, MERGED, POSITION, event_columns
 from services.ingest.store.meters import read_meter
 from services.ingest.store.usage_queries import parts_of
@@ -23,8 +24,6 @@ from services.ingest.store.usage_sql import USAGE_COLUMNS, Arguments
 from services.ingest.usecases.usage_parts import UsagePart
 from services.ingest.usecases.usage_quantities import QuantityScope, ScopeWindows
 from services.ingest.usecases.window_cover import FIRST_INSTANT
-
-_LOG = "events"
 
 # Whoever changes a window gives it a version that is higher than any before.
 _WINDOWS = """
@@ -47,9 +46,9 @@ GROUP BY 1
 _EVENTS = f"""
 SELECT scope.position AS scope_position, event_time_ns, {POSITION} AS position, {MEASURED}
 FROM unnest($3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY AS scope (customer_id, from_ns, to_ns, position)
-JOIN {_LOG} AS logged ON tenant_id = $1 AND logged.customer_id = scope.customer_id AND event_time_ns >= from_ns
+JOIN events ON tenant_id = $1 AND events.customer_id = scope.customer_id AND event_time_ns >= from_ns
     AND event_time_ns < to_ns
-WHERE measured ? $2
+WHERE measured ? $2 AND {EFFECTIVE}
 """
 
 

@@ -46,7 +46,10 @@ class RecordingStore(Protocol):
     """The recorder's statements in one transaction. Each is set-wise and locks in the order of keys."""
 
     async def add_batches(self, batches: Sequence[UsageBatch]) -> Mapping[int, int]:
-        """Add batches; return the new id per index of those that were not known. Known ones change nothing."""
+        """Add batches; return the new id per index of those that were not known. Known ones change nothing.
+
+        Until the commit no event of these tenants can be voided that is not recorded yet.
+        """
 
     async def meters(self, tenant_ids: Sequence[str]) -> Mapping[str, Sequence[Meter]]:
         """Return the meters of each tenant, archived ones too; none is archived until this transaction ends."""
@@ -58,6 +61,9 @@ class RecordingStore(Protocol):
         self, batches: Sequence[RecordingBatch], rows: Sequence[tuple[int, int]]
     ) -> list[bytes | None]:
         """Return the payload hash stored under the key of each (index of batch, ordinal), None if there is none."""
+
+    async def take_waiting_voids(self, batches: Sequence[RecordingBatch]) -> None:
+        """Note which recorded events were voided before they arrived, so that they are counted nowhere."""
 
     async def add_events(self, batches: Sequence[RecordingBatch]) -> None:
         """Add the recorded events to the log."""

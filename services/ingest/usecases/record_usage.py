@@ -38,12 +38,13 @@ class RecordUsage:
         async with self._transactions(sorted({batch.tenant_id for batch in batches})) as store:
             recording = await self._start(store, batches)
             new = list(recording.values())
-            await self._decide(store, new)
+            await settle_fates(store, new)
+            await store.take_waiting_voids(new)
             await store.add_events(new)
             await store.add_outcomes(new)
             await store.add_positions(queued, markers)
             outcomes = await self._outcomes(store, batches, recording)
-            changes = _window_changes(new)
+            changes = window_changes(new)
             await store.add_arrivals(new, self._clock())
             # Last, because recorders share these rows: whoever has changed them holds up the others until the commit.
             await store.add_counts(new)
@@ -60,30 +61,6 @@ class RecordUsage:
             for index in sorted(new_ids)
         }
 
-    async def _decide(self, store: RecordingStore, recording: Sequence[RecordingBatch]) -> None:
-        keys = candidate_keys(recording)
-        inserted = await store.add_keys(recording, keys)
-        if inserted is None:
-            rows = [set(range(len(item.payload_hashes))) - item.measurement.problems.keys() for item in recording]
-        else:
-            by_id: dict[int, set[int]] = {item.batch_id: set() for item in recording}
-            for batch_id, ordinal in inserted:
-                by_id[batch_id].add(ordinal)
-            rows = list(by_id.values())
-        others = [
-            (index, ordinal)
-            for index, item in enumerate(recording)
-            if len(rows[index]) < len(item.payload_hashes)
-            for ordinal in range(len(item.payload_hashes))
-            if ordinal not in rows[index]
-        ]
-        stored: list[dict[int, bytes]] = [{} for _ in recording]
-        for (index, ordinal), found in zip(others, await store.stored_hashes(recording, others), strict=True):
-            if found is not None:
-                stored[index][ordinal] = found
-        for item, recorded, known in zip(recording, rows, stored, strict=True):
-            item.decide(recorded, known)
-
     async def _outcomes(
         self, store: RecordingStore, batches: Sequence[UsageBatch], recording: Mapping[int, RecordingBatch]
     ) -> list[BatchOutcome]:
@@ -92,10 +69,37 @@ class RecordUsage:
         return [recording[index].outcome if index in recording else stored[index] for index in range(len(batches))]
 
 
-def _window_changes(recording: Sequence[RecordingBatch]) -> dict[str, Sequence[WindowChange]]:
+async def settle_fates(store: RecordingStore, recording: Sequence[RecordingBatch]) -> None:
+    """Add the keys of the events, which says of each one what becomes of it."""
+    keys = candidate_keys(recording)
+    inserted = await store.add_keys(recording, keys)
+    if inserted is None:
+        rows = [set(range(len(item.payload_hashes))) - item.measurement.problems.keys() for item in recording]
+    else:
+        by_id: dict[int, set[int]] = {item.batch_id: set() for item in recording}
+        for batch_id, ordinal in inserted:
+            by_id[batch_id].add(ordinal)
+        rows = list(by_id.values())
+    others = [
+        (index, ordinal)
+        for index, item in enumerate(recording)
+        if len(rows[index]) < len(item.payload_hashes)
+        for ordinal in range(len(item.payload_hashes))
+        if ordinal not in rows[index]
+    ]
+    stored: list[dict[int, bytes]] = [{} for _ in recording]
+    for (index, ordinal), found in zip(others, await store.stored_hashes(recording, others), strict=True):
+        if found is not None:
+            stored[index][ordinal] = found
+    for item, recorded, known in zip(recording, rows, stored, strict=True):
+        item.decide(recorded, known)
+
+
+def window_changes(recording: Sequence[RecordingBatch]) -> dict[str, Sequence[WindowChange]]:
+    """What the newly recorded events add to windows, by tenant."""
     sums: dict[str, WindowSums] = {}
     for item in recording:
         batch = item.batch
         tenant = sums.setdefault(batch.tenant_id, WindowSums())
-        tenant.add(batch.events, item.measurement.readings, item.recorded, batch.trace_parent, item.positions())
+        tenant.add(batch.events, item.measurement.readings, item.effective, batch.trace_parent, item.positions())
     return {tenant_id: tenant.changes() for tenant_id, tenant in sorted(sums.items())}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from services.ingest.domain.stored_event import EventCounts, EventKey, EventStatus, StoredEvent, StoredException
+from services.ingest.domain.stored_event import EventCounts, EventStatus, StoredEvent, StoredException
 from services.ingest.wire.batches import VERDICTS
+from services.ingest.wire.corrections import correction_to_pb, key_to_pb
 from services.ingest.wire.times import time_ns_to_pb, time_to_pb
 from steelyard.ingest.v1 import ingest_service_pb2, usage_event_pb2, usage_service_pb2
 
@@ -22,12 +23,14 @@ def event_to_pb(event: StoredEvent) -> usage_service_pb2.StoredEvent:
         accepted_time=time_to_pb(event.accepted_at),
         measured_values=event.measured,
         unassigned=event.unassigned,
+        correction=correction_to_pb(event.correction) if event.correction else None,
+        replaces=key_to_pb(event.replaces) if event.replaces else None,
     )
 
 
 def exception_to_pb(exception: StoredException) -> usage_service_pb2.EventException:
     return usage_service_pb2.EventException(
-        key=_key_to_pb(exception.key),
+        key=key_to_pb(exception.key),
         verdict=VERDICTS[exception.fate],
         field=exception.problem.field,
         reason=exception.problem.reason,
@@ -40,7 +43,7 @@ def exception_to_pb(exception: StoredException) -> usage_service_pb2.EventExcept
 def status_to_pb(status: EventStatus) -> usage_service_pb2.EventStatus:
     unknown = ingest_service_pb2.EVENT_VERDICT_UNSPECIFIED
     return usage_service_pb2.EventStatus(
-        key=_key_to_pb(status.key),
+        key=key_to_pb(status.key),
         verdict=unknown if status.fate is None else VERDICTS[status.fate],
         exceptions=[exception_to_pb(item) for item in status.exceptions],
         duplicates=status.duplicates,
@@ -59,7 +62,3 @@ def counts_to_pb(counts: EventCounts) -> usage_service_pb2.GetEventCountsRespons
         rejected_by_recorder=counts.rejected_by_recorder,
         unassigned=counts.unassigned,
     )
-
-
-def _key_to_pb(key: EventKey) -> usage_service_pb2.EventKey:
-    return usage_service_pb2.EventKey(source=key[0], event_id=key[1])

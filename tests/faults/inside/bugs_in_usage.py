@@ -110,7 +110,7 @@ def duplicates_counted(active: Active) -> None:
     from services.ingest.domain.usage_windows import WindowChange
 
     record_usage = module("services.ingest.usecases.record_usage")
-    window_changes = record_usage._window_changes
+    window_changes = record_usage.window_changes
 
     def wrong(recording: Sequence[RecordingBatch]) -> dict[str, Sequence[WindowChange]]:
         if not active():
@@ -124,7 +124,7 @@ def duplicates_counted(active: Active) -> None:
             for item, before in zip(recording, recorded, strict=True):
                 item.recorded = before
 
-    record_usage._window_changes = wrong
+    record_usage.window_changes = wrong
 
 
 def watermark_from_clock(active: Active) -> None:

@@ -35,6 +35,8 @@ def a_large_event(number: int) -> StoredEvent:
         unassigned=False,
         batch_id=1,
         ordinal=number,
+        correction=None,
+        replaces=None,
     )
 
 

@@ -66,6 +66,9 @@ class TestWrongUsage:
             (("reconcile", "--start", "2026-01-01"), "give --start and --end together"),
             (("events", "send", "absent.csv"), "'absent.csv' does not exist"),
             (("events", "list", "--limit", "0"), "'--limit'"),
+            (("events", "void", "--reason", "x"), "name events, or a --file of them"),
+            (("events", "void", "e1"), "say why, with --reason"),
+            (("events", "replace", "absent.csv", "--reason", "x"), "'absent.csv' does not exist"),
         ],
     )
     def test_names_what_is_wrong(self, arguments: tuple[str, ...], reason: str) -> None:

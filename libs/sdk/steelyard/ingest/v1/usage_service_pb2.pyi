@@ -67,6 +67,30 @@ WINDOW_SIZE_BILLING_PERIOD: WindowSize.ValueType  # 7
 """Monthly billing periods, each from local midnight of anchor_day."""
 Global___WindowSize: _TypeAlias = WindowSize  # noqa: Y015
 
+class _CorrectionKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CorrectionKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CorrectionKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CORRECTION_KIND_UNSPECIFIED: _CorrectionKind.ValueType  # 0
+    """Never sent."""
+    CORRECTION_KIND_VOID: _CorrectionKind.ValueType  # 1
+    """Taken back."""
+    CORRECTION_KIND_REPLACE: _CorrectionKind.ValueType  # 2
+    """Superseded by another event."""
+
+class CorrectionKind(_CorrectionKind, metaclass=_CorrectionKindEnumTypeWrapper):
+    """CorrectionKind is how an event was corrected."""
+
+CORRECTION_KIND_UNSPECIFIED: CorrectionKind.ValueType  # 0
+"""Never sent."""
+CORRECTION_KIND_VOID: CorrectionKind.ValueType  # 1
+"""Taken back."""
+CORRECTION_KIND_REPLACE: CorrectionKind.ValueType  # 2
+"""Superseded by another event."""
+Global___CorrectionKind: _TypeAlias = CorrectionKind  # noqa: Y015
+
 class _BatchState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -323,6 +347,8 @@ class StoredEvent(_message.Message):
     ACCEPTED_TIME_FIELD_NUMBER: _builtins.int
     MEASURED_VALUES_FIELD_NUMBER: _builtins.int
     UNASSIGNED_FIELD_NUMBER: _builtins.int
+    CORRECTION_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
     unassigned: _builtins.bool
     """Whether the customer is unknown at present."""
     @_builtins.property
@@ -343,6 +369,14 @@ class StoredEvent(_message.Message):
         and after "-" if it was removed. Empty if no meter matched.
         """
 
+    @_builtins.property
+    def correction(self) -> Global___Correction:
+        """Why the event counts in no quantity; unset for an event that counts."""
+
+    @_builtins.property
+    def replaces(self) -> Global___EventKey:
+        """The event in whose place this one was recorded; unset for most."""
+
     def __init__(
         self,
         *,
@@ -351,14 +385,62 @@ class StoredEvent(_message.Message):
         accepted_time: _timestamp_pb2.Timestamp | None = ...,
         measured_values: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         unassigned: _builtins.bool = ...,
+        correction: Global___Correction | None = ...,
+        replaces: Global___EventKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_time", b"accepted_time", "event", b"event", "received_time", b"received_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_time", b"accepted_time", "correction", b"correction", "event", b"event", "received_time", b"received_time", "replaces", b"replaces"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_time", b"accepted_time", "event", b"event", "measured_values", b"measured_values", "received_time", b"received_time", "unassigned", b"unassigned"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_time", b"accepted_time", "correction", b"correction", "event", b"event", "measured_values", b"measured_values", "received_time", b"received_time", "replaces", b"replaces", "unassigned", b"unassigned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoredEvent: _TypeAlias = StoredEvent  # noqa: Y015
+
+@_typing.final
+class Correction(_message.Message):
+    """Correction is the entry by which an event counts no more (see CorrectionService)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    REPLACEMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    API_KEY_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    kind: Global___CorrectionKind.ValueType
+    """How it was corrected."""
+    reason: _builtins.str
+    """Why, as the caller said."""
+    actor: _builtins.str
+    """Who decided it, as the caller said."""
+    api_key_id: _builtins.str
+    """The API key of the call; empty if another service made it."""
+    @_builtins.property
+    def replacement(self) -> Global___EventKey:
+        """What counts in its place, if it was superseded."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When, in real time."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___CorrectionKind.ValueType = ...,
+        replacement: Global___EventKey | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        api_key_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "replacement", b"replacement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "api_key_id", b"api_key_id", "create_time", b"create_time", "kind", b"kind", "reason", b"reason", "replacement", b"replacement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Correction: _TypeAlias = Correction  # noqa: Y015
 
 @_typing.final
 class GetEventRequest(_message.Message):

@@ -90,7 +90,7 @@ class UsageServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetEvent(self, request, context):
-        """GetEvent returns a recorded event.
+        """GetEvent returns a recorded event, also one that was voided or superseded.
 
         Caller: tenant key, internal. Errors: NOT_FOUND EVENT_NOT_FOUND.
         """
@@ -99,7 +99,7 @@ class UsageServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """ListEvents lists recorded events, newest event time first.
+        """ListEvents lists recorded events, newest event time first, also those that were voided or superseded.
 
         Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations.
         """

@@ -43,12 +43,12 @@ class UsageServiceStub:
     Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND; INVALID_ARGUMENT with field violations.
     """
     GetEvent: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.GetEventRequest, _usage_service_pb2.GetEventResponse]
-    """GetEvent returns a recorded event.
+    """GetEvent returns a recorded event, also one that was voided or superseded.
 
     Caller: tenant key, internal. Errors: NOT_FOUND EVENT_NOT_FOUND.
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.ListEventsRequest, _usage_service_pb2.ListEventsResponse]
-    """ListEvents lists recorded events, newest event time first.
+    """ListEvents lists recorded events, newest event time first, also those that were voided or superseded.
 
     Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations.
     """
@@ -88,12 +88,12 @@ class UsageServiceAsyncStub(UsageServiceStub):
     Caller: tenant key, internal. Errors: NOT_FOUND METER_NOT_FOUND; INVALID_ARGUMENT with field violations.
     """
     GetEvent: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.GetEventRequest, _usage_service_pb2.GetEventResponse]  # type: ignore[assignment]
-    """GetEvent returns a recorded event.
+    """GetEvent returns a recorded event, also one that was voided or superseded.
 
     Caller: tenant key, internal. Errors: NOT_FOUND EVENT_NOT_FOUND.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.ListEventsRequest, _usage_service_pb2.ListEventsResponse]  # type: ignore[assignment]
-    """ListEvents lists recorded events, newest event time first.
+    """ListEvents lists recorded events, newest event time first, also those that were voided or superseded.
 
     Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations.
     """
@@ -142,7 +142,7 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _usage_service_pb2.GetEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.GetEventResponse, _abc.Awaitable[_usage_service_pb2.GetEventResponse]]:
-        """GetEvent returns a recorded event.
+        """GetEvent returns a recorded event, also one that was voided or superseded.
 
         Caller: tenant key, internal. Errors: NOT_FOUND EVENT_NOT_FOUND.
         """
@@ -153,7 +153,7 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _usage_service_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_usage_service_pb2.ListEventsResponse, _abc.Awaitable[_usage_service_pb2.ListEventsResponse]]:
-        """ListEvents lists recorded events, newest event time first.
+        """ListEvents lists recorded events, newest event time first, also those that were voided or superseded.
 
         Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations.
         """

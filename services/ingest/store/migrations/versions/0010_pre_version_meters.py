@@ -13,7 +13,7 @@ from alembic import op
 from libs.database import append_only, row_security
 
 revision = "0010"
-down_revision = "0004"
+down_revision = "0005"
 
 _VERSIONS = """
 CREATE TABLE meter_versions (

@@ -1,0 +1,62 @@
+"""Take recorded usage back, also usage that has yet to arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from libs.clock import Clock
+from services.ingest.domain.correction import (
+    Correction,
+    CorrectionKind,
+    CorrectionOutcome,
+    CorrectionResult,
+    decide_voids,
+)
+from services.ingest.domain.event_key import EventKey
+from services.ingest.usecases.corrections import CorrectionRequest, CorrectionStore, CorrectionTransactions
+
+
+class VoidEvents:
+    """Makes events count no more, and those that are not there yet never count."""
+
+    def __init__(self, *, transactions: CorrectionTransactions, clock: Clock, new_id: Callable[[], str]) -> None:
+        self._transactions = transactions
+        self._clock = clock
+        self._new_id = new_id
+
+    async def __call__(self, request: CorrectionRequest, keys: Sequence[EventKey]) -> list[CorrectionResult]:
+        """Return a result per key, in order.
+
+        :raises InvalidInput: naming what is wrong; nothing is stored
+        :raises RequestIdReused: if the id came with another request before
+        """
+        request.check(keys, "keys[{}]")
+        correction_id, now = self._new_id(), self._clock()
+        async with self._transactions(request.tenant_id) as store:
+            answered = await store.begin(request, correction_id, now)
+            if answered is not None:
+                return answered
+            results = await _decide(store, keys)
+            correction = Correction(CorrectionKind.VOID, None, request.reason, request.actor, request.api_key_id, now)
+            applied = _with(CorrectionOutcome.APPLIED, keys, results)
+            waiting = _with(CorrectionOutcome.WAITING, keys, results)
+            await store.add(correction_id, dict.fromkeys([*applied, *waiting], correction), waiting)
+            if applied:
+                meters = (await store.recording.meters([request.tenant_id])).get(request.tenant_id, ())
+                await store.recompute_windows(meters, applied, (), now)
+            await store.answer(correction_id, results)
+        return results
+
+
+async def _decide(store: CorrectionStore, keys: Sequence[EventKey]) -> list[CorrectionResult]:
+    distinct = set(keys)
+    known = await store.known(distinct)
+    if any(event.is_missing for event in known.values()):
+        # A recorder may have such an event in its open transaction, where neither of us sees what the other one adds.
+        await store.hold_recorders()
+        known = await store.known(distinct)
+    return decide_voids(keys, known)
+
+
+def _with(outcome: CorrectionOutcome, keys: Sequence[EventKey], results: Sequence[CorrectionResult]) -> list[EventKey]:
+    return [key for key, result in zip(keys, results, strict=True) if result.outcome is outcome]
