@@ -514,3 +514,52 @@ class TestLateReplay:
 
         assert first.outcomes == again.outcomes
         assert await fetch(api, "acme", VALUES) == [(Decimal(0), 0)]
+
+
+class TestWhateverComesFirst:
+    """Sending, voiding, replacing and repeating, in any order: as if only what counts had ever been sent."""
+
+    @pytest.mark.parametrize("seed", range(6))
+    async def test_windows_are_those_of_the_effective_events(
+        self, record: RecordUsage, api: Database, corrector: Corrector, seed: int
+    ) -> None:
+        await add_meters(api, *METERS)
+        await add_meters(api, *METERS, tenant="clean")
+        corrector.rules.tenant_now = NOON + timedelta(days=30)
+        dice = random.Random(seed)
+        events = {event.event_id: event for event in jobs(seed, 60)}
+        effective = dict(events)
+        unsent, requests = list(events), []
+        for number in range(1, 41):
+            chosen = dice.sample(sorted(events), 6)
+            match dice.choice(["send", "send", "void", "replace", "resend", "repeat"]):
+                case "send" if unsent:
+                    batch, unsent = unsent[:9], unsent[9:]
+                    await record([of_acceptor(number, *(events[name] for name in batch))])
+                case "resend":
+                    sent = [events[name] for name in chosen if name not in unsent]
+                    await record([of_acceptor(number, *sent)])
+                case "void":
+                    requests.append((str(uuid.uuid4()), tuple(map(key, chosen))))
+                    results = await corrector.void(*requests[-1][1], request_id=requests[-1][0])
+                    for name, result in zip(chosen, results, strict=True):
+                        if result.outcome in ("applied", "waiting"):
+                            del effective[name]
+                case "replace":
+                    names = [name for name in chosen if name in events]
+                    pairs = [(key(name), events[name]._replace(event_id=f"{name}-{number}")) for name in names]
+                    for name, (_, event), result in zip(names, pairs, await corrector.replace(*pairs), strict=True):
+                        if result.outcome == "applied":
+                            del effective[name]
+                            events[event.event_id] = effective[event.event_id] = event
+                case "repeat" if requests:
+                    request_id, keys = dice.choice(requests)
+                    await corrector.void(*keys, request_id=request_id)
+        await record([of_acceptor(99, *(events[name] for name in unsent))])
+
+        await record([of_acceptor(1, *effective.values(), tenant="clean", seq=500)])
+
+        without_latest = STATES.replace("WHERE", "WHERE NOT meter_id LIKE 'latest%' AND")
+        assert await fetch(api, "acme", without_latest) == await fetch(api, "clean", without_latest)
+        assert await corrector.failed_checks() == []
+        assert len(events) > len(effective) > 0
