@@ -14,7 +14,7 @@ from services.ingest.store.usage_queries import PostgresUsageStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion
 from services.ingest.usecases.record_usage import RecordUsage
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityScope
-from tests.component.ingest.builders import a_batch, add_meters
+from tests.component.ingest.builders import Event, a_batch, add_meters
 from tests.component.ingest.correcting import Corrector, key
 from tests.component.ingest.metering import METERS, MORNING, jobs
 
@@ -25,6 +25,16 @@ CUSTOMERS = ("cust-0", "cust-1")
 ids = pytest.mark.parametrize("meter", METERS, ids=[meter.meter_id for meter in METERS])
 
 
+def _at_edges(event_id: str, size: str) -> list[Event]:
+    """Events of each customer in the windows in which UNALIGNED begins and ends."""
+    properties = {"size": size, "user": event_id, "change": "add"}
+    return [
+        Event(f"{event_id}-{customer}-{number}", properties, customer, at, event_type="job")
+        for customer in CUSTOMERS
+        for number, at in enumerate((UNALIGNED.start, UNALIGNED.end - timedelta(microseconds=1)))
+    ]
+
+
 @pytest.fixture
 async def corrector(record: RecordUsage, api: Database, worker: Database) -> Corrector:
     """Of the tenant `acme`, which has corrected what `clean` never sent."""
@@ -32,7 +42,8 @@ async def corrector(record: RecordUsage, api: Database, worker: Database) -> Cor
         await add_meters(api, *METERS, tenant=tenant)
     corrector = Corrector(api, worker)
     corrector.rules.tenant_now = MORNING + timedelta(days=2)
-    good, wrong, replaced = jobs(1, 150), jobs(2, 90), jobs(3, 90)
+    good, wrong, replaced = jobs(1, 150), [*jobs(2, 90), *_at_edges("wrong", "999")], jobs(3, 90)
+    good += _at_edges("good", "1")
     better = [
         event._replace(event_id=f"{event.event_id}-b", properties={**event.properties, "size": "7.5"})
         for event in replaced
