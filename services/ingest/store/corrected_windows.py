@@ -21,20 +21,32 @@ from services.ingest.store.recording_sql import ADD_WINDOWS
 _WINDOW_NS = 900_000_000_000
 _GROUPED = f"CASE WHEN cardinality(group_by) = 0 THEN jsonb_build_object() ELSE {DIMENSIONS.format('group_by')} END"
 # The windows of corrected events exist, those of newly recorded ones may not. All are locked, or made, in the order in
-# which recorders take them: by how they are merged, then by key.
+# which recorders take them: by how they are merged, then by key. OFFSET 0 has each part looked up by its index,
+# whatever the statistics say of a log that has just grown.
 _LOCK = f"""
-WITH place AS (
-    SELECT kept.window_key, kept.meter_id, kept.customer_id, kept.window_start, kept.dimensions
+WITH measured AS MATERIALIZED (
+    SELECT DISTINCT customer_id, to_timestamp(event_time_ns / {_WINDOW_NS} * 900) AS window_start,
+        measured_meter AS meter_id, {_GROUPED} AS dimensions
     FROM unnest($4::text[], $5::text[]) AS corrected (source, event_id)
-    JOIN event_keys AS stored ON stored.tenant_id = $1
-        AND stored.source = corrected.source AND stored.event_id = corrected.event_id
-    JOIN events ON (events.tenant_id, events.received_at, events.batch_id, events.ordinal)
-        = (stored.tenant_id, stored.received_at, stored.batch_id, stored.ordinal)
-    CROSS JOIN LATERAL jsonb_object_keys(events.measured) AS measured_meter
+    CROSS JOIN LATERAL (
+        SELECT received_at, batch_id, ordinal FROM event_keys
+        WHERE tenant_id = $1 AND source = corrected.source AND event_id = corrected.event_id OFFSET 0
+    ) AS stored
+    CROSS JOIN LATERAL (
+        SELECT customer_id, event_time_ns, properties, measured FROM events
+        WHERE tenant_id = $1 AND received_at = stored.received_at AND batch_id = stored.batch_id
+            AND ordinal = stored.ordinal OFFSET 0
+    ) AS event
+    CROSS JOIN LATERAL jsonb_object_keys(event.measured) AS measured_meter
     JOIN meters ON meters.tenant_id = $1 AND meters.meter_id = measured_meter
-    JOIN usage_windows AS kept ON kept.tenant_id = $1 AND kept.customer_id = events.customer_id
-        AND kept.window_start = to_timestamp(event_time_ns / {_WINDOW_NS} * 900)
-        AND kept.meter_id = measured_meter AND kept.dimensions = {_GROUPED}
+), place AS (
+    SELECT found.window_key, meter_id, customer_id, window_start, dimensions
+    FROM measured CROSS JOIN LATERAL (
+        SELECT window_key FROM usage_windows AS kept
+        WHERE kept.tenant_id = $1 AND kept.customer_id = measured.customer_id
+            AND kept.window_start = measured.window_start AND kept.meter_id = measured.meter_id
+            AND kept.dimensions = measured.dimensions OFFSET 0
+    ) AS found
     UNION
     SELECT window_key, meter_id, customer_id, window_start, dimensions::jsonb
     FROM unnest($6::bytea[], $7::text[], $8::text[], $9::timestamptz[], $10::text[])
@@ -49,43 +61,51 @@ ON CONFLICT (tenant_id, window_key) DO UPDATE SET version = kept.version
 RETURNING window_key
 """
 # A statement of its own: its snapshot sees whatever the locks were waiting for. Each customer's quarter of an hour is
-# read once, however many windows it has.
+# read once, however many windows it has. Windows and readings meet in a GROUP BY, because a join of the two would be
+# planned by guesses.
 _RECOMPUTE = f"""
 WITH wanted AS (
     SELECT window_key, meter_id, customer_id, dimensions,
         (extract(epoch FROM window_start) / 900)::bigint AS number
     FROM usage_windows WHERE tenant_id = $1 AND window_key = ANY ($2::bytea[])
 ), reading AS (
-    SELECT measured.key AS meter_id, events.customer_id, number, {_GROUPED} AS dimensions, merged,
+    SELECT measured.key AS meter_id, slot.customer_id, number, {_GROUPED} AS dimensions,
         CASE WHEN merged = 'count' THEN 1 ELSE measured.value::numeric END AS value,
-        event_time_ns, {POSITION} AS position
+        event_time_ns, position
     FROM (SELECT DISTINCT customer_id, number FROM wanted) AS slot
-    JOIN events ON events.tenant_id = $1 AND events.customer_id = slot.customer_id
-        AND event_time_ns >= number * {_WINDOW_NS} AND event_time_ns < (number + 1) * {_WINDOW_NS}
-    CROSS JOIN LATERAL jsonb_each_text(measured) AS measured
+    CROSS JOIN LATERAL (
+        SELECT event_time_ns, properties, events.measured, {POSITION} AS position FROM events
+        WHERE tenant_id = $1 AND customer_id = slot.customer_id AND event_time_ns >= number * {_WINDOW_NS}
+            AND event_time_ns < (number + 1) * {_WINDOW_NS} AND {EFFECTIVE} OFFSET 0
+    ) AS event
+    CROSS JOIN LATERAL jsonb_each_text(event.measured) AS measured
     JOIN unnest($3::text[], $4::text[]) AS rule (rule_meter, merged) ON rule_meter = measured.key
     JOIN meters ON meters.tenant_id = $1 AND meters.meter_id = measured.key
-    WHERE {EFFECTIVE}
 ), state AS (
-    SELECT window_key, count(*) AS event_count, CASE merged
-        WHEN 'min' THEN min(value) WHEN 'max' THEN max(value)
-        WHEN 'latest' THEN (array_agg(value ORDER BY event_time_ns DESC, position DESC)
-            FILTER (WHERE merged = 'latest'))[1]
-        ELSE sum(value) END AS value,
-        CASE WHEN merged = 'latest' THEN max(event_time_ns) END AS latest_ns,
-        (array_agg(position ORDER BY event_time_ns DESC, position DESC) FILTER (WHERE merged = 'latest'))[1]
+    SELECT (array_agg(window_key) FILTER (WHERE window_key IS NOT NULL))[1] AS window_key, meter_id,
+        count(value) AS event_count, min(value) AS least, max(value) AS greatest, sum(value) AS total,
+        (array_agg(value ORDER BY event_time_ns DESC, position DESC) FILTER (WHERE value IS NOT NULL))[1] AS latest,
+        max(event_time_ns) AS latest_ns,
+        (array_agg(position ORDER BY event_time_ns DESC, position DESC) FILTER (WHERE value IS NOT NULL))[1]
             AS latest_position
-    FROM wanted JOIN reading USING (meter_id, customer_id, number, dimensions)
-    GROUP BY window_key, merged
+    FROM (
+        SELECT window_key, meter_id, customer_id, number, dimensions, NULL::numeric AS value,
+            NULL::bigint AS event_time_ns, NULL::bigint AS position
+        FROM wanted
+        UNION ALL
+        SELECT NULL, meter_id, customer_id, number, dimensions, value, event_time_ns, position FROM reading
+    ) AS part
+    GROUP BY meter_id, customer_id, number, dimensions HAVING count(window_key) > 0
 ), changed AS (
     UPDATE usage_windows AS kept SET
-        value = coalesce(state.value, 0),
-        event_count = coalesce(state.event_count, 0),
-        latest_ns = coalesce(state.latest_ns, 0),
-        latest_position = coalesce(state.latest_position, 0),
+        value = coalesce(CASE merged WHEN 'min' THEN least WHEN 'max' THEN greatest WHEN 'latest' THEN latest
+            ELSE total END, 0),
+        event_count = state.event_count,
+        latest_ns = CASE WHEN merged = 'latest' THEN coalesce(state.latest_ns, 0) ELSE 0 END,
+        latest_position = CASE WHEN merged = 'latest' THEN coalesce(state.latest_position, 0) ELSE 0 END,
         version = nextval('state_version')
-    FROM wanted LEFT JOIN state USING (window_key)
-    WHERE kept.tenant_id = $1 AND kept.window_key = wanted.window_key
+    FROM state JOIN unnest($3::text[], $4::text[]) AS rule (rule_meter, merged) ON rule_meter = meter_id
+    WHERE kept.tenant_id = $1 AND kept.window_key = state.window_key
     RETURNING kept.tenant_id, encode(kept.window_key, 'hex') AS item_key, kept.version
 )
 {marking(tables.window_marks, "changed", "$5::timestamptz")}

@@ -6,15 +6,18 @@ from __future__ import annotations
 ONE_AFTER_THE_OTHER = "SELECT pg_advisory_xact_lock(hashtextextended('ingest:corrections:' || $1::text, 0))"
 ANSWER_OF = "SELECT results FROM correction_answers WHERE tenant_id = $1 AND correction_id = $2"
 ADD_ANSWER = "INSERT INTO correction_answers (tenant_id, correction_id, results) VALUES ($1, $2, $3::text::jsonb)"
+# OFFSET 0 has ids looked up one by one, never all keys of the tenant read.
 KNOWN = """
 SELECT source, event_id, payload_hash, kind, replacement_source, replacement_event_id
 FROM unnest($2::text[], $3::text[]) AS wanted (source, event_id)
-LEFT JOIN (
-    SELECT source, event_id, payload_hash FROM event_keys WHERE tenant_id = $1
-) AS recorded USING (source, event_id)
-LEFT JOIN (
-    SELECT source, event_id, kind, replacement_source, replacement_event_id FROM corrections WHERE tenant_id = $1
-) AS correction USING (source, event_id)
+LEFT JOIN LATERAL (
+    SELECT payload_hash FROM event_keys
+    WHERE tenant_id = $1 AND source = wanted.source AND event_id = wanted.event_id OFFSET 0
+) AS recorded ON true
+LEFT JOIN LATERAL (
+    SELECT kind, replacement_source, replacement_event_id FROM corrections
+    WHERE tenant_id = $1 AND source = wanted.source AND event_id = wanted.event_id OFFSET 0
+) AS correction ON true
 """
 ADD = """
 INSERT INTO corrections (

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-EFFECTIVE = """
-    NOT EXISTS (SELECT FROM corrections AS correction WHERE correction.tenant_id = events.tenant_id
+EFFECTIVE = """(
+    NOT EXISTS (SELECT FROM corrections WHERE tenant_id = $1)
+    OR NOT EXISTS (SELECT FROM corrections AS correction WHERE correction.tenant_id = events.tenant_id
         AND correction.source = events.source AND correction.event_id = events.event_id)
+)"""
+"""A condition on `events`, in statements whose first argument is the tenant; whatever tells a quantity from the log has
+it.
+
+The first half is answered once. The second one is a look into a hash table or an index: as the OR keeps it from
+becoming a join, it cannot be planned as a loop over corrections that were made since the statistics were.
 """
-"""A condition on `events`; whatever tells a quantity from the log has it. Corrections are few: this is an anti join
-with a small table."""

@@ -15,8 +15,8 @@ import pytest
 from libs.database import Database, raw
 from libs.errors import InvalidInput, RequestIdReused
 from services.ingest.domain.correction import MAX_CORRECTIONS, derived_event_id
-from services.ingest.domain.door import DoorPolicy
-from services.ingest.domain.recording import Fate
+from services.ingest.domain.door import DoorPolicy, to_ns
+from services.ingest.domain.recording import POSITIONS_PER_BATCH, Fate
 from services.ingest.store.corrections import PostgresCorrectionList
 from services.ingest.store.event_queries import PostgresEventStore
 from services.ingest.store.recording_transactions import PostgresRecordingTransactions
@@ -24,7 +24,7 @@ from services.ingest.usecases.ports import QueuedBatch
 from services.ingest.usecases.record_usage import RecordUsage
 from tests.component.ingest.builders import NOON, Event, a_batch, a_meter, add_meters, fetch
 from tests.component.ingest.correcting import Corrector, key, outcomes
-from tests.component.ingest.metering import METERS, jobs
+from tests.component.ingest.metering import BY_ID, METERS, jobs
 from tests.component.ingest.running import until
 
 STATES = """
@@ -98,6 +98,20 @@ class TestVoiding:
 
         assert await corrector.failed_checks() == []
         assert len(await fetch(api, "acme", STATES)) > 0
+
+    async def test_of_the_latest_event_leaves_the_one_before_it(
+        self, record: RecordUsage, api: Database, corrector: Corrector
+    ) -> None:
+        """Of events at one instant the latest is the one that was recorded last, also of those that are left."""
+        await add_meters(api, replace(BY_ID["latest"], event_type="llm.request", expression="tokens"))
+        await record([of_acceptor(1, tokens("1", "10"), tokens("2", "5"), tokens("3", "7"))])
+
+        await corrector.void(key("3"))
+
+        windows = "SELECT value, event_count, latest_ns, latest_position FROM usage_windows"
+        [(batch_id,)] = await fetch(api, "acme", "SELECT DISTINCT batch_id FROM events")
+        position = int(str(batch_id)) * POSITIONS_PER_BATCH + 1
+        assert await fetch(api, "acme", windows) == [(Decimal(5), 2, to_ns(NOON), position)]
 
     async def test_of_an_unknown_event_waits_and_applies_when_it_arrives(
         self, record: RecordUsage, api: Database, corrector: Corrector
@@ -444,13 +458,58 @@ class TestRaces:
         assert await fetch(api, "acme", VALUES) == []
         assert await corrector.failed_checks() == []
 
-    async def _waits_for_lock(self, worker: Database, table: str | None) -> None:
-        """Return when somebody waits for a table, or for an advisory lock."""
-        kind = "locktype = 'advisory'" if table is None else f"relation = '{table}'::regclass"
+    async def test_a_replacement_whose_id_is_being_taken_leaves_the_original(
+        self,
+        worker: Database,
+        api: Database,
+        record: RecordUsage,
+        corrector: Corrector,
+        ingest_database_owner: asyncpg.Connection,
+    ) -> None:
+        await add_meters(api, a_meter())
+        await record([of_acceptor(1, tokens("1", "10"), tokens("2", "5"))])
+        async with ingest_database_owner.transaction():
+            # As a recorder does it that has not committed yet.
+            await ingest_database_owner.execute(
+                "INSERT INTO event_keys (tenant_id, source, event_id, payload_hash, received_at, batch_id, ordinal)"
+                " VALUES ('acme', 'gateway', '1b', '', now(), 1, 9)"
+            )
+            replacing = asyncio.create_task(
+                corrector.replace((key("1"), tokens("1b", "1")), (key("2"), tokens("2b", "100")))
+            )
+            await self._waits_for_lock(worker, None, kind="transactionid")
+        async with asyncio.timeout(30):
+            assert outcomes(await replacing) == ["EVENT_ID_TAKEN", "applied"]
+
+        assert await fetch(api, "acme", VALUES) == [(Decimal(110), 2)]
+        assert await fetch(api, "acme", "SELECT event_id FROM corrections") == [("2",)]
+
+    async def test_one_of_several_corrections_of_an_event_is_carried_out(
+        self, record: RecordUsage, api: Database, corrector: Corrector
+    ) -> None:
+        await add_meters(api, a_meter())
+        await record([of_acceptor(1, *(tokens(str(number), "1") for number in range(20)))])
+
+        async with asyncio.timeout(60):
+            for number in map(str, range(20)):
+                found = await asyncio.gather(
+                    corrector.void(key(number)),
+                    corrector.replace((key(number), tokens(f"{number}b", "100"))),
+                    corrector.replace((key(number), tokens(f"{number}c", "100"))),
+                    corrector.void(key(number)),
+                )
+                assert [outcomes(results) for results in found].count(["applied"]) == 1
+
+        assert await corrector.failed_checks() == []
+
+    async def _waits_for_lock(self, worker: Database, table: str | None, *, kind: str = "advisory") -> None:
+        """Return when somebody waits for a table, or else for a lock of that kind."""
+        wanted = f"locktype = '{kind}'" if table is None else f"relation = '{table}'::regclass"
 
         async def somebody_waits() -> bool:
-            here = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            return await fetch(worker, "acme", f"SELECT FROM pg_locks WHERE NOT granted AND {here} AND {kind}") != []
+            # Those who wait for the end of a transaction wait in no database.
+            here = "pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())"
+            return await fetch(worker, "acme", f"SELECT FROM pg_locks WHERE NOT granted AND {here} AND {wanted}") != []
 
         await until(somebody_waits)
 
