@@ -11,9 +11,10 @@ from libs.periods import Period
 from services.ingest.domain.meter import Meter
 from services.ingest.store.usage_quantities import PostgresQuantityStore
 from services.ingest.store.usage_queries import PostgresUsageStore
-from services.ingest.usecases.query_usage import QueryUsage, UsageQuestion
+from services.ingest.usecases.query_usage import QueryUsage
 from services.ingest.usecases.record_usage import RecordUsage
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityScope
+from services.ingest.usecases.usage_question import UsageQuestion
 from tests.component.ingest.builders import Event, a_batch, add_meters
 from tests.component.ingest.correcting import Corrector, key
 from tests.component.ingest.metering import METERS, MORNING, jobs
