@@ -25,6 +25,7 @@ from libs.cli.output import (
     show,
 )
 from libs.cli.parsing import MAX_INT32, pairs
+from libs.cli.simulations import simulate
 from libs.cli.yaml_messages import Document, read_documents, to_yaml
 from steelyard import Client, InvalidRequest
 from steelyard.rating.v1 import charge_service_pb2, rate_card_pb2, rate_card_service_pb2
@@ -33,6 +34,7 @@ _NEW, _NEXT, _SAME = "create", "next version", "unchanged"
 _MAX_COUNT_DIGITS = 18
 
 app = typer.Typer(help="Rate cards and what usage would cost.", no_args_is_help=True)
+app.command("simulate")(simulate)
 
 COLUMNS: Columns = {
     "RATE CARD": lambda card: card.rate_card_id,

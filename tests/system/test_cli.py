@@ -5,6 +5,8 @@ A month of a customer in Berlin is sent from files; every figure the commands pr
 
 from __future__ import annotations
 
+import csv
+import importlib
 import json
 import os
 import random
@@ -34,6 +36,7 @@ from steelyard import Ack, Endpoints, SyncClient, UsageEvent
 PROJECT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "libs.cli")
 BERLIN = ZoneInfo("Europe/Berlin")
+PARQUET: Any = importlib.import_module("pyarrow.parquet")
 CARD = {
     "rate_card_id": "standard",
     "currency": "USD",
@@ -452,6 +455,39 @@ class TestClosedMonth:
         assert sum(int(day["quantity"]) for day in explained["usage"]) == month.tokens
         assert sum(int(day["event_count"]) for day in explained["usage"]) == 502
         assert text.startswith(f"tokens: {month.tokens} of tokens is {explained['charge']['amount']} USD, by standard")
+
+    def test_another_card_is_tried_on_it(self, acme: CommandLine, month: Month, paid: dict[str, Any]) -> None:
+        january = ("ratecards", "simulate", "--start", "2026-01-01", "--end", "2026-01-02", "--zone", "Europe/Berlin")
+        same = acme.json(*january, "--card", "standard")
+        assert (same["unchanged_count"], same["current_minor"]) == ("1", minor_units(month.total))
+
+        tried = "\n".join(
+            [
+                "rate_card_id: tried",
+                "currency: USD",
+                "prices:",
+                "- {price_id: fee, flat: {amount: '29.99'}}",
+                "- {price_id: calls, meter_id: calls, per_unit: {unit_amount: '0.005'}}",
+            ]
+        )
+        (acme.folder / "tried.yaml").write_text(tried)
+        text = acme.table(*january, "-f", "tried.yaml", "--priced-by", "standard", "--out", "tried.csv")
+        acme.table(*january, "-f", "tried.yaml", "--out", "tried.parquet")
+
+        _, amount = month.lines["tokens"]
+        assert "0 customers would pay more, 1 less" in text or "1 customers would pay more, 0 less" in text
+        with (acme.folder / "tried.csv").open(newline="") as file:
+            rows = {row["price_id"]: row for row in csv.DictReader(file)}
+        assert (rows["fee"]["current_minor"], rows["fee"]["simulated_minor"]) == ("1999", "2999")
+        assert (rows["tokens"]["current_minor"], rows["tokens"]["simulated_minor"]) == (minor_units(amount), "")
+        assert {row["customer_id"] for row in rows.values()} == {"cust-1"}
+        as_parquet = PARQUET.read_table(acme.folder / "tried.parquet").to_pylist()
+        assert [row["current_minor"] for row in as_parquet if row["price_id"] == "fee"] == [1999]
+        assert len(as_parquet) == len(rows) == 3
+        assert acme.table("ratecards", "list").count("tried") == 0
+
+        both = acme.run(*january, "--card", "standard", "-f", "tried.yaml")
+        assert (both.code, "name one card" in both.err) == (2, True)
 
     def test_the_payment_and_the_ledger(self, acme: CommandLine, month: Month, paid: dict[str, Any]) -> None:
         text, [payment] = acme.both("payments", "list", "--customer", "cust-1")

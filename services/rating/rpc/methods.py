@@ -15,5 +15,7 @@ METHODS = {
     f"{_PACKAGE}.ChargeService/PreviewCharge": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/ExplainCharge": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/ConfirmCharges": Audience.INTERNAL,
+    f"{_PACKAGE}.SimulationService/Simulate": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.SimulationService/SummarizeSimulation": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ReconciliationService/Reconcile": _TENANT_OR_INTERNAL,
 }

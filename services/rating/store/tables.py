@@ -126,6 +126,7 @@ billing_periods = sa.Table(
     sa.Column("fetched", sa.Boolean, nullable=False),
     sa.Index("billing_periods_of_customer", "customer_id", "tenant_id"),
     sa.Index("billing_periods_of_rate_card", "rate_card_id"),
+    sa.Index("billing_periods_by_customer", "tenant_id", "customer_id", "subscription_id", "period_start"),
 )
 
 # Roll-up of usage_windows by billing period, over all dimensions: what a charge's quantity is taken from.

@@ -8,12 +8,11 @@ from datetime import datetime
 
 from libs.clock import Clock
 from libs.errors import InvalidInput, Violation
-from services.rating.domain.meter_use import meter_violations
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.stored_card import StoredRateCard
-from services.rating.domain.validation import check_rate_card
+from services.rating.usecases.check_rate_card import CheckRateCard
 from services.rating.usecases.errors import RateCardCurrencyFixed, RateCardEffectiveTimeNotLater, RateCardNotFound
-from services.rating.usecases.ports import IngestMeters, OpenWork, Work
+from services.rating.usecases.ports import OpenWork, Work
 
 _METHOD = "CreateRateCard"
 
@@ -30,9 +29,9 @@ class Request:
 class CreateRateCard:
     """Adds a version, and has the billing periods that it prices rated again."""
 
-    def __init__(self, open_work: OpenWork, meters: IngestMeters, clock: Clock, on_marked: Callable[[], None]) -> None:
+    def __init__(self, open_work: OpenWork, check: CheckRateCard, clock: Clock, on_marked: Callable[[], None]) -> None:
         self._open_work = open_work
-        self._meters = meters
+        self._check = check
         self._clock = clock
         self._on_marked = on_marked
 
@@ -47,7 +46,7 @@ class CreateRateCard:
         :raises RateCardCurrencyFixed, RateCardEffectiveTimeNotLater: if the versions before forbid this one
         :raises Unavailable: if ingest does not answer
         """
-        card, archived = await self._checked(request.tenant_id, card, violations)
+        card, archived = await self._check(request.tenant_id, card, violations)
         async with self._open_work(request.tenant_id) as work:
             stored = await self._create(work, request, card, archived)
         self._on_marked()
@@ -58,7 +57,7 @@ class CreateRateCard:
 
         Raises as storing it does.
         """
-        card, archived = await self._checked(tenant_id, card, violations)
+        card, archived = await self._check(tenant_id, card, violations)
         async with self._open_work(tenant_id) as work:
             newest = await work.cards.find(tenant_id, card.rate_card_id)
         _check_archived(card, newest.card if newest else None, archived)
@@ -68,27 +67,6 @@ class CreateRateCard:
             return newest.card
         _check_succession(newest.card, card)
         return replace(card, version=newest.card.version + 1)
-
-    async def _checked(
-        self, tenant_id: str, card: RateCard, violations: Sequence[Violation]
-    ) -> tuple[RateCard, set[str]]:
-        by_field = {violation.field: violation for violation in [*check_rate_card(card), *violations]}
-        if by_field:
-            raise InvalidInput(list(by_field.values()))
-        return await self._with_meters(tenant_id, card)
-
-    async def _with_meters(self, tenant_id: str, card: RateCard) -> tuple[RateCard, set[str]]:
-        """The card with what its prices have to know of their meters for good, and which of these are archived."""
-        facts = await self._meters.facts(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
-        violations = meter_violations(card, facts)
-        if violations:
-            raise InvalidInput(violations)
-        prices = [
-            replace(price, exact_usage=price.meter_id is not None and not facts[price.meter_id].additive)
-            for price in card.prices
-        ]
-        archived = {meter_id for meter_id, meter in facts.items() if meter.archived}
-        return replace(card, prices=tuple(prices)), archived
 
     async def _create(self, work: Work, request: Request, card: RateCard, archived: set[str]) -> StoredRateCard:
         tenant_id, now = request.tenant_id, self._clock()

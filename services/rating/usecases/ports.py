@@ -14,6 +14,7 @@ from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questi
 from services.rating.domain.period_charge import ChangedCharge, PeriodCharge
 from services.rating.domain.queue import Mark, RatingProblem, SetAside
 from services.rating.domain.rate_card import RateCard
+from services.rating.domain.simulation import SimulationScope
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.domain.usage import (
     DimensionedQuantity,
@@ -55,6 +56,9 @@ class DimensionStore(Protocol):
     async def rebuild(self, keys: Sequence[PeriodKey]) -> None: ...
     async def differing(self, keys: Sequence[PeriodKey]) -> set[PeriodKey]: ...
     async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, list[DimensionedQuantity]]]: ...
+    async def of_windows(
+        self, keys: Sequence[PeriodKey], meter_ids: Sequence[str]
+    ) -> dict[PeriodKey, dict[str, list[DimensionedQuantity]]]: ...
 
 
 class BillingPeriodStore(Protocol):
@@ -69,6 +73,9 @@ class BillingPeriodStore(Protocol):
     ) -> list[BillingPeriod | None]: ...
     async def starting_in(
         self, tenant_id: str, within: Period | None, after: PeriodKey | None, limit: int
+    ) -> list[BillingPeriod]: ...
+    async def by_customer(
+        self, scope: SimulationScope, after: tuple[str, str, datetime] | None, limit: int
     ) -> list[BillingPeriod]: ...
 
 

@@ -63,7 +63,7 @@ async def rate_periods(
     rated = RatedPeriods(periods)
     cards: dict[PeriodKey, RateCard] = {}
     for key, period in periods.items():
-        card = _card_of(period, versions.get((key.tenant_id, period.rate_card_id), []))
+        card = card_of(period, versions.get((key.tenant_id, period.rate_card_id), []))
         if isinstance(card, RatingProblem):
             rated.problems[key] = card
         elif missing := exact_meters(card) - exact[key].keys():
@@ -75,7 +75,7 @@ async def rate_periods(
     by_dimensions = await work.dimensions.of_periods(split) if split else {}
     fresh: dict[PeriodKey, list[PeriodCharge]] = {}
     for key, card in cards.items():
-        charges = _charges_of(periods[key], card, usage[key], exact[key], by_dimensions.get(key, NO_DIMENSIONS))
+        charges = charges_of(periods[key], card, usage[key], exact[key], by_dimensions.get(key, NO_DIMENSIONS))
         if isinstance(charges, RatingProblem):
             rated.problems[key] = charges
         else:
@@ -106,7 +106,8 @@ async def _exact_usage(
     return exact
 
 
-def _card_of(period: BillingPeriod, versions: Sequence[RateCard]) -> RateCard | RatingProblem:
+def card_of(period: BillingPeriod, versions: Sequence[RateCard]) -> RateCard | RatingProblem:
+    """Return the version that prices a billing period, or why none does."""
     if not versions:
         return RatingProblem(RATE_CARD_UNKNOWN, f"there is no rate card {period.rate_card_id}")
     card = card_in_force(versions, period.key.period_start)
@@ -116,13 +117,14 @@ def _card_of(period: BillingPeriod, versions: Sequence[RateCard]) -> RateCard | 
     return card
 
 
-def _charges_of(
+def charges_of(
     period: BillingPeriod,
     card: RateCard,
     usage: Mapping[str, MeterUsage],
     exact: Mapping[str, ExactUsage],
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]],
 ) -> list[PeriodCharge] | RatingProblem:
+    """Return the charges of a billing period, or why it cannot be priced."""
     if differing := differing_dimensions(matrix_meters(card), usage, by_dimensions):
         return RatingProblem(DIMENSIONS_DIFFER, f"dimensions do not add up to the quantity of {', '.join(differing)}")
     try:

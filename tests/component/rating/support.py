@@ -21,6 +21,7 @@ from services.rating.store.unit_of_work import PostgresUnitOfWork
 from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
 from services.rating.usecases.apply_usage import ApplyUsage
 from services.rating.usecases.ask_quantities import AskQuantities
+from services.rating.usecases.check_rate_card import CheckRateCard
 from services.rating.usecases.confirm_charges import ConfirmCharges
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards, Request
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
@@ -32,6 +33,7 @@ from services.rating.usecases.rate_chunk import RateChunk
 from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.reconcile import Reconcile
+from services.rating.usecases.simulate import Simulate
 from services.rating.wire.usage import watermark_to_bytes
 
 TENANT = "acme"
@@ -227,7 +229,7 @@ class Rating:
         )
         self.rate_due = self.another_rater()
         self.forward_watermark = ForwardWatermark(self.open_work)
-        self.create_rate_card = CreateRateCard(self.open_api, self.ingest, self.clock, self._on_marked)
+        self.create_rate_card = CreateRateCard(self.open_api, CheckRateCard(self.ingest), self.clock, self._on_marked)
         self.get_rate_cards = GetRateCards(self.open_api)
         self.get_charges = GetCharges(self.open_api)
         fetch_as_api = FetchUsage(self.ingest, ApplyUsage(self.open_api, self.clock, self._on_marked))
@@ -242,6 +244,7 @@ class Rating:
             self.clock,
             self.rated.append,
         )
+        self.simulate = Simulate(self.open_api, AskQuantities(self.open_api, self.ingest))
         self.reconcile = Reconcile(self.open_api, self.ingest)
 
     def another_rater(self) -> Callable[[], Awaitable[bool]]:
