@@ -14,10 +14,11 @@ from libs.cli.simulation_files import rows_of, simulation_file
 from libs.cli.yaml_messages import read_documents
 from steelyard import Client
 from steelyard.common.v1 import money_pb2, period_pb2
-from steelyard.rating.v1 import rate_card_pb2
+from steelyard.rating.v1 import rate_card_pb2, rate_card_service_pb2
 from steelyard.rating.v1 import simulation_service_pb2 as pb
 
-_DEADLINE_S = 600.0
+DEADLINE_S = 600.0
+"""For calls that may go through all billing periods."""
 _PAGE = 500
 
 _CUSTOMERS: Columns = {
@@ -59,7 +60,7 @@ def simulate(
         if out is not None:
             await _write(client, simulation, out)
         request = pb.SummarizeSimulationRequest(simulation=simulation)
-        return await client.services.simulations.SummarizeSimulation(request, timeout=_DEADLINE_S)
+        return await client.services.simulations.SummarizeSimulation(request, timeout=DEADLINE_S)
 
     try:
         summary = as_tenant(work)
@@ -69,6 +70,24 @@ def simulate(
         print_json(as_dict(summary))
     else:
         _print(summary)
+
+
+def rollout_guard(
+    max_change: str, start: str, end: str, override_reason: str
+) -> rate_card_service_pb2.RolloutGuard | None:
+    """Return the guard that options ask for, if they do.
+
+    :raises typer.BadParameter: if one is missing
+    """
+    if not max_change:
+        if start or end or override_reason:
+            raise typer.BadParameter("is missing", param_hint="--max-change")
+        return None
+    utc = zone_named("", "--zone")
+    period = period_pb2.Period(start=timestamp(start, "--guard-start", utc), end=timestamp(end, "--guard-end", utc))
+    return rate_card_service_pb2.RolloutGuard(
+        period=period, max_change_percent=max_change, override_reason=override_reason
+    )
 
 
 def _card_of(file: Path) -> rate_card_pb2.RateCard:

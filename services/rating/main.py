@@ -55,6 +55,7 @@ from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
+from services.rating.usecases.guard_rollout import GuardRollout
 from services.rating.usecases.ports import BillingPeriods, IngestMeters, IngestWindows
 from services.rating.usecases.rate_asked_periods import RateAskedPeriods
 from services.rating.usecases.rate_chunk import RateChunk
@@ -187,8 +188,9 @@ def add_services(server: GrpcServer, database: Database, peers: Peers, wakes: Wa
     fetch_periods = FetchBillingPeriods(peers.periods, accept)
     get_rate_cards, check_rate_card = GetRateCards(open_work), CheckRateCard(peers.meters)
     ask_quantities = AskQuantities(open_work, peers.windows)
+    simulate = Simulate(open_work, ask_quantities)
     rate_cards = RateCardServicer(
-        create_rate_card=CreateRateCard(open_work, check_rate_card, system_clock, wakes.marked),
+        create_rate_card=CreateRateCard(open_work, check_rate_card, GuardRollout(simulate), system_clock, wakes.marked),
         get_rate_cards=get_rate_cards,
     )
     charges = ChargeServicer(
@@ -205,9 +207,7 @@ def add_services(server: GrpcServer, database: Database, peers: Peers, wakes: Wa
         ),
     )
     reconciliation = ReconciliationServicer(reconcile=Reconcile(open_work, peers.windows))
-    simulations = SimulationServicer(
-        simulate=Simulate(open_work, ask_quantities), check_rate_card=check_rate_card, get_rate_cards=get_rate_cards
-    )
+    simulations = SimulationServicer(simulate=simulate, check_rate_card=check_rate_card, get_rate_cards=get_rate_cards)
     server.add(simulations, simulation_service_pb2_grpc.add_SimulationServiceServicer_to_server)
     server.add(rate_cards, rate_card_service_pb2_grpc.add_RateCardServiceServicer_to_server)
     server.add(charges, charge_service_pb2_grpc.add_ChargeServiceServicer_to_server)

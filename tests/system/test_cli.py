@@ -486,6 +486,18 @@ class TestClosedMonth:
         assert len(as_parquet) == len(rows) == 3
         assert acme.table("ratecards", "list").count("tried") == 0
 
+        january_utc = ("--guard-start", "2025-12-31T00:00:00Z", "--guard-end", "2026-01-02")
+        dearer = tried.replace("_id: tried", "_id: standard").replace(
+            "USD", "USD\neffective_time: 2027-01-01T00:00:00Z"
+        )
+        (acme.folder / "dearer.yaml").write_text(dearer)
+        guarded = ("ratecards", "apply", "-f", "dearer.yaml", "--max-change", "1", *january_utc)
+        refused = acme.run(*guarded)
+        assert (refused.code, "would change what 1 customers pay by more than 1 %" in refused.err) == (4, True)
+        assert acme.json("ratecards", "show", "standard")["version"] == 1
+        (planned,) = acme.json(*guarded, "--override-reason", "agreed", "--dry-run")
+        assert (planned["plan"], planned["rate_card"]["version"]) == ("next version", 2)
+
         both = acme.run(*january, "--card", "standard", "-f", "tried.yaml")
         assert (both.code, "name one card" in both.err) == (2, True)
 

@@ -88,10 +88,10 @@ class SimulationSummary:
         self._buckets[_range_of(customer)] += 1
         if customer.change > 0:
             self.losers += 1
-            _keep(self._rises, (customer.change, customer.customer_id, customer))
+            keep_largest(self._rises, (customer.change, customer.customer_id, customer))
         elif customer.change < 0:
             self.winners += 1
-            _keep(self._falls, (-customer.change, customer.customer_id, customer))
+            keep_largest(self._falls, (-customer.change, customer.customer_id, customer))
         else:
             self.unchanged += 1
         return customer
@@ -138,7 +138,8 @@ def _range_of(customer: CustomerChange) -> tuple[int | None, int | None]:
     return (start, end) if customer.change > 0 else (None if end is None else -end, -start)
 
 
-def _keep(largest: list[tuple[int, str, CustomerChange]], item: tuple[int, str, CustomerChange]) -> None:
+def keep_largest(largest: list[tuple[int, str, CustomerChange]], item: tuple[int, str, CustomerChange]) -> None:
+    """Add to a heap that holds the largest ones only."""
     if len(largest) < LARGEST:
         heapq.heappush(largest, item)
     else:

@@ -56,6 +56,7 @@ rate_cards = sa.Table(
     _instant("effective_at", nullable=True),
     sa.Column("prices", JSONB, nullable=False),
     _instant("created_at"),
+    _text("override_reason"),
 )
 
 # dimensions_key is a digest of the dimensions, whose text could be too long for an index.

@@ -29,6 +29,12 @@ class RateCardCurrencyFixed(FailedPrecondition):
     reason = "RATE_CARD_CURRENCY_FIXED"
 
 
+class RolloutGuardExceeded(FailedPrecondition):
+    """A card would change what customers pay by more than its guard allows."""
+
+    reason = "ROLLOUT_GUARD_EXCEEDED"
+
+
 class RateCardEffectiveTimeNotLater(FailedPrecondition):
     """A further version must take effect after the one before it."""
 

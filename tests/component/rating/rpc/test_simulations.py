@@ -8,11 +8,12 @@ import pytest
 
 from services.rating.wire.times import period_to_pb
 from steelyard.common.v1 import period_pb2
+from steelyard.rating.v1 import rate_card_service_pb2 as cards_pb
 from steelyard.rating.v1 import simulation_service_pb2 as pb
 from steelyard.rating.v1.simulation_service_pb2_grpc import SimulationServiceStub
 from tests.component.rating.rpc.support import AS_ACME, card_of, failure, fee, per_unit, violations
 from tests.component.rating.running import Running
-from tests.component.rating.support import MARCH, billing_period, window
+from tests.component.rating.support import APRIL, MARCH, billing_period, window
 
 if TYPE_CHECKING:
     from steelyard.rating.v1.rate_card_service_pb2_grpc import RateCardServiceAsyncStub
@@ -143,3 +144,31 @@ class TestRefused:
         other = pb.SimulateRequest(simulation=simulation(used, amount="2"), page_token=token)
 
         assert (await failure(simulations.Simulate(other, metadata=AS_ACME))).reason == "PAGE_TOKEN_INVALID"
+
+
+class TestRolloutGuard:
+    def _request(self, card: str, percent: str, reason: str = "") -> cards_pb.CreateRateCardRequest:
+        request = card_of(card, per_unit(amount="6"), fee(), at=APRIL.start)
+        request.rollout_guard.CopyFrom(
+            cards_pb.RolloutGuard(period=period_to_pb(MARCH), max_change_percent=percent, override_reason=reason)
+        )
+        return request
+
+    async def test_refuses_by_name_unless_it_is_overridden(self, cards: RateCardServiceAsyncStub, used: str) -> None:
+        refused = await failure(cards.CreateRateCard(self._request(used, "75"), metadata=AS_ACME))
+        assert (refused.reason, refused.metadata["customers"]) == ("ROLLOUT_GUARD_EXCEEDED", f"{used}-b")
+
+        request = self._request(used, "75", "agreed")
+        stored = (await cards.CreateRateCard(request, metadata=AS_ACME)).rate_card
+        again = (await cards.CreateRateCard(request, metadata=AS_ACME)).rate_card
+        assert (stored.version, stored.override_reason) == (2, "agreed")
+        assert again == stored
+
+    async def test_is_checked_by_field(self, cards: RateCardServiceAsyncStub, used: str) -> None:
+        request = self._request(used, "-1", "x" * 501)
+        request.rollout_guard.ClearField("period")
+        assert violations(await failure(cards.CreateRateCard(request, metadata=AS_ACME))) == [
+            ("rollout_guard.max_change_percent", "NEGATIVE"),
+            ("rollout_guard.override_reason", "TOO_LONG"),
+            ("rollout_guard.period", "INVALID_PERIOD"),
+        ]
