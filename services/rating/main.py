@@ -39,6 +39,7 @@ from services.rating.messaging.watermark_loop import WatermarkLoop
 from services.rating.metrics import RatingMetrics
 from services.rating.rpc.charge_service import ChargeServicer
 from services.rating.rpc.methods import METHODS
+from services.rating.rpc.price_override_service import PriceOverrideServicer
 from services.rating.rpc.rate_card_service import RateCardServicer
 from services.rating.rpc.reconciliation_service import ReconciliationServicer
 from services.rating.rpc.simulation_service import SimulationServicer
@@ -57,6 +58,7 @@ from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
 from services.rating.usecases.guard_rollout import GuardRollout
 from services.rating.usecases.ports import BillingPeriods, IngestMeters, IngestWindows
+from services.rating.usecases.price_overrides import PriceOverrides
 from services.rating.usecases.rate_asked_periods import RateAskedPeriods
 from services.rating.usecases.rate_chunk import RateChunk
 from services.rating.usecases.rate_due_periods import RateDuePeriods
@@ -67,6 +69,7 @@ from services.rating.usecases.simulate import Simulate
 from services.rating.wire.usage import watermark_to_bytes
 from steelyard.rating.v1 import (
     charge_service_pb2_grpc,
+    price_override_service_pb2_grpc,
     rate_card_service_pb2_grpc,
     reconciliation_service_pb2_grpc,
     simulation_service_pb2_grpc,
@@ -208,6 +211,11 @@ def add_services(server: GrpcServer, database: Database, peers: Peers, wakes: Wa
     )
     reconciliation = ReconciliationServicer(reconcile=Reconcile(open_work, peers.windows))
     simulations = SimulationServicer(simulate=simulate, check_rate_card=check_rate_card, get_rate_cards=get_rate_cards)
+    overrides = PriceOverrides(open_work, check_rate_card, get_rate_cards, system_clock, wakes.marked)
+    server.add(
+        PriceOverrideServicer(price_overrides=overrides),
+        price_override_service_pb2_grpc.add_PriceOverrideServiceServicer_to_server,
+    )
     server.add(simulations, simulation_service_pb2_grpc.add_SimulationServiceServicer_to_server)
     server.add(rate_cards, rate_card_service_pb2_grpc.add_RateCardServiceServicer_to_server)
     server.add(charges, charge_service_pb2_grpc.add_ChargeServiceServicer_to_server)

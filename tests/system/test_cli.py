@@ -961,6 +961,34 @@ class TestRateCards:
         (charge,) = metered.json("ratecards", "preview", "payments", "-q", "priced_calls=100", "-e", "priced_calls=2")
         assert charge["amount"] == "3.5"
 
+    def test_are_overridden_for_one_customer(self, metered: CommandLine) -> None:
+        metered.run("meters", "create", "priced_calls", "--event-type", "call")
+        (metered.folder / "cards.yaml").write_text(PRICED.replace("_id: calls", "_id: agreed"))
+        metered.table("ratecards", "apply", "-f", "cards.yaml")
+        agreed = "\n".join(
+            [
+                "override_id: contract-7",
+                "rate_card_id: agreed",
+                "customer_id: cust-1",
+                "reason: 'signed 2026-01-20'",
+                "prices:",
+                "- {price_id: agreed, meter_id: priced_calls, per_unit: {unit_amount: '-0.1'}}",
+            ]
+        )
+        (metered.folder / "agreed.yaml").write_text(agreed)
+        refused = metered.run("overrides", "create", "-f", "agreed.yaml")
+        assert (refused.code, "line 6: prices[0].per_unit.unit_amount: must not be negative" in refused.err) == (
+            4,
+            True,
+        )
+
+        (metered.folder / "agreed.yaml").write_text(agreed.replace("-0.1", "0.1"))
+        assert "agreed (per_unit)" in metered.table("overrides", "create", "-f", "agreed.yaml")
+        text, (listed,) = metered.both("overrides", "list", "--customer", "cust-1")
+        assert (listed["override_id"], "signed 2026-01-20" in text) == ("contract-7", True)
+        (ended,) = metered.json("overrides", "end", "contract-7", "--at", "2026-03-01")
+        assert ended["end_time"] == "2026-03-01T00:00:00Z"
+
     def test_can_be_matrices(self, metered: CommandLine) -> None:
         metered.table("meters", "create", "priced_sms", "--event-type", "sms", "--group-by", "country")
         (metered.folder / "sms.yaml").write_text(MATRIX)

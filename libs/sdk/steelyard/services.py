@@ -25,7 +25,12 @@ from steelyard.ingest.v1 import (
 from steelyard.ingest.v1 import reconciliation_service_pb2_grpc as ingest_reconciliation
 from steelyard.payments.v1 import ledger_service_pb2_grpc, payment_service_pb2_grpc
 from steelyard.payments.v1 import reconciliation_service_pb2_grpc as payments_reconciliation
-from steelyard.rating.v1 import charge_service_pb2_grpc, rate_card_service_pb2_grpc, simulation_service_pb2_grpc
+from steelyard.rating.v1 import (
+    charge_service_pb2_grpc,
+    price_override_service_pb2_grpc,
+    rate_card_service_pb2_grpc,
+    simulation_service_pb2_grpc,
+)
 from steelyard.rating.v1 import reconciliation_service_pb2_grpc as rating_reconciliation
 
 
@@ -66,6 +71,10 @@ class Services:
     @cached_property
     def charges(self) -> charge_service_pb2_grpc.ChargeServiceAsyncStub:
         return charge_service_pb2_grpc.ChargeServiceStub(self._channel("rating"))
+
+    @cached_property
+    def price_overrides(self) -> price_override_service_pb2_grpc.PriceOverrideServiceAsyncStub:
+        return price_override_service_pb2_grpc.PriceOverrideServiceStub(self._channel("rating"))
 
     @cached_property
     def simulations(self) -> simulation_service_pb2_grpc.SimulationServiceAsyncStub:

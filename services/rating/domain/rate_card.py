@@ -18,7 +18,8 @@ class Price:
     `price_id` names the line and is unique in its card. `meter_id` is None for `Flat` and `LinesBefore` only.
     `exact_usage`: the meter's usage windows do not add up to the quantity of a billing period, ingest is asked for it.
     `included_quantity` is free and comes off before the model is applied. `terms` act before and after that.
-    `rounding_mode` is for the line item; pricing itself never rounds money.
+    `rounding_mode` is for the line item; pricing itself never rounds money. `override_id` names the override that the
+    price comes from, and is empty for the card's own.
     """
 
     price_id: str
@@ -30,6 +31,7 @@ class Price:
     exact_usage: bool = False
     terms: PriceTerms = NO_TERMS
     options: PricingOptions = DEFAULT_OPTIONS
+    override_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from services.rating.domain.period_charge import (
     matrix_meters,
     withdrawn_charge,
 )
+from services.rating.domain.price_override import PriceOverride, overridden
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage, differing_dimensions
@@ -58,12 +59,13 @@ async def rate_periods(
     locked = list(periods)
     usage, exact = await work.usage.of_periods(locked), await _exact_usage(work, periods, answers)
     versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
+    overrides = await work.overrides.of_periods(list(periods.values()))
     known_problems = await work.charges.problems(locked)
 
     rated = RatedPeriods(periods)
     cards: dict[PeriodKey, RateCard] = {}
     for key, period in periods.items():
-        card = card_of(period, versions.get((key.tenant_id, period.rate_card_id), []))
+        card = card_of(period, versions.get((key.tenant_id, period.rate_card_id), []), overrides.get(key, ()))
         if isinstance(card, RatingProblem):
             rated.problems[key] = card
         elif missing := exact_meters(card) - exact[key].keys():
@@ -106,15 +108,17 @@ async def _exact_usage(
     return exact
 
 
-def card_of(period: BillingPeriod, versions: Sequence[RateCard]) -> RateCard | RatingProblem:
-    """Return the version that prices a billing period, or why none does."""
+def card_of(
+    period: BillingPeriod, versions: Sequence[RateCard], overrides: Sequence[PriceOverride]
+) -> RateCard | RatingProblem:
+    """Return the version that prices a billing period with what was agreed for it, or why none does."""
     if not versions:
         return RatingProblem(RATE_CARD_UNKNOWN, f"there is no rate card {period.rate_card_id}")
     card = card_in_force(versions, period.key.period_start)
     if card is None:
         start = period.key.period_start.isoformat()
         return RatingProblem(RATE_CARD_NOT_IN_FORCE, f"no version of {period.rate_card_id} is in force at {start}")
-    return card
+    return overridden(card, overrides)
 
 
 def charges_of(

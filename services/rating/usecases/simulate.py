@@ -10,6 +10,7 @@ from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.charges import NO_DIMENSIONS
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questions
 from services.rating.domain.period_charge import PeriodCharge, exact_meters, matrix_meters
+from services.rating.domain.price_override import overridden
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.simulation import SimulatedPeriod, SimulationScope, compare
@@ -58,16 +59,29 @@ class Simulate:
             periods = await work.periods.by_customer(scope, after, limit)
             cards = {(scope.tenant_id, period.rate_card_id) for period in periods}
             versions = await work.cards.versions(cards) if cards else {}
+            overrides = await work.overrides.of_periods(periods)
         in_force = {
-            period.key: card_of(period, versions.get((scope.tenant_id, period.rate_card_id), [])) for period in periods
+            period.key: card_of(
+                period, versions.get((scope.tenant_id, period.rate_card_id), []), overrides.get(period.key, ())
+            )
+            for period in periods
+        }
+        # What was agreed for the prices of this card stays agreed in a further version of it.
+        tried = {
+            period.key: overridden(card, overrides.get(period.key, ()))
+            if period.rate_card_id == card.rate_card_id
+            else card
+            for period in periods
         }
         compared: dict[PeriodKey, SimulatedPeriod] = {}
         for _ in range(_TRIES):
             left = [period for period in periods if _worth_another_try(compared.get(period.key))]
             if not left:
                 break
-            usage = await self._usage(scope.tenant_id, left, card, in_force)
-            compared |= {period.key: _compared(period, in_force[period.key], card, usage) for period in left}
+            usage = await self._usage(scope.tenant_id, left, [*tried.values(), *in_force.values()])
+            compared |= {
+                period.key: _compared(period, in_force[period.key], tried[period.key], usage) for period in left
+            }
         return [compared[period.key] for period in periods]
 
     async def all(self, scope: SimulationScope, card: RateCard) -> AsyncIterator[SimulatedPeriod]:
@@ -90,13 +104,9 @@ class Simulate:
         return summary
 
     async def _usage(
-        self,
-        tenant_id: str,
-        periods: Sequence[BillingPeriod],
-        card: RateCard,
-        in_force: Mapping[PeriodKey, RateCard | RatingProblem],
+        self, tenant_id: str, periods: Sequence[BillingPeriod], wanted: Sequence[RateCard | RatingProblem]
     ) -> _Usage:
-        cards = [card, *{id(other): other for other in in_force.values() if isinstance(other, RateCard)}.values()]
+        cards = {id(card): card for card in wanted if isinstance(card, RateCard)}.values()
         exact = await self._exact(periods, {meter for each in cards for meter in exact_meters(each)})
         split = {meter for each in cards for meter in matrix_meters(each)}
         keys = [period.key for period in periods]

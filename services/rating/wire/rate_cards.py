@@ -32,7 +32,7 @@ def rate_card_from_pb(message: pb.RateCard, reading: Reading) -> RateCard:
         version=0,
         currency=message.currency,
         effective_at=effective_at,
-        prices=tuple(_price(price, f"prices[{index}]", reading) for index, price in enumerate(message.prices)),
+        prices=tuple(price_from_pb(price, f"prices[{index}]", reading) for index, price in enumerate(message.prices)),
         display_name=message.display_name,
     )
 
@@ -69,14 +69,15 @@ def rate_card_message(card: RateCard) -> pb.RateCard:
         version=card.version,
         display_name=card.display_name,
         currency=card.currency,
-        prices=[_price_to_pb(price) for price in card.prices],
+        prices=[price_to_pb(price) for price in card.prices],
     )
     if card.effective_at is not None:
         message.effective_time.CopyFrom(instant_to_pb(card.effective_at))
     return message
 
 
-def _price(message: pb.Price, path: str, reading: Reading) -> Price:
+def price_from_pb(message: pb.Price, path: str, reading: Reading) -> Price:
+    """Return a price."""
     return Price(
         price_id=message.price_id,
         model=model_from_pb(message, path, reading),
@@ -89,7 +90,8 @@ def _price(message: pb.Price, path: str, reading: Reading) -> Price:
     )
 
 
-def _price_to_pb(price: Price) -> pb.Price:
+def price_to_pb(price: Price) -> pb.Price:
+    """Return a price for the wire."""
     message = pb.Price(
         price_id=price.price_id,
         display_name=price.display_name,

@@ -31,6 +31,7 @@ from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges
 from services.rating.usecases.guard_rollout import GuardRollout
+from services.rating.usecases.price_overrides import PriceOverrides
 from services.rating.usecases.rate_asked_periods import RateAskedPeriods
 from services.rating.usecases.rate_chunk import RateChunk
 from services.rating.usecases.rate_due_periods import RateDuePeriods
@@ -237,6 +238,9 @@ class Rating:
             self.open_api, CheckRateCard(self.ingest), GuardRollout(self.simulate), self.clock, self._on_marked
         )
         self.get_rate_cards = GetRateCards(self.open_api)
+        self.price_overrides = PriceOverrides(
+            self.open_api, CheckRateCard(self.ingest), self.get_rate_cards, self.clock, self._on_marked
+        )
         self.get_charges = GetCharges(self.open_api)
         fetch_as_api = FetchUsage(self.ingest, ApplyUsage(self.open_api, self.clock, self._on_marked))
         accept_as_api = AcceptBillingPeriods(self.open_api, fetch_as_api, self.clock, self._on_marked)
