@@ -54,6 +54,7 @@ from services.rating.usecases.confirm_charges import ConfirmCharges
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
+from services.rating.usecases.forecast_charges import ForecastCharges
 from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
 from services.rating.usecases.guard_rollout import GuardRollout
@@ -199,6 +200,8 @@ def add_services(server: GrpcServer, database: Database, peers: Peers, wakes: Wa
     charges = ChargeServicer(
         get_charges=GetCharges(open_work),
         preview_charge=PreviewCharge(get_rate_cards),
+        forecast_charges=ForecastCharges(open_work, ask_quantities),
+        clock=system_clock,
         confirm_charges=ConfirmCharges(
             open_work,
             peers.windows,

@@ -47,6 +47,12 @@ class PriceOverrideEndsEarlier(FailedPrecondition):
     reason = "PRICE_OVERRIDE_ENDS_EARLIER"
 
 
+class NotRated(FailedPrecondition):
+    """A billing period cannot be priced at present."""
+
+    reason = "NOT_RATED"
+
+
 class RolloutGuardExceeded(FailedPrecondition):
     """A card would change what customers pay by more than its guard allows."""
 

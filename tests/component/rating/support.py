@@ -28,6 +28,7 @@ from services.rating.usecases.confirm_charges import ConfirmCharges
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards, Request
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
+from services.rating.usecases.forecast_charges import ForecastCharges
 from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges
 from services.rating.usecases.guard_rollout import GuardRollout
@@ -254,6 +255,7 @@ class Rating:
             self.clock,
             self.rated.append,
         )
+        self.forecast_charges = ForecastCharges(self.open_api, AskQuantities(self.open_api, self.ingest))
         self.reconcile = Reconcile(self.open_api, self.ingest)
 
     def another_rater(self) -> Callable[[], Awaitable[bool]]:
