@@ -136,11 +136,13 @@ class Month:
     quantities: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Tokens by local day of Berlin."""
     calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    uses: list[tuple[datetime, int]] = field(default_factory=list)
 
     def add(self, at: datetime, tokens: int) -> None:
         day = at.astimezone(BERLIN).date().isoformat()
         self.quantities[day] += tokens
         self.calls[day] += 1
+        self.uses.append((at, tokens))
 
     @property
     def tokens(self) -> int:
@@ -364,6 +366,23 @@ class TestOpenMonth:
         assert text.count("TOO_OLD") == 2
         text, newest = acme.both("events", "list", "--limit", "3", "--customer", "cust-1")
         assert len(newest) == len(text.splitlines()) - 1 == 3
+
+    def test_the_end_of_the_month_is_estimated(self, acme: CommandLine, month: Month) -> None:
+        def found() -> Any:
+            forecast = acme.json("subscriptions", "forecast", "sub-1", "--as-of", "2026-01-20")
+            return forecast if forecast["lines"][2]["quantity_so_far"] == str(month.tokens) else None
+
+        forecast = eventually(found)
+        fee, _, tokens = forecast["lines"]
+        assert (fee["method"], tokens["method"]) == ("as_now", "daily_mean")
+        assert Decimal(tokens["low_quantity"]) <= Decimal(tokens["expected_quantity"])
+        # 19 whole UTC days of 1 January to 19 January are over, 11 days and 23 hours are to come.
+        whole = sum(tokens_ for at, tokens_ in month.uses if datetime(2026, 1, 1, tzinfo=UTC) <= at < LAST)
+        expected = month.tokens + Decimal(whole) / 19 * (Decimal(11) + Decimal(23) / 24)
+        assert Decimal(tokens["expected_quantity"]) == round(expected, 6)
+        text = acme.table("subscriptions", "forecast", "sub-1", "--as-of", "2026-01-20")
+        assert "daily mean" in text
+        assert acme.run("subscriptions", "forecast", "sub-1", "--as-of", "2025-01-20").code == 4
 
     def test_usage_by_day_in_a_zone(self, acme: CommandLine, month: Month) -> None:
         days = ("--start", "2026-01-01", "--end", "2026-02-01", "--window", "day", "--zone", "Europe/Berlin")
