@@ -19,6 +19,7 @@ from steelyard.ingest.v1 import (
     hold_service_pb2_grpc,
     ingest_service_pb2_grpc,
     meter_service_pb2_grpc,
+    replay_service_pb2_grpc,
     usage_service_pb2_grpc,
 )
 from steelyard.ingest.v1 import reconciliation_service_pb2_grpc as ingest_reconciliation
@@ -53,6 +54,10 @@ class Services:
     @cached_property
     def holds(self) -> hold_service_pb2_grpc.HoldServiceAsyncStub:
         return hold_service_pb2_grpc.HoldServiceStub(self._channel("query"))
+
+    @cached_property
+    def replays(self) -> replay_service_pb2_grpc.ReplayServiceAsyncStub:
+        return replay_service_pb2_grpc.ReplayServiceStub(self._channel("query"))
 
     @cached_property
     def rate_cards(self) -> rate_card_service_pb2_grpc.RateCardServiceAsyncStub:

@@ -17,6 +17,7 @@ from services.ingest.store.meter_changes import PostgresMeterChanges
 from services.ingest.store.meter_publications import PostgresMeterPublications
 from services.ingest.store.meters import PostgresMeterStore
 from services.ingest.store.reconciliation import PostgresReconciliationStore
+from services.ingest.store.replays import PostgresReplayStore
 from services.ingest.store.sources import PostgresSourceStore
 from services.ingest.store.usage_quantities import PostgresQuantityStore
 from services.ingest.store.usage_queries import PostgresUsageStore
@@ -42,6 +43,7 @@ def query(process: Process, worker: Database) -> Parts:
             PostgresFindingStore(api), PostgresManifestStore(api), PostgresSourceStore(api), process.clocks.now
         ),
         holds=PostgresHoldStore(worker),
+        replays=PostgresReplayStore(api),
         clock=system_clock,
     )
     add_query_servicers(process.server, ports)

@@ -11,21 +11,22 @@ import orjson
 from libs.money import plain
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.findings import Manifest, ManifestLine, ManifestState, Recorded
+from services.ingest.store.measured_log import MEASURED_LOG
 
 COLUMNS = """manifest_id, source, period_start, period_end, version, lines, state, submitted_at, compared_at"""
 
 # The result has a row per line at most, whatever the period holds. Unique counts measure texts: they have no sum.
-_RECORDED = """
+_RECORDED = f"""
 SELECT wanted.position, count(*) AS event_count,
     coalesce(sum(CASE WHEN wanted.has_total THEN read.measured::numeric END), 0) AS total
-FROM events
+FROM {MEASURED_LOG} AS events
 CROSS JOIN LATERAL jsonb_each_text(events.measured) AS read (meter_id, measured)
 JOIN unnest($5::text[], $6::text[], $7::boolean[])
     WITH ORDINALITY AS wanted (meter_id, customer_id, has_total, position)
     ON wanted.meter_id = read.meter_id AND wanted.customer_id IN ('', events.customer_id)
 WHERE events.tenant_id = $1 AND events.source = $2 AND event_time_ns >= $3 AND event_time_ns < $4
 GROUP BY wanted.position
-"""
+"""  # noqa: S608 - of constants
 
 
 def manifest_from_row(row: asyncpg.Record) -> Manifest:

@@ -11,6 +11,7 @@ from libs.periods import Period
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.stored_event import EventCounts
 from services.ingest.store.event_queries import COUNTS, counts_from_row
+from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.meters import read_meters
 from services.ingest.store.write_offs import WRITTEN_OFF
 from services.ingest.usecases.reconcile import MAX_DIFFERENCES, Difference, StoredTotals, WindowTotals, side
@@ -23,13 +24,13 @@ SELECT
 """
 # Whole windows on both sides, also if the period begins or ends inside one. No bound is infinite: 0 and 2^62. What the
 # log has of a meter is put together as its windows are; `number` is of texts, too, where windows count them.
-_PAIRS = """
+_PAIRS = f"""
 WITH rule AS (SELECT * FROM unnest($4::text[], $5::text[]) AS rule (meter_id, merged)
 ), reading AS (
     SELECT measured.key COLLATE "C" AS meter_id, customer_id COLLATE "C" AS customer_id, merged,
         event_time_ns / 900000000000 AS number, event_time_ns, batch_id, ordinal,
         CASE WHEN merged = 'count' THEN 1 ELSE measured.value::numeric END AS value
-    FROM events, jsonb_each_text(measured) AS measured JOIN rule ON rule.meter_id = measured.key
+    FROM {MEASURED_LOG} AS logged_event, jsonb_each_text(measured) AS measured JOIN rule ON rule.meter_id = measured.key
     WHERE tenant_id = $1 AND event_time_ns >= $2 AND event_time_ns < $3
 ), logged AS (
     SELECT meter_id, customer_id, number, count(*) AS events, CASE merged
@@ -55,7 +56,7 @@ WITH rule AS (SELECT * FROM unnest($4::text[], $5::text[]) AS rule (meter_id, me
         logged.value AS logged_value, logged.events AS logged_events
     FROM kept FULL JOIN logged USING (meter_id, customer_id, number)
 )
-"""
+"""  # noqa: S608 - put together from constants
 # One statement, hence one snapshot: nothing can be recorded between its sides.
 _SIDES = f"""
 {_PAIRS}, totals AS (

@@ -15,6 +15,7 @@ from services.ingest.domain.aggregations import WindowState
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
 from services.ingest.store.measured_events import DIMENSIONS, MEASURED, POSITION, event_columns
+from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.meters import read_meter
 from services.ingest.store.usage_selection import with_usage_rows
 from services.ingest.store.usage_sql import USAGE_COLUMNS, Arguments, greatest_first
@@ -22,11 +23,10 @@ from services.ingest.usecases.usage_parts import UsagePart
 from services.ingest.usecases.usage_question import UsageQuestion, UsageSelection
 from services.ingest.usecases.usage_rows import Cursor, EventGroup
 
-_LOG = "events"
 _EVENTS = f"""
 SELECT CASE WHEN $5 THEN customer_id ELSE '' END COLLATE "C" AS customer_id,
     {DIMENSIONS.format("$6::text[]")} AS dimensions, event_time_ns, {POSITION} AS position, {MEASURED}
-FROM {_LOG}
+FROM {MEASURED_LOG} AS logged
 WHERE tenant_id = $1 AND measured ? $2 AND event_time_ns >= $3 AND event_time_ns < $4
     AND properties @> $7::text::jsonb AND ($8::text = '' OR customer_id = $8) {{customer}}
 ORDER BY event_time_ns LIMIT $9

@@ -11,6 +11,7 @@ from libs.periods import Period
 from services.ingest.domain.aggregations import BucketGrid
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
+from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.usage_sql import (
     EVENT,
     EVENT_STATE,
@@ -27,7 +28,6 @@ from services.ingest.usecases.usage_quantities import QuantityScope
 from services.ingest.usecases.usage_question import cuts_windows, meter_grid
 from services.ingest.usecases.window_cover import FIRST_INSTANT, cover
 
-_LOG = "events"
 _GROUP = ("scope", "index", "bucket")
 
 
@@ -105,5 +105,5 @@ def _events(
             {_bucket(grid, "event_time_ns", arguments)} AS bucket, {payload}
         FROM unnest({numbers}, {customers}, {begins}, {starts}, {ends})
             AS scope (number, customer_id, begins_ns, start_ns, end_ns)
-        JOIN {_LOG} AS logged ON tenant_id = $1 AND measured ? $2 AND logged.customer_id = scope.customer_id
+        JOIN {MEASURED_LOG} AS logged ON tenant_id = $1 AND measured ? $2 AND logged.customer_id = scope.customer_id
             AND event_time_ns >= start_ns AND event_time_ns < end_ns"""

@@ -12,6 +12,7 @@ from libs.periods import Period
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
 from services.ingest.store.measured_events import DIMENSIONS
+from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.usage_sql import (
     EVENT,
     EVENT_STATE,
@@ -27,7 +28,6 @@ from services.ingest.store.usage_sql import (
 from services.ingest.usecases.usage_question import UsageQuestion, UsageSelection
 from services.ingest.usecases.window_cover import FIRST_INSTANT
 
-_LOG = "events"
 _WINDOWS = "usage_windows"
 _CUSTOMER = 'customer_id COLLATE "C"'
 
@@ -102,7 +102,7 @@ def _events(selection: UsageSelection, group: Sequence[str], time: Period, paylo
     if question.group_by:
         expressions["dimensions"] = DIMENSIONS.format(arguments.put(list(question.group_by), "text[]"))
     return f"""
-        SELECT {_columns(group, expressions)} {payload} FROM {_LOG}
+        SELECT {_columns(group, expressions)} {payload} FROM {MEASURED_LOG} AS logged
         WHERE tenant_id = $1 AND measured ? $2 AND event_time_ns >= {arguments.put(to_ns(time.start))}
             AND event_time_ns < {arguments.put(to_ns(time.end))} {_only(question, "properties", arguments)}"""
 
