@@ -217,7 +217,7 @@ class TestDifferences:
                 "latest": max(of_hour, key=lambda window: window[6:])[4],
             }
             assert item.built_value == expected[item.meter_id]
-            assert (item.live_value, item.live_events) == (0, 0)
+            assert item.live_value == item.live_events == 0
         assert {item.meter_id for item in found} == {"sum", "max", "latest", "avg"}
         assert await replaying.differences(ready.replay_id, at_once=3) == found
 
