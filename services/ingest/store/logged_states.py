@@ -13,6 +13,8 @@ from services.ingest.store.usage_sql import NO_DIMENSIONS, Arguments
 WINDOW_NS = 900_000_000_000
 PLACE = "meter_id, customer_id, number, dimensions"
 """Which window; `number` counts windows since 1970."""
+NUMBER = "(extract(epoch FROM window_start) / 900)::bigint"
+"""Of a window in its table, the nearest one if its start is none."""
 STATE = "value, event_count, latest_ns, latest_position"
 
 

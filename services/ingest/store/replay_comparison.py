@@ -21,10 +21,10 @@ from services.ingest.domain.replays import (
 )
 from services.ingest.domain.usage_batch import UsageColumns
 from services.ingest.store.effective_events import EFFECTIVE
-from services.ingest.store.logged_states import PLACE, STATE, WINDOW_NS, LoggedStates
+from services.ingest.store.logged_states import NUMBER, PLACE, STATE, WINDOW_NS, LoggedStates
 from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.usage_sql import Arguments
-from services.ingest.usecases.run_replays import ComparedSlice, LogPage
+from services.ingest.usecases.replay_ports import ComparedSlice, LogPage
 
 PAGE_EVENTS = 5_000
 """Measured in Python, in one transaction."""
@@ -181,8 +181,8 @@ async def _compare(
     return await driver.fetchrow(
         f"""
 WITH {states.rule}, reading AS ({reading}), {states.logged()}, live AS (
-    SELECT window_key, usage_windows.meter_id, customer_id,
-        (extract(epoch FROM window_start) / 900)::bigint AS number, dimensions, {STATE}
+    SELECT window_key, usage_windows.meter_id, customer_id, {NUMBER} AS number, dimensions, {STATE},
+        window_start <> to_timestamp({NUMBER} * 900) AS is_astray
     FROM usage_windows JOIN rule ON rule.meter_id = usage_windows.meter_id
     WHERE tenant_id = $1 AND window_start >= $5 AND window_start < $6 {customers}
         AND (event_count <> 0 OR value <> 0) -- Empty is the same as absent.
@@ -192,7 +192,7 @@ WITH {states.rule}, reading AS ({reading}), {states.logged()}, live AS (
         coalesce(live.latest_ns, 0) AS live_latest_ns, coalesce(live.latest_position, 0) AS live_latest_position,
         coalesce(logged.value, 0) AS built_value, coalesce(logged.event_count, 0) AS built_events,
         coalesce(logged.latest_ns, 0) AS built_latest_ns, coalesce(logged.latest_position, 0) AS built_latest_position,
-        coalesce(is_kept, false) AS is_kept
+        coalesce(is_kept, false) AS is_kept, coalesce(is_astray, false) AS is_astray
     FROM live FULL JOIN logged USING ({PLACE})
 ), noted AS (
     INSERT INTO replay_windows (tenant_id, replay_id, meter_id, customer_id, window_start, dimensions, window_key,
@@ -202,7 +202,7 @@ WITH {states.rule}, reading AS ({reading}), {states.logged()}, live AS (
         live_value, live_events, live_latest_ns, live_latest_position,
         built_value, built_events, built_latest_ns, built_latest_position
     FROM pair
-    WHERE is_kept OR (live_value, live_events, live_latest_ns, live_latest_position)
+    WHERE is_kept OR is_astray OR (live_value, live_events, live_latest_ns, live_latest_position)
         IS DISTINCT FROM (built_value, built_events, built_latest_ns, built_latest_position)
     RETURNING true
 )

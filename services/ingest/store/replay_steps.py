@@ -16,7 +16,7 @@ from services.ingest.store.meters import read_meters
 from services.ingest.store.replay_comparison import compare_slice, count_events, keep_readings, read_page
 from services.ingest.store.replay_rows import read_replay, save_replay
 from services.ingest.store.replay_swap import swap_portion
-from services.ingest.usecases.run_replays import (
+from services.ingest.usecases.replay_ports import (
     ComparedSlice,
     LogPage,
     QueuedReplay,
@@ -27,6 +27,8 @@ from services.ingest.usecases.run_replays import (
 
 _REPLAYS_AT_ONCE = 10
 _FORGET_AT_ONCE = 20_000
+WITH_DIFFERENCES = 20
+"""So many replays of a tenant keep theirs."""
 
 _DUE = "SELECT tenant_id, replay_id FROM replay_queue WHERE due_at <= $1 ORDER BY due_at LIMIT $2"
 _TAKE = "SELECT true FROM replay_queue WHERE (tenant_id, replay_id) = ($1, $2) FOR UPDATE SKIP LOCKED"
@@ -35,6 +37,13 @@ _LEAVE = "DELETE FROM replay_queue WHERE (tenant_id, replay_id) = ($1, $2)"
 _FORGET = """
 DELETE FROM replay_measurements WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM replay_measurements WHERE tenant_id = $1 AND replay_id = $2 LIMIT $3))
+"""
+# Of the newest replays the differences stay readable; what is shown of others are their counts.
+_FORGET_DIFFERENCES = """
+DELETE FROM replay_windows WHERE ctid = ANY (ARRAY(
+    SELECT replay_windows.ctid FROM replay_windows WHERE tenant_id = $1 AND replay_id NOT IN (
+        SELECT replay_id FROM replays WHERE tenant_id = $1 ORDER BY replay_id DESC LIMIT $2)
+    LIMIT $3))
 """
 _FAILED = """
 UPDATE replays SET attempts = attempts + 1, updated_at = $4,
@@ -82,12 +91,17 @@ class PostgresReplayStep:
         return await swap_portion(self._driver, self._tenant_id, self.replay.replay_id, meters, after, now)
 
     async def forget(self) -> bool:
-        status: str = await self._driver.execute(_FORGET, self._tenant_id, self.replay.replay_id, _FORGET_AT_ONCE)
-        return status != "DELETE 0"
+        tenant_id = self._tenant_id
+        readings: str = await self._driver.execute(_FORGET, tenant_id, self.replay.replay_id, _FORGET_AT_ONCE)
+        windows: str = await self._driver.execute(_FORGET_DIFFERENCES, tenant_id, WITH_DIFFERENCES, _FORGET_AT_ONCE)
+        return (readings, windows) != ("DELETE 0", "DELETE 0")
 
     async def save(self, replay: Replay) -> None:
         if not await save_replay(self._driver, self._tenant_id, self.replay, replay):
             raise ReplayChanged(replay.replay_id)
+
+    async def rest(self, until: datetime) -> None:
+        await self._driver.execute(_BACK_INTO_LINE, self._tenant_id, self.replay.replay_id, until)
 
     async def leave(self) -> None:
         await self._driver.execute(_LEAVE, self._tenant_id, self.replay.replay_id)
@@ -105,7 +119,7 @@ class PostgresReplayQueue:
         return [(row["tenant_id"], row["replay_id"]) for row in rows]
 
     @asynccontextmanager
-    async def step(self, queued: QueuedReplay, now: datetime) -> AsyncIterator[PostgresReplayStep | None]:
+    async def step(self, queued: QueuedReplay) -> AsyncIterator[PostgresReplayStep | None]:
         tenant_id, replay_id = queued
         async with self._database.transaction(tenant_id) as connection:
             driver = await raw(connection)
@@ -114,7 +128,6 @@ class PostgresReplayQueue:
                 return
             # Behind the lock: whatever the worker before us did is seen.
             yield PostgresReplayStep(driver, tenant_id, await read_replay(driver, tenant_id, replay_id))
-            await driver.execute(_BACK_INTO_LINE, *queued, now)
 
     async def note_failure(
         self, queued: QueuedReplay, failure: str, now: datetime, again_at: datetime, max_attempts: int

@@ -15,11 +15,11 @@ from libs.periods import WINDOW
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.usage_windows import canonical_dimensions, window_key
 from services.ingest.store import tables
-from services.ingest.store.logged_states import PLACE, STATE, WINDOW_NS, LoggedStates
+from services.ingest.store.logged_states import NUMBER, PLACE, STATE, WINDOW_NS, LoggedStates
 from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.recording_sql import ADD_WINDOWS
 from services.ingest.store.usage_sql import Arguments
-from services.ingest.usecases.run_replays import SwappedPortion, WindowPosition
+from services.ingest.usecases.replay_ports import SwappedPortion, WindowPosition
 
 PORTION_WINDOWS = 3_000
 """More than a month has of a customer and a meter without dimensions;"""
@@ -36,6 +36,8 @@ FROM replay_windows
 WHERE tenant_id = $1 AND replay_id = $2 AND (meter_id, customer_id, window_start, number) > ($3, $4, $5, $6)
 ORDER BY meter_id, customer_id, window_start, number LIMIT $7
 """
+# OFFSET 0 has each part looked up by its index: statistics know nothing of tables that have just grown.
+#
 # Who corrects events tells from the log which windows that concerns: not while the log gains readings.
 _HOLD_CORRECTIONS = "SELECT pg_advisory_xact_lock(hashtextextended('ingest:corrections:' || $1::text, 0))"
 _PUBLISH = f"""
@@ -44,9 +46,14 @@ INSERT INTO backfilled_events (tenant_id, meter_id, received_at, batch_id, ordin
 SELECT kept.tenant_id, kept.meter_id, received_at, batch_id, ordinal, source, event_id, event_type, kept.customer_id,
     event_time_ns, properties, value
 FROM unnest($3::text[], $4::text[], $5::bigint[], $6::text[]) AS place (meter_id, customer_id, number, dimensions)
-JOIN replay_measurements AS kept ON tenant_id = $1 AND replay_id = $2 AND kept.meter_id = place.meter_id
-    AND kept.customer_id = place.customer_id AND event_time_ns >= number * {WINDOW_NS}
-    AND event_time_ns < (number + 1) * {WINDOW_NS} AND properties = dimensions::jsonb
+CROSS JOIN LATERAL (
+    SELECT tenant_id, meter_id, received_at, batch_id, ordinal, source, event_id, event_type, customer_id,
+        event_time_ns, properties, value
+    FROM replay_measurements
+    WHERE tenant_id = $1 AND replay_id = $2 AND meter_id = place.meter_id AND customer_id = place.customer_id
+        AND event_time_ns >= number * {WINDOW_NS} AND event_time_ns < (number + 1) * {WINDOW_NS}
+        AND properties = dimensions::jsonb OFFSET 0
+) AS kept
 """
 # In the order in which recorders take them: by how they are merged, then by key.
 _LOCK = """
@@ -142,8 +149,12 @@ async def _recompute(driver: asyncpg.Connection, tenant_id: str, rows: Sequence[
     arguments = Arguments(tenant_id, [row.key for row in rows], *_places(rows), [row.is_window for row in rows], now)
     states = LoggedStates(list({row.meter.meter_id: row.meter for row in rows}.values()), arguments)
     events = f"""(SELECT DISTINCT customer_id AS slot_customer, number AS slot FROM wanted) AS slot
-        JOIN {MEASURED_LOG} AS logged ON logged.tenant_id = $1 AND logged.customer_id = slot_customer
-            AND event_time_ns >= slot * {WINDOW_NS} AND event_time_ns < (slot + 1) * {WINDOW_NS}"""
+        CROSS JOIN LATERAL (
+            SELECT customer_id, event_time_ns, batch_id, ordinal, properties, logged.measured
+            FROM {MEASURED_LOG} AS logged
+            WHERE tenant_id = $1 AND customer_id = slot_customer AND event_time_ns >= slot * {WINDOW_NS}
+                AND event_time_ns < (slot + 1) * {WINDOW_NS} OFFSET 0
+        ) AS event"""
     await driver.execute(
         f"""
 WITH wanted AS (
@@ -161,8 +172,8 @@ WITH wanted AS (
         USING ({PLACE}, is_window)
     WHERE live.tenant_id = $1 AND live.window_key = wanted.window_key
         -- One that stands in a wrong place may have been put into its own by now.
-        AND (is_window OR (live.meter_id, live.customer_id, live.window_start, live.dimensions)
-            = (wanted.meter_id, wanted.customer_id, to_timestamp(wanted.number * 900), wanted.dimensions))
+        AND (is_window OR (live.meter_id, live.customer_id, {NUMBER}, live.dimensions)
+            = (wanted.meter_id, wanted.customer_id, wanted.number, wanted.dimensions))
     RETURNING live.tenant_id, encode(live.window_key, 'hex') AS item_key, live.version
 )
 {marking(tables.window_marks, "changed", "$8::timestamptz")}

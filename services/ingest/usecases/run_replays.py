@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from libs.clock import Clock, monotonic_s
 from libs.database import is_outage, retry_transient
-from services.ingest.domain.meter import Meter
 from services.ingest.domain.replays import (
-    LaterReading,
-    LoggedEvents,
     Replay,
     ReplayMode,
     ReplayPhase,
     ReplayProgress,
-    ReplayScope,
     ReplayState,
     measure_later,
+)
+from services.ingest.usecases.replay_ports import (
+    QueuedReplay,
+    ReplayChanged,
+    ReplayQueue,
+    ReplayStep,
+    WindowPosition,
 )
 
 _logger = logging.getLogger(__name__)
@@ -33,101 +34,11 @@ _MAX_ATTEMPTS = 5
 _AGAIN_AFTER = timedelta(seconds=2)
 _LONGEST_REST_S = 60.0
 
-QueuedReplay = tuple[str, str]
-"""Tenant and replay."""
-WindowPosition = tuple[str, str, str, int]
-"""Meter, customer, start of a window in ISO 8601, number of the window in the replay."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogPage:
-    """Some of the log in the order of event times; `position` of its last event, None if it is the last page."""
-
-    logged: LoggedEvents
-    position: tuple[int, int, int] | None
-    events: int
-
-
-@dataclass(frozen=True, slots=True)
-class ComparedSlice:
-    """What a comparison has found in [start, `next_ns`); None if there is nothing behind it."""
-
-    next_ns: int | None
-    events: int
-    windows: int
-    differing: int
-
-
-@dataclass(frozen=True, slots=True)
-class SwappedPortion:
-    """`position` of the last window that was swapped; None if none was left."""
-
-    position: WindowPosition | None
-    windows: int
-
-
-class ReplayChanged(Exception):
-    """Somebody has decided otherwise about the replay while a step was being taken; the step did not happen."""
-
-
-class ReplayStep(Protocol):
-    """One transaction of a replay's tenant, with the replay kept from other workers. It commits at exit."""
-
-    replay: Replay
-
-    async def meters(self, scope: ReplayScope) -> Sequence[Meter]:
-        """Return the meters of the scope, archived ones too."""
-
-    async def count(self, scope: ReplayScope) -> int:
-        """Return how many events are in the scope, of any type."""
-
-    async def wait_for_recorders(self) -> None:
-        """Return when all recorders that may not know the newest meters have committed; others wait meanwhile."""
-
-    async def page(self, scope: ReplayScope, meters: Sequence[Meter], after: tuple[int, int, int] | None) -> LogPage:
-        """Return events behind a place of the log, of those that the meters may measure with all that they have."""
-
-    async def keep(self, logged: LoggedEvents, readings: Sequence[LaterReading]) -> int:
-        """Keep readings aside until the swap; return how many."""
-
-    async def compare(
-        self, scope: ReplayScope, meters: Sequence[Meter], start_ns: int, *, with_kept: bool
-    ) -> ComparedSlice:
-        """Note the windows of a time that differ from the log, both seen at one moment; `with_kept`: from the log as it
-        would be with the readings that are kept."""
-
-    async def swap(self, meters: Sequence[Meter], after: WindowPosition | None, now: datetime) -> SwappedPortion:
-        """Make the next windows that were noted what the log now gives, under their locks."""
-
-    async def forget(self) -> bool:
-        """Delete some of the readings that are kept; return whether any are left."""
-
-    async def save(self, replay: Replay) -> None:
-        """Store state and progress; the last change of a step, for it keeps people from deciding meanwhile.
-
-        :raises ReplayChanged: if somebody has
-        """
-
-    async def leave(self) -> None:
-        """Take the replay out of the queue: nothing is to be done until a person says so."""
-
-
-class ReplayQueue(Protocol):
-    async def due(self, now: datetime) -> Sequence[QueuedReplay]:
-        """Return replays to go on with, the one that waits longest first."""
-
-    def step(self, queued: QueuedReplay, now: datetime) -> AbstractAsyncContextManager[ReplayStep | None]:
-        """Open the transaction of a step; None if another worker has the replay, or it is no longer queued."""
-
-    async def note_failure(
-        self, queued: QueuedReplay, failure: str, now: datetime, again_at: datetime, max_attempts: int
-    ) -> None:
-        """Put the replay off; after so many attempts it has failed."""
-
 
 class RunReplays:
     """Takes steps of whatever replays are due. Each step is a transaction that holds its progress as well, so a worker
-    that dies has either taken it or not. It works for at most `share` of the time, whoever is asking."""
+    that dies has either taken it or not. It works for at most `share` of the time, and so does a replay, however many
+    workers there are."""
 
     def __init__(
         self,
@@ -181,11 +92,12 @@ class RunReplays:
         return worked
 
     async def _step(self, queued: QueuedReplay) -> bool:
-        now = self._clock()
-        async with self._queue.step(queued, now) as step:
+        began_s, now = self._elapsed_s(), self._clock()
+        async with self._queue.step(queued) as step:
             if step is None:
                 return False
             await _take(step, now)
+            await step.rest(self._clock() + timedelta(seconds=self._rest_s(self._elapsed_s() - began_s)))
             return True
 
     def _rest_s(self, worked_s: float) -> float:

@@ -58,6 +58,11 @@ TAMPERED = {
     "deleted": "DELETE FROM usage_windows WHERE meter_id IN ('by-region', 'latest-of-region', 'p90')",
     "all deleted": "DELETE FROM usage_windows",
     "moved": "UPDATE usage_windows SET window_start = window_start + interval '15 days' WHERE meter_id = 'max'",
+    "beside the quarter of an hour": "UPDATE usage_windows SET window_start = window_start - interval '3 min 7 s'"
+    " WHERE meter_id = 'count'",
+    "nearer to the next": "UPDATE usage_windows SET window_start = window_start + interval '8 min'"
+    " WHERE meter_id = 'p90'",
+    "of an unknown meter": "UPDATE usage_windows SET meter_id = 'ghost' WHERE meter_id = 'count'",
     "of nobody": "UPDATE usage_windows SET customer_id = 'nobody' WHERE meter_id = 'avg'",
     "other dimensions": """UPDATE usage_windows SET dimensions = '{"region": "mars"}' WHERE meter_id = 'by-region'""",
     "twice": "INSERT INTO usage_windows SELECT tenant_id, window_key || 'x', meter_id, customer_id, window_start,"
