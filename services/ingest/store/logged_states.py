@@ -16,6 +16,8 @@ PLACE = "meter_id, customer_id, number, dimensions"
 NUMBER = "(extract(epoch FROM window_start) / 900)::bigint"
 """Of a window in its table, the nearest one if its start is none."""
 STATE = "value, event_count, latest_ns, latest_position"
+_VALUES = {"min": "min(value)", "max": "max(value)", "latest": "(max(moment))[3]"}
+"""By how windows are merged; all others are sums."""
 
 
 class LoggedStates:
@@ -31,7 +33,8 @@ class LoggedStates:
         ids = arguments.put([meter.meter_id for meter in meters], "text[]")
         merged = arguments.put([str(meter.window_aggregation) for meter in meters], "text[]")
         shapes = arguments.put([self._shape(meter) for meter in meters], "int[]")
-        self._has_latest = any(meter.window_aggregation == "latest" for meter in meters)
+        # What no meter needs is not aggregated.
+        self._merges = sorted({str(meter.window_aggregation) for meter in meters})
         self.rule = f"""rule AS (
     SELECT meter_id COLLATE "C" AS meter_id, merged, shape
     FROM unnest({ids}, {merged}, {shapes}) AS rule (meter_id, merged, shape)
@@ -41,7 +44,7 @@ class LoggedStates:
         """A SELECT over a FROM item of events; several of them make `reading` by UNION ALL."""
         moment = (
             f"CASE WHEN merged = 'latest' THEN ARRAY[event_time_ns, {POSITION}, measured.value::numeric] END"
-            if self._has_latest
+            if "latest" in self._merges
             else "NULL::numeric[]"
         )
         return f"""
@@ -55,17 +58,20 @@ class LoggedStates:
 
     def logged(self) -> str:
         """Of `reading`."""
-        latest = "(max(moment))" if self._has_latest else "(NULL::numeric[])"
+        values = " ".join(f"WHEN '{name}' THEN {_VALUES[name]}" for name in self._merges if name in _VALUES)
+        value = f"CASE merged {values} ELSE sum(value) END" if values else "sum(value)"
         return f"""logged AS (
-    SELECT meter_id, customer_id, number, {self._dimensions()} AS dimensions,
-        CASE merged WHEN 'min' THEN min(value) WHEN 'max' THEN max(value) WHEN 'latest' THEN {latest}[3]
-            ELSE sum(value) END AS value,
-        count(*) AS event_count,
-        CASE WHEN merged = 'latest' THEN {latest}[1]::bigint ELSE 0 END AS latest_ns,
-        CASE WHEN merged = 'latest' THEN {latest}[2]::bigint ELSE 0 END AS latest_position,
+    SELECT meter_id, customer_id, number, {self._dimensions()} AS dimensions, {value} AS value,
+        count(*) AS event_count, {self._latest(1)} AS latest_ns, {self._latest(2)} AS latest_position,
         bool_or(is_kept) AS is_kept
     FROM reading GROUP BY meter_id, customer_id, number, merged, shape, groups
 )"""
+
+    def _latest(self, place: int) -> str:
+        """A place of the greatest moment, or 0."""
+        if "latest" not in self._merges:
+            return "0::bigint"
+        return f"CASE WHEN merged = 'latest' THEN (max(moment))[{place}]::bigint ELSE 0 END"
 
     def _shape(self, meter: Meter) -> int:
         return self._shapes.index(tuple(meter.group_by)) if meter.group_by else -1
