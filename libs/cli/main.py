@@ -23,6 +23,7 @@ from libs.cli import (
 from libs.cli.demo.command import demo
 from libs.cli.findings import findings, manifests, sources
 from libs.cli.reconcile import reconcile
+from libs.cli.replays import replay
 from libs.cli.stack import down, env, up
 from libs.cli.usage import usage
 
@@ -61,6 +62,7 @@ app.command("usage")(usage)
 app.add_typer(findings, name="findings")
 app.add_typer(manifests, name="manifests")
 app.add_typer(sources, name="sources")
+app.add_typer(replay, name="replay")
 app.add_typer(ratecards.app, name="ratecards")
 app.add_typer(overrides.app, name="overrides")
 app.add_typer(subscriptions.app, name="subscriptions")

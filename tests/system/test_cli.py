@@ -851,6 +851,69 @@ class TestCorrections:
         eventually(lambda: all(check["ok"] for items in corrected.json("reconcile").values() for check in items))
 
 
+REPLAYED_CARD = {
+    "rate_card_id": "replayed",
+    "currency": "USD",
+    "prices": [
+        {"price_id": "calls", "meter_id": "calls", "per_unit": {"unit_amount": "0.01"}},
+        {"price_id": "tokens", "meter_id": "tokens", "per_unit": {"unit_amount": "0.001"}},
+    ],
+}
+
+
+class TestReplays:
+    """A meter that is made after the usage, and counts it after all: from the comparison to the invoice."""
+
+    def test_have_a_new_meter_charge_what_was_recorded_before_it(self, shell: CommandLine) -> None:
+        key = shell.json("tenants", "create", "replayed", "--test-clock", "2026-01-20")["secret"]
+        replayed = shell.having(STEELYARD_API_KEY=key)
+        replayed.table("meters", "create", "calls", "--event-type", "llm")
+        replayed.table("customers", "create", "cust-1")
+        replayed.table("payments", "set-method", "cust-1", "tok_ok")
+        rows = [f"r{number},llm,cust-1,2026-01-{number:02}T12:00:00Z,{number * 100}" for number in range(1, 6)]
+        (replayed.folder / "early.csv").write_text(
+            "event_id,event_type,customer_id,event_time,tokens\n" + "\n".join(rows)
+        )
+        assert replayed.table("events", "send", "early.csv") == "5 recorded\n"
+        replayed.table("events", "void", "r5", "--source", "cli", "--reason", "test machine")
+        (replayed.folder / "replayed.json").write_text(json.dumps(REPLAYED_CARD))
+        replayed.table("meters", "create", "tokens", "--event-type", "llm", "--expression", "tokens")
+        replayed.table("ratecards", "create", "replayed.json")
+        replayed.json("subscriptions", "create", "cust-1", "replayed", "--start", "2026-01-01", "--id", "sub-r")
+
+        def charged(**expected: str) -> None:
+            eventually(lambda: quantities_of(replayed.json("invoices", "preview", "sub-r")) == expected)
+
+        charged(calls="4", tokens="0")
+        [nothing] = replayed.json("replay", "start", "--dry-run")
+        assert (nothing["state"], nothing["progress"]["windows_differing"]) == ("REPLAY_STATE_DONE", "0")
+        [ready] = replayed.json("replay", "start", "--backfill", "--meter", "tokens", "--to", "2026-02-01T00:00:00Z")
+        assert (ready["state"], ready["progress"]["events_measured"]) == ("REPLAY_STATE_READY", "5")
+        replay_id = ready["replay_id"]
+        text, found = replayed.both("replay", "differences", replay_id)
+        assert [item["built_value"] for item in found] == ["100", "200", "300", "400"]
+        assert text.count("tokens") == 4
+        charged(calls="4", tokens="0")
+
+        [done] = replayed.json("replay", "confirm", replay_id)
+
+        assert (done["state"], done["progress"]["windows_swapped"]) == ("REPLAY_STATE_DONE", "4")
+        charged(calls="4", tokens="1000")
+        assert replayed.table("events", "void", "r4", "--source", "cli", "--reason", "test machine") == "1 applied\n"
+        charged(calls="3", tokens="600")
+        refused = replayed.run("replay", "cancel", replay_id)
+        assert (refused.code, "done" in refused.err) == (4, True), refused
+        text, listed = replayed.both("replay", "list")
+        assert [item["replay_id"] for item in listed] == [replay_id, nothing["replay_id"]]
+        assert "backfill" in text
+        assert replayed.json("replay", "show", replay_id)[0]["state"] == "REPLAY_STATE_DONE"
+        replayed.table("tenants", "advance-clock", "replayed", "2026-02-02")
+        [invoice] = eventually(partial(paid_invoices, replayed, 1))
+        expected = {"calls": ("3", "0.03"), "tokens": ("600", "0.60")}
+        assert lines_of(replayed.json("invoices", "show", invoice["invoice_id"])) == expected
+        eventually(lambda: all(check["ok"] for items in replayed.json("reconcile").values() for check in items))
+
+
 class TestExitCodes:
     def test_no_service_is_reachable(self, acme: CommandLine) -> None:
         nobody = f"127.0.0.1:{free_port()}"

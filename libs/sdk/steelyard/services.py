@@ -20,6 +20,7 @@ from steelyard.ingest.v1 import (
     hold_service_pb2_grpc,
     ingest_service_pb2_grpc,
     meter_service_pb2_grpc,
+    replay_service_pb2_grpc,
     usage_service_pb2_grpc,
 )
 from steelyard.ingest.v1 import reconciliation_service_pb2_grpc as ingest_reconciliation
@@ -63,6 +64,10 @@ class Services:
     @cached_property
     def corrections(self) -> correction_service_pb2_grpc.CorrectionServiceAsyncStub:
         return correction_service_pb2_grpc.CorrectionServiceStub(self._channel("query"))
+
+    @cached_property
+    def replays(self) -> replay_service_pb2_grpc.ReplayServiceAsyncStub:
+        return replay_service_pb2_grpc.ReplayServiceStub(self._channel("query"))
 
     @cached_property
     def rate_cards(self) -> rate_card_service_pb2_grpc.RateCardServiceAsyncStub:

@@ -20,6 +20,7 @@ from services.ingest.store.meter_publications import PostgresMeterPublications
 from services.ingest.store.meters import PostgresMeterStore
 from services.ingest.store.reconciliation import PostgresReconciliationStore
 from services.ingest.store.recording_transactions import PostgresRecordingTransactions
+from services.ingest.store.replays import PostgresReplayStore
 from services.ingest.store.sources import PostgresSourceStore
 from services.ingest.store.usage_quantities import PostgresQuantityStore
 from services.ingest.store.usage_queries import PostgresUsageStore
@@ -54,6 +55,7 @@ def query(process: Process, worker: Database) -> Parts:
         ),
         holds=PostgresHoldStore(worker),
         corrections=corrections,
+        replays=PostgresReplayStore(api),
         clock=system_clock,
     )
     add_query_servicers(process.server, ports)

@@ -12,6 +12,7 @@ from services.ingest.rpc.finding_service import FindingServicer, MissingUsageSto
 from services.ingest.rpc.hold_service import HoldServicer
 from services.ingest.rpc.meter_service import MeterServicer
 from services.ingest.rpc.reconciliation_service import ReconciliationServicer
+from services.ingest.rpc.replay_service import ReplayServicer
 from services.ingest.rpc.usage_service import UsageServicer
 from services.ingest.rpc.usage_window_service import UsageWindowServicer
 from services.ingest.usecases.change_meter import ChangeMeter, MeterChanges
@@ -24,6 +25,7 @@ from services.ingest.usecases.query_events import EventStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageStore
 from services.ingest.usecases.reconcile import Reconcile, ReconciliationStore
 from services.ingest.usecases.replace_events import ReplaceEvents
+from services.ingest.usecases.replays import ChangeReplays, ReplayStore
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityStore
 from services.ingest.usecases.void_events import VoidEvents
 from steelyard.ingest.v1 import (
@@ -32,6 +34,7 @@ from steelyard.ingest.v1 import (
     hold_service_pb2_grpc,
     meter_service_pb2_grpc,
     reconciliation_service_pb2_grpc,
+    replay_service_pb2_grpc,
     usage_service_pb2_grpc,
     usage_window_service_pb2_grpc,
 )
@@ -62,6 +65,7 @@ class QueryPorts:
     missing_usage: MissingUsageStores
     holds: HoldStore
     corrections: CorrectionPorts
+    replays: ReplayStore
     clock: Clock
 
 
@@ -90,6 +94,10 @@ def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
     server.add(
         HoldServicer(ports.holds, ResolveHold(ports.holds, ports.clock)),
         hold_service_pb2_grpc.add_HoldServiceServicer_to_server,
+    )
+    server.add(
+        ReplayServicer(ChangeReplays(ports.replays, ports.clock), ports.replays),
+        replay_service_pb2_grpc.add_ReplayServiceServicer_to_server,
     )
     _add_corrections(server, ports.corrections, ports.clock)
 
