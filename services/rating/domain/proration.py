@@ -1,0 +1,51 @@
+"""Shares of what a price agrees on for a whole billing period, where the customer has only a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from enum import StrEnum
+from fractions import Fraction
+
+from libs.money import Exact, to_quotient_scale
+from libs.periods import ShareBasis
+
+_ZERO = Decimal(0)
+
+
+class Proration(StrEnum):
+    """What a price does with a billing period that is shorter than the whole one it lies in."""
+
+    NONE = "none"
+    """The default: what is agreed on for a period is due for each, however short."""
+    BY_DAY = "by_day"
+    """Shared by calendar days of the period's zone; a day of which the customer has any part counts."""
+    BY_SECOND = "by_second"
+    """Shared by elapsed time."""
+
+    @property
+    def basis(self) -> ShareBasis | None:
+        return _BASES.get(self)
+
+
+_BASES = {Proration.BY_DAY: ShareBasis.DAYS, Proration.BY_SECOND: ShareBasis.SECONDS}
+
+
+def share_of_value(value: Decimal, share: Fraction) -> Fraction:
+    """The share of an amount or a quantity, exact."""
+    return Fraction(value) * share
+
+
+def prorated(value: Decimal, share: Fraction) -> Decimal:
+    """The share of an amount or a quantity, to 12 digits after the point, half to even, unless it ends before.
+
+    Far below what an invoice line shows, which is rounded again; a share of 1 changes nothing.
+    """
+    return value if share == 1 else to_quotient_scale(share_of_value(value, share))
+
+
+def prorated_shortfall(
+    committed: Decimal, spent: Decimal, share: Fraction, rounding: Callable[[Exact], Decimal]
+) -> Decimal:
+    """What is missing to the share of a commitment if the share of an amount is spent, each rounded."""
+    return max(_ZERO, rounding(share_of_value(committed, share)) - rounding(share_of_value(spent, share)))
