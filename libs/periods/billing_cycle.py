@@ -52,6 +52,13 @@ class BillingCycle:
             raise ValueError(f"period index must not be negative: {index}")
         return Period(self._cut(index), self._cut(index + 1))
 
+    def whole_period_at_index(self, index: int) -> Period:
+        """The period number `index` as it is between two anchor days: longer than the first one if that is short."""
+        period = self.period_at_index(index)
+        if index > 0:
+            return period
+        return Period(local_midnight(add_months(self._cut_day(1), -1, self.anchor_day), self.zone), period.end)
+
     def index_at(self, instant: datetime) -> int:
         """The index of the period that contains a UTC instant.
 

@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 from libs.periods.day_counts import DayCount, count_days
 
 _UNIT = timedelta(microseconds=1)
-_SECOND = 1_000_000
 
 
 class ShareBasis(StrEnum):
@@ -26,7 +25,7 @@ class ShareBasis(StrEnum):
 
 
 class Share(NamedTuple):
-    """`part` of `whole`, in days, or in seconds where these are whole numbers and else in microseconds."""
+    """`part` of `whole`, in days or in microseconds."""
 
     part: int
     whole: int
@@ -52,8 +51,6 @@ def share_of(part: Span, whole: Span, basis: ShareBasis, zone: ZoneInfo) -> Shar
     """
     if basis is ShareBasis.SECONDS:
         share = Share(max(0, (part.end - part.start) // _UNIT), (whole.end - whole.start) // _UNIT)
-        if share.part % _SECOND == share.whole % _SECOND == 0:
-            share = Share(share.part // _SECOND, share.whole // _SECOND)
     else:
         convention = DayCount.CALENDAR_DAYS if basis is ShareBasis.DAYS else DayCount.DAYS_30_360
         share = Share(count_days(*part, zone, convention), count_days(*whole, zone, convention))

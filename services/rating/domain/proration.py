@@ -1,14 +1,15 @@
-"""Shares of what a price agrees on for a whole billing period, where the customer has only a part of it."""
+"""Shares of what is agreed on for a whole billing period, where the customer has only a part of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 
 from libs.money import Exact, to_quotient_scale
-from libs.periods import ShareBasis
+from libs.periods import Period, Share, ShareBasis, Span, find_zone, share_of
 
 _ZERO = Decimal(0)
 
@@ -26,6 +27,23 @@ class Proration(StrEnum):
     @property
     def basis(self) -> ShareBasis | None:
         return _BASES.get(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PartOfPeriod:
+    """A billing period that is shorter than the whole one; `time_zone` is the IANA zone whose days count."""
+
+    part: Period
+    whole: Period
+    time_zone: str
+
+    def share(self, proration: Proration) -> Share | None:
+        """How much of the whole it is, None if a price does not ask or it is all of it (the rest was no full day)."""
+        if proration.basis is None:
+            return None
+        part, whole = Span(self.part.start, self.part.end), Span(self.whole.start, self.whole.end)
+        share = share_of(part, whole, proration.basis, find_zone(self.time_zone))
+        return share if share.part < share.whole else None
 
 
 _BASES = {Proration.BY_DAY: ShareBasis.DAYS, Proration.BY_SECOND: ShareBasis.SECONDS}

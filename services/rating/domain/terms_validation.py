@@ -18,6 +18,8 @@ from services.rating.domain.price_terms import (
     UnitConversion,
 )
 from services.rating.domain.prices import Flat, LinesBefore, Matrix, Percentage
+from services.rating.domain.prorated_price import has_shares
+from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price
 
 MAX_DISCOUNTS = 20
@@ -38,6 +40,9 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
             yield Violation(f"{path}.unit_conversion", "NOT_ALLOWED", "the lines before are no quantity")
         if terms.commitment is not None and terms.commitment.kind is CommitmentKind.QUANTITY:
             yield Violation(f"{path}.commitment.quantity", "NOT_ALLOWED", "the lines before are no quantity")
+    if price.proration is not Proration.NONE and not has_shares(price):
+        description = "needs a flat price, included_quantity, minimum_amount, maximum_amount or commitment"
+        yield Violation(f"{path}.proration", "NOT_ALLOWED", description)
     if isinstance(price.model, Flat):
         present = {
             "unit_conversion": terms.conversion,

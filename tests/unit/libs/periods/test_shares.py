@@ -15,6 +15,7 @@ from libs.periods import BillingCycle, DayCount, Share, ShareBasis, Span, count_
 from tests.unit.libs.periods.zones import BERLIN, days, instants, utc, zones
 
 UTC_ZONE = ZoneInfo("UTC")
+HOUR = timedelta(hours=1) // timedelta(microseconds=1)
 
 
 def local(day: str, zone: ZoneInfo) -> datetime:
@@ -68,7 +69,7 @@ def test_seconds_add_up_wherever_they_are_cut(start: datetime, first: int, secon
             ("2026-03-01", "2026-04-01"),
             "Europe/Berlin",
             "seconds",
-            (23 * 3600, (31 * 24 - 1) * 3600),
+            (23 * HOUR, (31 * 24 - 1) * HOUR),
             id="23-hours-in-seconds",
         ),
         pytest.param(
@@ -76,7 +77,7 @@ def test_seconds_add_up_wherever_they_are_cut(start: datetime, first: int, secon
             ("2026-10-01", "2026-11-01"),
             "Europe/Berlin",
             "seconds",
-            (25 * 3600, (31 * 24 + 1) * 3600),
+            (25 * HOUR, (31 * 24 + 1) * HOUR),
             id="25-hours-in-seconds",
         ),
         pytest.param(
