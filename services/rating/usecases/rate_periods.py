@@ -128,11 +128,8 @@ def _charges_of(
         return RatingProblem(DIMENSIONS_DIFFER, f"dimensions do not add up to the quantity of {', '.join(differing)}")
     try:
         return charges_of_period(period, card, usage, exact, by_dimensions)
-    except (
-        ArithmeticError,
-        ValueError,
-        UnknownZone,
-    ) as error:  # One impossible amount must not stop the periods beside it.
+    # One impossible amount, or a zone that only newer databases have, must not stop the periods beside it.
+    except (ArithmeticError, ValueError, UnknownZone) as error:
         return RatingProblem(PRICING_FAILED, f"{type(error).__name__}: {error}")
 
 

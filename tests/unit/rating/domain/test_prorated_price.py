@@ -62,7 +62,8 @@ class TestShares:
         found = rated(replace(FEE, proration=Proration.BY_SECOND))
 
         assert found.parts[0].label == "seconds"
-        assert (found.parts[0].quantity, found.parts[0].per) == (17 * 86400 - 3600, 31 * 86400 - 3600)
+        assert found.parts[0].quantity == 17 * 86400 - 3600
+        assert found.parts[0].per == 31 * 86400 - 3600
         assert found.amount == D("54.777927321669")  # 100 x 407 / 743 hours
 
     def test_are_none_by_default(self) -> None:

@@ -14,9 +14,14 @@ from steelyard.billing.v1 import billing_period_pb2
 MARCH = Period(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC))
 
 
-def state(**fields: str) -> billing_period_pb2.BillingPeriodState:
+def state(time_zone: str = "") -> billing_period_pb2.BillingPeriodState:
     return billing_period_pb2.BillingPeriodState(
-        subscription_id="sub", customer_id="cust", rate_card_id="card", period=period_to_pb(MARCH), version=1, **fields
+        subscription_id="sub",
+        customer_id="cust",
+        rate_card_id="card",
+        period=period_to_pb(MARCH),
+        version=1,
+        time_zone=time_zone,
     )
 
 
