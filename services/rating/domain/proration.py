@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 
-from libs.money import Exact, to_quotient_scale
+from libs.money import Rounding, share_of_value, to_quotient_scale
 from libs.periods import Period, Share, ShareBasis, Span, find_zone, share_of
 
 _ZERO = Decimal(0)
@@ -49,11 +48,6 @@ class PartOfPeriod:
 _BASES = {Proration.BY_DAY: ShareBasis.DAYS, Proration.BY_SECOND: ShareBasis.SECONDS}
 
 
-def share_of_value(value: Decimal, share: Fraction) -> Fraction:
-    """The share of an amount or a quantity, exact."""
-    return Fraction(value) * share
-
-
 def prorated(value: Decimal, share: Fraction) -> Decimal:
     """The share of an amount or a quantity, to 12 digits after the point, half to even, unless it ends before.
 
@@ -62,8 +56,6 @@ def prorated(value: Decimal, share: Fraction) -> Decimal:
     return value if share == 1 else to_quotient_scale(share_of_value(value, share))
 
 
-def prorated_shortfall(
-    committed: Decimal, spent: Decimal, share: Fraction, rounding: Callable[[Exact], Decimal]
-) -> Decimal:
+def prorated_shortfall(committed: Decimal, spent: Decimal, share: Fraction, rounding: Rounding) -> Decimal:
     """What is missing to the share of a commitment if the share of an amount is spent, each rounded."""
     return max(_ZERO, rounding(share_of_value(committed, share)) - rounding(share_of_value(spent, share)))

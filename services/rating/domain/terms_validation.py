@@ -28,7 +28,7 @@ _WHOLE = Decimal(100)
 
 def check_terms(price: Price, path: str = "price") -> list[Violation]:
     """Everything wrong with what a price agrees on beside its model."""
-    return [violation for violation in _found(price, path) if violation]
+    return [violation for violation in (_check_proration(price, path), *_found(price, path)) if violation]
 
 
 def _found(price: Price, path: str) -> Iterator[Violation | None]:
@@ -40,9 +40,6 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
             yield Violation(f"{path}.unit_conversion", "NOT_ALLOWED", "the lines before are no quantity")
         if terms.commitment is not None and terms.commitment.kind is CommitmentKind.QUANTITY:
             yield Violation(f"{path}.commitment.quantity", "NOT_ALLOWED", "the lines before are no quantity")
-    if price.proration is not Proration.NONE and not has_shares(price):
-        description = "needs a flat price, included_quantity, minimum_amount, maximum_amount or commitment"
-        yield Violation(f"{path}.proration", "NOT_ALLOWED", description)
     if isinstance(price.model, Flat):
         present = {
             "unit_conversion": terms.conversion,
@@ -75,6 +72,13 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
         return
     for index, discount in enumerate(terms.discounts):
         yield _check_discount(discount, f"{path}.discounts[{index}]")
+
+
+def _check_proration(price: Price, path: str) -> Violation | None:
+    if price.proration is Proration.NONE or has_shares(price):
+        return None
+    description = "needs a flat price, included_quantity, minimum_amount, maximum_amount or commitment"
+    return Violation(f"{path}.proration", "NOT_ALLOWED", description)
 
 
 def _check_conversion(conversion: UnitConversion, path: str) -> Iterator[Violation | None]:

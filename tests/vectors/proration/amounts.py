@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,12 +10,21 @@ from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from libs.money import Exact, RoundingFunction, round_exact
+from libs.money import (
+    Exact,
+    NewPlan,
+    PlanFee,
+    Rounding,
+    RoundingFunction,
+    capped_credit,
+    round_exact,
+    share_of_value,
+    upgrade,
+)
+from libs.money import plan_change as changed_plan
+from libs.money import quantity_change as changed_quantity
 from libs.periods import AnchorSeries, Interval, Share, ShareBasis, Span, find_zone, share_of
-from services.billing.domain.plan_change import NewPlan, PlanFee, capped_credit, upgrade
-from services.billing.domain.plan_change import plan_change as changed_plan
-from services.billing.domain.plan_change import quantity_change as changed_quantity
-from services.rating.domain.proration import prorated_shortfall, share_of_value
+from services.rating.domain.proration import prorated_shortfall
 from tests.vectors.contradictions import unsupported
 from tests.vectors.price_models.prices import rounding_function
 
@@ -122,7 +131,7 @@ def basis(given: Given) -> ShareBasis:
     return ShareBasis(given["basis"])
 
 
-def rounding_in(given: Given) -> Callable[[Exact], Decimal]:
+def rounding_in(given: Given) -> Rounding:
     rounding = given.get("rounding")
     if rounding is None:
         return _ending

@@ -12,7 +12,8 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import NamedTuple
 
-from libs.money import Exact, exact
+from libs.money.decimals import exact
+from libs.money.rounding import Exact
 
 Rounding = Callable[[Exact], Decimal]
 """Of an amount that stands on a document."""
@@ -71,8 +72,8 @@ def plan_change(
     """
     charged = Fraction(1) if due is NewPlan.WHOLE_PERIOD else rest
     return Adjustment(
-        rounding(-prorated(old.amount, rest)) if old else _ZERO,
-        rounding(prorated(new.amount, charged)) if new else _ZERO,
+        rounding(-share_of_value(old.amount, rest)) if old else _ZERO,
+        rounding(share_of_value(new.amount, charged)) if new else _ZERO,
     )
 
 
@@ -82,7 +83,7 @@ def quantity_change(
     """One amount for the difference, below 0 if there are fewer units than before."""
     with exact():
         difference = (new_quantity - old_quantity) * unit_amount
-    return rounding(prorated(difference, rest))
+    return rounding(share_of_value(difference, rest))
 
 
 class Upgrade(NamedTuple):
@@ -104,7 +105,7 @@ def upgrade(
 
     :param billed_share: of what was billed: the part for the same days, or 1 to give back all of it
     """
-    return Upgrade(rounding(prorated(new_amount, new_share)), rounding(prorated(billed, billed_share)))
+    return Upgrade(rounding(share_of_value(new_amount, new_share)), rounding(share_of_value(billed, billed_share)))
 
 
 def capped_credit(potential: Decimal, paid: Decimal, credited_before: Decimal) -> Decimal:
@@ -113,6 +114,6 @@ def capped_credit(potential: Decimal, paid: Decimal, credited_before: Decimal) -
         return max(_ZERO, min(potential, paid - credited_before))
 
 
-def prorated(amount: Decimal, share: Fraction) -> Fraction:
-    """The share of an amount, exact."""
-    return Fraction(amount) * share
+def share_of_value(value: Decimal, share: Fraction) -> Fraction:
+    """The share of an amount or a quantity, exact."""
+    return Fraction(value) * share

@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.money import Exact, RoundingFunction, round_exact
-from services.billing.domain.plan_change import (
+from libs.money import (
     Adjustment,
+    Exact,
     NewPlan,
     PlanFee,
+    RoundingFunction,
     capped_credit,
     plan_change,
     quantity_change,
+    round_exact,
     upgrade,
 )
 
