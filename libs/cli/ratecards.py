@@ -24,10 +24,11 @@ from libs.cli.output import (
     quantity,
     show,
 )
-from libs.cli.parsing import MAX_INT32, pairs
+from libs.cli.parsing import MAX_INT32, pairs, timestamp, zone_named
 from libs.cli.simulations import DEADLINE_S, rollout_guard, simulate
 from libs.cli.yaml_messages import Document, read_documents, to_yaml
 from steelyard import Client, InvalidRequest
+from steelyard.common.v1 import period_pb2
 from steelyard.rating.v1 import charge_service_pb2, rate_card_pb2, rate_card_service_pb2
 
 _NEW, _NEXT, _SAME = "create", "next version", "unchanged"
@@ -155,6 +156,11 @@ def preview(
     by_dimensions: Annotated[
         list[str] | None, typer.Option("--by", "-b", help="meter=quantity:name=value,..., for prices by dimensions")
     ] = None,
+    period: Annotated[
+        str | None, typer.Option(help="FROM/TO, the part of a billing period that is priced; TO is exclusive")
+    ] = None,
+    whole: Annotated[str | None, typer.Option(help="FROM/TO, the billing period that --period is a part of")] = None,
+    zone: Annotated[str, typer.Option("--zone", "-z", help="whose days count, and begin at midnight")] = "UTC",
     version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="0 means the newest")] = 0,
     output: Output = Format.TABLE,
 ) -> None:
@@ -165,6 +171,7 @@ def preview(
         quantities=pairs(quantities or [], "--quantity"),
         by_dimensions=list(map(_by_dimensions, by_dimensions or [])),
         event_counts={meter: _count(text) for meter, text in pairs(events or [], "--events").items()},
+        part=_part(period, whole, zone),
     )
 
     async def work(client: Client) -> charge_service_pb2.PreviewChargeResponse:
@@ -174,6 +181,24 @@ def preview(
     show(charges, CHARGE_COLUMNS, output)
     if output is Format.TABLE:
         show_parts([(charge.price_id, part) for charge in charges for part in charge.parts])
+
+
+def _part(period: str | None, whole: str | None, zone: str) -> charge_service_pb2.PartOfBillingPeriod | None:
+    if period is None and whole is None:
+        return None
+    if period is None or whole is None:
+        raise typer.BadParameter("a part of a billing period needs both --period and --whole")
+    return charge_service_pb2.PartOfBillingPeriod(
+        period=_span(period, "--period", zone), whole_period=_span(whole, "--whole", zone), time_zone=zone
+    )
+
+
+def _span(text: str, option: str, zone: str) -> period_pb2.Period:
+    start, slash, end = text.partition("/")
+    if not slash:
+        raise typer.BadParameter(f"{option}: {text!r} is not FROM/TO")
+    where = zone_named(zone, "--zone")
+    return period_pb2.Period(start=timestamp(start, option, where), end=timestamp(end, option, where))
 
 
 def _count(text: str) -> int:

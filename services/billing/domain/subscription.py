@@ -60,6 +60,11 @@ class Subscription:
             return BillingCycle.calendar(self.starts_on, zone)
         return BillingCycle.anniversary(self.starts_on, zone)
 
+    def whole_period(self, index: int) -> Period | None:
+        """What the period number `index` is a part of, None if the subscription's start does not shorten it."""
+        whole = self.cycle.whole_period_at_index(index)
+        return whole if whole.start < self.cycle.period_at_index(index).start else None
+
     def current_index(self, now: datetime) -> int:
         """The index of the period that contains `now`; the first before the start, the last after the end."""
         cycle = self.cycle

@@ -215,7 +215,10 @@ def with_zones() -> sa.Select[tuple[object, ...]]:
 def billing_period_from_row(row: sa.Row[tuple[object, ...]]) -> BillingPeriod:
     """A row of `with_zones`, whatever further columns it has."""
     period = Period(row.period_start, row.period_end)
-    return BillingPeriod(row.subscription_id, row.customer_id, row.rate_card_id, period, row.version, row.time_zone)
+    whole = None if row.whole_start is None else Period(row.whole_start, row.whole_end)
+    return BillingPeriod(
+        row.subscription_id, row.customer_id, row.rate_card_id, period, row.version, row.time_zone, whole
+    )
 
 
 def _row(tenant_id: str, new: NewPeriod) -> Row:
@@ -231,6 +234,8 @@ def _row(tenant_id: str, new: NewPeriod) -> Row:
         "ordinal": 1,
         "invoiced": False,
         "problem": "",
+        "whole_start": new.whole.start if new.whole else None,
+        "whole_end": new.whole.end if new.whole else None,
     }
 
 

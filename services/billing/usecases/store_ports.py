@@ -30,11 +30,12 @@ class ClosingPeriod:
 
 @dataclass(frozen=True, slots=True)
 class NewPeriod:
-    """The billing period number `index` (from 0) of a subscription."""
+    """The billing period number `index` (from 0) of a subscription, and what it is a part of if it is shortened."""
 
     subscription: Subscription
     index: int
     period: Period
+    whole: Period | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def charges_of_period(
     quantities = {meter_id: meter.digest.value for meter_id, meter in usage.items()}
     quantities |= {meter_id: exact[meter_id].value for meter_id in exact_meters(card)}
     event_counts = {meter_id: meter.digest.event_count for meter_id, meter in usage.items()}
-    charges = rate_card_charges(card, quantities, event_counts, by_dimensions)
+    charges = rate_card_charges(card, quantities, event_counts, by_dimensions, period.shortened)
     return [_period_charge(period, card, charge, usage) for charge in charges]
 
 

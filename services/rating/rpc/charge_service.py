@@ -62,7 +62,13 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         if reading.violations:
             raise InvalidInput(reading.violations)
         card, charges = await self._preview_charge(
-            current_tenant(), rate_card_id, request.rate_card_version, quantities, request.event_counts, by_dimensions
+            current_tenant(),
+            rate_card_id,
+            request.rate_card_version,
+            quantities,
+            request.event_counts,
+            by_dimensions,
+            require.part_of_period(request.part) if request.HasField("part") else None,
         )
         return pb.PreviewChargeResponse(charges=[previewed_charge_to_pb(card, charge) for charge in charges])
 

@@ -148,6 +148,8 @@ billing_periods = sa.Table(
     _text("rate_card_id"),
     _whole("version"),
     _text("time_zone"),
+    _instant("whole_start", nullable=True),
+    _instant("whole_end", nullable=True),
     sa.Column("fetched", sa.Boolean, nullable=False),
     sa.Index("billing_periods_of_customer", "customer_id", "tenant_id"),
     sa.Index("billing_periods_of_rate_card", "rate_card_id"),

@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from libs.money import round_to_minor
+from libs.periods import UnknownZone
 from services.rating.domain.billing_period import BillingPeriod
 from services.rating.domain.charges import rate_card_charges
 from services.rating.domain.exact_usage import QuantityScope, Questions
@@ -34,7 +35,7 @@ class _Usage:
     event_counts: Mapping[str, int]
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]]
 
-    def amounts(self, card: RateCard, of: Mapping[str, Decimal]) -> list[int]:
+    def amounts(self, card: RateCard, period: BillingPeriod, of: Mapping[str, Decimal]) -> list[int]:
         """Price quantities; numbers of events and dimensions are taken to grow with them."""
         counts, dimensions = dict[str, int](), dict[str, list[DimensionedQuantity]]()
         for meter_id, quantity in of.items():
@@ -44,7 +45,7 @@ class _Usage:
                 part._replace(quantity=scaled(part.quantity, quantity, so_far))
                 for part in self.by_dimensions.get(meter_id, ())
             ]
-        charges = rate_card_charges(card, of, counts, dimensions)
+        charges = rate_card_charges(card, of, counts, dimensions, period.shortened)
         return [
             round_to_minor(charge.amount, card.currency, charge.price.rounding_mode).minor_units for charge in charges
         ]
@@ -68,10 +69,10 @@ class ForecastCharges:
         usage = await self._usage(period, card, as_of)
         try:
             so_far, expected, low, high = (
-                usage.amounts(card, {meter_id: pick(found) for meter_id, found in usage.forecasts.items()})
+                usage.amounts(card, period, {meter_id: pick(found) for meter_id, found in usage.forecasts.items()})
                 for pick in (_so_far, _expected, _low, _high)
             )
-        except (ArithmeticError, ValueError) as error:
+        except (ArithmeticError, ValueError, UnknownZone) as error:
             raise _not_rated(subscription_id, PRICING_FAILED, str(error)) from error
         lines = [
             ForecastLine(

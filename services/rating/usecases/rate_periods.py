@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from libs.clock import Clock
+from libs.periods import UnknownZone
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.charges import NO_DIMENSIONS
 from services.rating.domain.exact_usage import Answers, ExactUsage
@@ -133,7 +134,8 @@ def charges_of(
         return RatingProblem(DIMENSIONS_DIFFER, f"dimensions do not add up to the quantity of {', '.join(differing)}")
     try:
         return charges_of_period(period, card, usage, exact, by_dimensions)
-    except (ArithmeticError, ValueError) as error:  # One impossible amount must not stop the periods beside it.
+    # One impossible amount, or a zone that only newer databases have, must not stop the periods beside it.
+    except (ArithmeticError, ValueError, UnknownZone) as error:
         return RatingProblem(PRICING_FAILED, f"{type(error).__name__}: {error}")
 
 

@@ -10,7 +10,14 @@ from services.rating.domain.stored_card import StoredRateCard
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.charges import ROUNDING_MODES
 from services.rating.wire.price_models import model_from_pb, model_to_pb
-from services.rating.wire.price_terms import options_from_pb, options_to_pb, terms_from_pb, terms_to_pb
+from services.rating.wire.price_terms import (
+    options_from_pb,
+    options_to_pb,
+    proration_from_pb,
+    proration_to_pb,
+    terms_from_pb,
+    terms_to_pb,
+)
 from services.rating.wire.times import instant_from_pb, instant_to_pb, period_from_pb
 from steelyard.rating.v1 import rate_card_pb2 as pb
 from steelyard.rating.v1 import rate_card_service_pb2
@@ -87,6 +94,7 @@ def price_from_pb(message: pb.Price, path: str, reading: Reading) -> Price:
         display_name=message.display_name,
         terms=terms_from_pb(message, path, reading),
         options=options_from_pb(message, path, reading),
+        proration=proration_from_pb(message, path, reading),
     )
 
 
@@ -102,4 +110,5 @@ def price_to_pb(price: Price) -> pb.Price:
     model_to_pb(price.model, message)
     terms_to_pb(price.terms, message)
     options_to_pb(price.options, message)
+    proration_to_pb(price.proration, message)
     return message

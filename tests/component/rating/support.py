@@ -77,9 +77,10 @@ def billing_period(
     tenant: str = TENANT,
     version: int = 1,
     time_zone: str = "UTC",
+    whole: Period | None = None,
 ) -> BillingPeriod:
     key = PeriodKey(tenant, subscription, period.start)
-    return BillingPeriod(key, period.end, customer, card, version, time_zone)
+    return BillingPeriod(key, period.end, customer, card, version, time_zone, whole)
 
 
 def rate_card(

@@ -39,6 +39,16 @@ class TestPeriods:
             (utc(2026, 2, 28, 23), utc(2026, 3, 31, 22)),
         ]
 
+    def test_that_a_start_shortens_are_parts_of_calendar_months(self) -> None:
+        subscription = a_subscription(anchor=BillingAnchor.CALENDAR)
+        assert subscription.whole_period(0) == Period(utc(2025, 12, 31, 23), utc(2026, 1, 31, 23))
+        assert subscription.whole_period(1) is None
+        assert a_subscription(date(2026, 2, 1), BillingAnchor.CALENDAR).whole_period(0) is None
+
+    @given(st.dates(date(2026, 1, 1), date(2028, 12, 31)))
+    def test_are_never_shortened_by_a_start_on_their_own_anniversary(self, starts_on: date) -> None:
+        assert a_subscription(starts_on).whole_period(0) is None
+
     def test_are_made_one_ahead_and_never_twice(self) -> None:
         subscription = a_subscription()
         made = list(subscription.periods_up_to(utc(2026, 1, 1), 0, None))

@@ -132,7 +132,8 @@ class ChargePart(_message.Message):
     PER_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """What it is. Before pricing: "converted" (the quantity in the units that are priced), "included". Of the model:
+    """What it is. Before pricing: "prorated" (`quantity` of `per` days or seconds: the share of what is agreed on for a
+    billing period), "converted" (the quantity in the units that are priced), "included". Of the model:
     "flat", "per_unit", "package", "tier", "step", "percentage", "events", "dynamic",
     "row". After it: "minimum" (what was
     missing), "maximum" (what was above, negative), "overage" (what is due beyond the price for usage above the
@@ -153,7 +154,7 @@ class ChargePart(_message.Message):
     per: _builtins.str
     """Units that cost unit_amount; empty is 1."""
     label: _builtins.str
-    """Of a "row": the dimensions that it matched, for people, or "other"; else empty."""
+    """Of a "row": the dimensions that it matched, for people, or "other"; of "prorated": "days" or "seconds"; else empty."""
     def __init__(
         self,
         *,

@@ -148,6 +148,7 @@ class PreviewChargeRequest(_message.Message):
     QUANTITIES_FIELD_NUMBER: _builtins.int
     EVENT_COUNTS_FIELD_NUMBER: _builtins.int
     BY_DIMENSIONS_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     rate_card_id: _builtins.str
     """The card."""
     rate_card_version: _builtins.int
@@ -164,6 +165,10 @@ class PreviewChargeRequest(_message.Message):
     def by_dimensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___DimensionedQuantity]:
         """Quantities by dimensions, for prices that depend on them; added to `quantities`."""
 
+    @_builtins.property
+    def part(self) -> Global___PartOfBillingPeriod:
+        """The part of a billing period that is priced, for prices that are prorated. Unset: a whole one."""
+
     def __init__(
         self,
         *,
@@ -172,14 +177,49 @@ class PreviewChargeRequest(_message.Message):
         quantities: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         event_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         by_dimensions: _abc.Iterable[Global___DimensionedQuantity] | None = ...,
+        part: Global___PartOfBillingPeriod | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_dimensions", b"by_dimensions", "event_counts", b"event_counts", "quantities", b"quantities", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_dimensions", b"by_dimensions", "event_counts", b"event_counts", "part", b"part", "quantities", b"quantities", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewChargeRequest: _TypeAlias = PreviewChargeRequest  # noqa: Y015
+
+@_typing.final
+class PartOfBillingPeriod(_message.Message):
+    """PartOfBillingPeriod is a billing period whose subscription starts or ends inside a whole one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERIOD_FIELD_NUMBER: _builtins.int
+    WHOLE_PERIOD_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    time_zone: _builtins.str
+    """The IANA zone whose days count; empty is UTC."""
+    @_builtins.property
+    def period(self) -> _period_pb2.Period:
+        """What is priced; within `whole_period`."""
+
+    @_builtins.property
+    def whole_period(self) -> _period_pb2.Period:
+        """What it is a part of."""
+
+    def __init__(
+        self,
+        *,
+        period: _period_pb2.Period | None = ...,
+        whole_period: _period_pb2.Period | None = ...,
+        time_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "whole_period", b"whole_period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "time_zone", b"time_zone", "whole_period", b"whole_period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartOfBillingPeriod: _TypeAlias = PartOfBillingPeriod  # noqa: Y015
 
 @_typing.final
 class DimensionedQuantity(_message.Message):

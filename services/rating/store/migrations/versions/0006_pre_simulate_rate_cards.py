@@ -10,7 +10,7 @@ from alembic import op
 from libs.database import row_security
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 
 _OVERRIDES = """
 CREATE TABLE price_overrides (
