@@ -877,7 +877,7 @@ class TestReplays:
         assert replayed.table("events", "send", "early.csv") == "5 recorded\n"
         replayed.table("events", "void", "r5", "--source", "cli", "--reason", "test machine")
         (replayed.folder / "replayed.json").write_text(json.dumps(REPLAYED_CARD))
-        replayed.table("meters", "create", "tokens", "--event-type", "llm", "--expression", "tokens")
+        replayed.table("meters", "create", "tokens", "--event-type", "llm", "--sum", "tokens")
         replayed.table("ratecards", "create", "replayed.json")
         replayed.json("subscriptions", "create", "cust-1", "replayed", "--start", "2026-01-01", "--id", "sub-r")
 
@@ -888,7 +888,7 @@ class TestReplays:
         [nothing] = replayed.json("replay", "start", "--dry-run")
         assert (nothing["state"], nothing["progress"]["windows_differing"]) == ("REPLAY_STATE_DONE", "0")
         [ready] = replayed.json("replay", "start", "--backfill", "--meter", "tokens", "--to", "2026-02-01T00:00:00Z")
-        assert (ready["state"], ready["progress"]["events_measured"]) == ("REPLAY_STATE_READY", "5")
+        assert (ready["state"], ready["progress"]["events_measured"]) == ("REPLAY_STATE_READY", "4")
         replay_id = ready["replay_id"]
         text, found = replayed.both("replay", "differences", replay_id)
         assert [item["built_value"] for item in found] == ["100", "200", "300", "400"]

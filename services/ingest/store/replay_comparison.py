@@ -40,8 +40,8 @@ SELECT count(*) AS events, max(event_time_ns) AS last_ns FROM (
     ORDER BY event_time_ns LIMIT {limit}
 ) AS next
 """
-# Only of what may have to be measured is more read than where it lies.
-_PAGE = """
+# Only of what may have to be measured, and counts, is more read than where it lies.
+_PAGE = f"""
 SELECT event_time_ns, batch_id, ordinal, received_at, asked.source, event_id, event_type, customer_id,
     CASE WHEN is_asked THEN properties END AS properties,
     CASE WHEN is_asked THEN ARRAY(SELECT jsonb_object_keys(measured)) || ARRAY(
@@ -50,11 +50,11 @@ SELECT event_time_ns, batch_id, ordinal, received_at, asked.source, event_id, ev
             = ($1, asked.received_at, asked.batch_id, asked.ordinal)) END AS measured_by
 FROM (
     SELECT event_time_ns, batch_id, ordinal, received_at, source, event_id, event_type, customer_id, properties,
-        measured, event_type = ANY ($4::text[]) AND NOT measured ?& $5::text[] AS is_asked
+        measured, event_type = ANY ($4::text[]) AND NOT measured ?& $5::text[] AND {EFFECTIVE} AS is_asked
     FROM events
     WHERE tenant_id = $1 AND event_time_ns >= $2 AND event_time_ns < $3
-        AND ($6::bigint IS NULL OR (event_time_ns, batch_id, ordinal) > ($2, $6, $7::int)) {customers}
-    ORDER BY event_time_ns, batch_id, ordinal LIMIT {limit}
+        AND ($6::bigint IS NULL OR (event_time_ns, batch_id, ordinal) > ($2, $6, $7::int)) {{customers}}
+    ORDER BY event_time_ns, batch_id, ordinal LIMIT {{limit}}
 ) AS asked
 """
 _KEEP = """

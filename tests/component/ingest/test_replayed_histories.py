@@ -157,3 +157,5 @@ class TestABackfill:
 
         assert await agrees_with_the_log(replaying)
         assert await is_as_if_only_that_had_been_sent(history, record, api)
+        again = await replaying.built(await replaying.start(ReplayMode.BACKFILL, meters=ids))
+        assert (again.state, again.progress.events_measured) == (ReplayState.DONE, 0)

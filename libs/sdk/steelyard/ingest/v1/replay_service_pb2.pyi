@@ -184,7 +184,9 @@ class ReplayProgress(_message.Message):
     events_read: _builtins.int
     """Of them, those that the present phase has read; more if some have come since."""
     events_measured: _builtins.int
-    """Of a backfill: events that meters of the scope newly measured, once per meter."""
+    """Of a backfill: events that meters of the scope newly measured, once per meter. Events that were voided or replaced
+    are not measured.
+    """
     events_unmeasured: _builtins.int
     """Of a backfill: events that a meter cannot measure, once per meter. They would have been refused at the door."""
     windows_built: _builtins.int

@@ -106,7 +106,7 @@ class ReplayServiceServicer(object):
 
     def ListReplayDifferences(self, request, context):
         """ListReplayDifferences lists where windows and log differ, or did before the swap, by meter, customer and hour. While
-        the replay is being built there may be more to come.
+        the replay is being built there may be more to come. Those of a tenant's newest 20 replays are kept.
 
         Caller: tenant key, internal.
         Errors: NOT_FOUND REPLAY_NOT_FOUND; INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.

@@ -55,7 +55,7 @@ class ReplayServiceStub:
     """
     ListReplayDifferences: _grpc.UnaryUnaryMultiCallable[_replay_service_pb2.ListReplayDifferencesRequest, _replay_service_pb2.ListReplayDifferencesResponse]
     """ListReplayDifferences lists where windows and log differ, or did before the swap, by meter, customer and hour. While
-    the replay is being built there may be more to come.
+    the replay is being built there may be more to come. Those of a tenant's newest 20 replays are kept.
 
     Caller: tenant key, internal.
     Errors: NOT_FOUND REPLAY_NOT_FOUND; INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
@@ -104,7 +104,7 @@ class ReplayServiceAsyncStub(ReplayServiceStub):
     """
     ListReplayDifferences: _aio.UnaryUnaryMultiCallable[_replay_service_pb2.ListReplayDifferencesRequest, _replay_service_pb2.ListReplayDifferencesResponse]  # type: ignore[assignment]
     """ListReplayDifferences lists where windows and log differ, or did before the swap, by meter, customer and hour. While
-    the replay is being built there may be more to come.
+    the replay is being built there may be more to come. Those of a tenant's newest 20 replays are kept.
 
     Caller: tenant key, internal.
     Errors: NOT_FOUND REPLAY_NOT_FOUND; INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
@@ -174,7 +174,7 @@ class ReplayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_replay_service_pb2.ListReplayDifferencesResponse, _abc.Awaitable[_replay_service_pb2.ListReplayDifferencesResponse]]:
         """ListReplayDifferences lists where windows and log differ, or did before the swap, by meter, customer and hour. While
-        the replay is being built there may be more to come.
+        the replay is being built there may be more to come. Those of a tenant's newest 20 replays are kept.
 
         Caller: tenant key, internal.
         Errors: NOT_FOUND REPLAY_NOT_FOUND; INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
