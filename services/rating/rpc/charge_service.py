@@ -111,4 +111,5 @@ def _confirmed_to_pb(subscription_id: str, result: ConfirmedCharges) -> pb.Confi
         confirmed=not result.reason,
         reason=result.reason,
         charges=[charge_to_pb(charge) for charge in result.charges],
+        period=period_to_pb(result.period) if result.period else None,
     )

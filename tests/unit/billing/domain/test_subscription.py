@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from libs.errors import InvalidInput
 from libs.periods import Period, find_zone
-from services.billing.domain.subscription import BillingAnchor, BillingPeriodNotFound, Subscription, check_start
+from services.billing.domain.subscription import (
+    BillingAnchor,
+    BillingPeriodNotFound,
+    Subscription,
+    SubscriptionEnded,
+    check_start,
+)
 from tests.unit.billing.fakes import utc
 
 MARCH = Period(utc(2026, 2, 27, 23), utc(2026, 3, 30, 22))
@@ -80,6 +86,45 @@ class TestCanceling:
     def test_a_second_time_changes_nothing(self) -> None:
         once = a_subscription().canceled(MARCH)
         assert once.canceled(Period(utc(2026, 8, 30), utc(2026, 9, 30))) == once
+
+
+class TestEndingInTheMiddle:
+    @pytest.mark.parametrize(
+        ("last_date", "ends_at"),
+        [
+            pytest.param(date(2026, 2, 28), utc(2026, 2, 28, 23), id="first-day"),
+            pytest.param(date(2026, 3, 29), utc(2026, 3, 29, 22), id="day-of-23-hours"),
+            pytest.param(date(2026, 3, 30), MARCH.end, id="last-day"),
+        ],
+    )
+    def test_is_at_the_midnight_after_the_last_date(self, last_date: date, ends_at: datetime) -> None:
+        assert a_subscription().end_after(last_date, MARCH) == ends_at
+
+    @pytest.mark.parametrize("last_date", [date.min, date(2026, 2, 27), date(2026, 3, 31), date.max], ids=str)
+    def test_is_in_the_current_period(self, last_date: date) -> None:
+        with pytest.raises(InvalidInput):
+            a_subscription().end_after(last_date, MARCH)
+        with pytest.raises(InvalidInput):
+            a_subscription().end_after(date(2026, 3, 1), None)
+
+    def test_may_come_before_an_end_that_is_set_and_not_after_it(self) -> None:
+        ends_on_the_20th = replace(a_subscription(), ended_at=utc(2026, 3, 20, 23))
+        cut = Period(MARCH.start, utc(2026, 3, 20, 23))
+
+        assert ends_on_the_20th.end_after(date(2026, 3, 10), cut) == utc(2026, 3, 10, 23)
+        assert ends_on_the_20th.end_after(date(2026, 3, 20), cut) == cut.end
+        for current in (cut, None):
+            with pytest.raises(SubscriptionEnded):
+                ends_on_the_20th.end_after(date(2026, 3, 21), current)
+
+    def test_ends_the_period_that_is_shown(self) -> None:
+        ended = replace(a_subscription(), ended_at=utc(2026, 3, 20, 23))
+
+        assert ended.current_period(utc(2026, 3, 10)) == Period(MARCH.start, utc(2026, 3, 20, 23))
+        assert ended.current_period(utc(2026, 6, 10)) == Period(MARCH.start, utc(2026, 3, 20, 23))
+        assert ended.period_at(utc(2026, 3, 10)).end == utc(2026, 3, 20, 23)
+        with pytest.raises(BillingPeriodNotFound):
+            ended.period_at(utc(2026, 3, 21))
 
 
 class TestPeriodAt:
