@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from libs.cli import customers, events, holds, invoices, meters, payments, ratecards, spool, subscriptions, tenants
+from libs.cli import customers, events, holds, invoices, log, meters, payments, ratecards, spool, subscriptions, tenants
 from libs.cli.demo.command import demo
 from libs.cli.findings import findings, manifests, sources
 from libs.cli.reconcile import reconcile
@@ -45,6 +45,7 @@ app.add_typer(meters.app, name="meters")
 app.add_typer(events.app, name="events")
 app.add_typer(spool.app, name="spool")
 app.add_typer(holds.app, name="holds")
+app.add_typer(log.app, name="log")
 app.command("usage")(usage)
 app.add_typer(findings, name="findings")
 app.add_typer(manifests, name="manifests")

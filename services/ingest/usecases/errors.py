@@ -67,3 +67,7 @@ class FindingNotFound(NotFound):
 
 class FindingAlreadyResolved(FailedPrecondition):
     reason = "FINDING_ALREADY_RESOLVED"
+
+
+class SealNotFound(NotFound):
+    reason = "SEAL_NOT_FOUND"
