@@ -12,6 +12,7 @@ from libs.cli import (
     events,
     holds,
     invoices,
+    log,
     meters,
     overrides,
     payments,
@@ -58,6 +59,7 @@ app.add_typer(meters.app, name="meters")
 app.add_typer(events.app, name="events")
 app.add_typer(spool.app, name="spool")
 app.add_typer(holds.app, name="holds")
+app.add_typer(log.app, name="log")
 app.command("usage")(usage)
 app.add_typer(findings, name="findings")
 app.add_typer(manifests, name="manifests")

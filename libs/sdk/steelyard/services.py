@@ -19,6 +19,7 @@ from steelyard.ingest.v1 import (
     finding_service_pb2_grpc,
     hold_service_pb2_grpc,
     ingest_service_pb2_grpc,
+    log_service_pb2_grpc,
     meter_service_pb2_grpc,
     replay_service_pb2_grpc,
     usage_service_pb2_grpc,
@@ -68,6 +69,10 @@ class Services:
     @cached_property
     def replays(self) -> replay_service_pb2_grpc.ReplayServiceAsyncStub:
         return replay_service_pb2_grpc.ReplayServiceStub(self._channel("query"))
+
+    @cached_property
+    def log(self) -> log_service_pb2_grpc.LogServiceAsyncStub:
+        return log_service_pb2_grpc.LogServiceStub(self._channel("query"))
 
     @cached_property
     def rate_cards(self) -> rate_card_service_pb2_grpc.RateCardServiceAsyncStub:

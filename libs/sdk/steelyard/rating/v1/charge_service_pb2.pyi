@@ -603,6 +603,7 @@ class ConfirmedCharges(_message.Message):
     CONFIRMED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CHARGES_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
     confirmed: _builtins.bool
     """Whether the charges contain all of ingest's windows. If not, ask again later."""
     reason: _builtins.str
@@ -615,6 +616,12 @@ class ConfirmedCharges(_message.Message):
     def charges(self) -> _containers.RepeatedCompositeFieldContainer[_charge_pb2.Charge]:
         """The charges, in the order of the card."""
 
+    @_builtins.property
+    def period(self) -> _period_pb2.Period:
+        """The billing period as it is known here and the charges are for. Billing issues no invoice if it has cut the period
+        since. Unset if the period is unknown.
+        """
+
     def __init__(
         self,
         *,
@@ -622,10 +629,11 @@ class ConfirmedCharges(_message.Message):
         confirmed: _builtins.bool = ...,
         reason: _builtins.str = ...,
         charges: _abc.Iterable[_charge_pb2.Charge] | None = ...,
+        period: _period_pb2.Period | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charges", b"charges", "confirmed", b"confirmed", "key", b"key", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charges", b"charges", "confirmed", b"confirmed", "key", b"key", "period", b"period", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
