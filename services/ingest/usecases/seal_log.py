@@ -75,13 +75,17 @@ class SealLog:
         due_of = self._due_by_test_clocks(watermark)
         waiting = await self._sealing.tenants(due, due_of)
         while waiting:  # One transaction each, so that no tenant waits for all of another's.
-            waiting = [
-                tenant_id
-                for tenant_id in waiting
-                if await retry_transient(
-                    partial(self._sealing.seal, tenant_id, due_of.get(tenant_id, due), self._clock())
-                )
-            ]
+            waiting = [tenant_id for tenant_id in waiting if await self._seal(tenant_id, due_of.get(tenant_id, due))]
+
+    async def _seal(self, tenant_id: str, due: datetime) -> bool:
+        """Return whether there is more to do. What fails for one tenant does not keep the others from being sealed."""
+        try:
+            return await retry_transient(partial(self._sealing.seal, tenant_id, due, self._clock()))
+        except Exception as error:
+            if is_outage(error):
+                raise
+            _logger.exception("the log of %s is not sealed", tenant_id)
+            return False
 
     def _due_by_test_clocks(self, watermark: datetime | None) -> dict[str, datetime]:
         times = self._test_times()

@@ -13,9 +13,15 @@ from services.ingest.store.event_queries import PostgresEventStore
 from services.ingest.usecases.record_usage import RecordUsage
 from tests.component.ingest.builders import NOON, a_batch
 from tests.component.ingest.correcting import Corrector, key
+from tests.component.ingest.replaying import Replaying
 from tests.component.ingest.sealing import LATER, Log, logged, move_watermark
 
 HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def replaying(worker: Database, api: Database) -> Replaying:
+    return Replaying(worker, api)
 
 
 @pytest.fixture
@@ -172,6 +178,37 @@ class TestLaterVersions:
         await sealed.seal()
 
         assert (await versions(sealed))[1:] == [(NOON, 2, "correction", 2)]
+        assert (await sealed.verify()).difference is None
+
+    @pytest.mark.parametrize(
+        "damage",
+        ["value = value + 1", "window_start = window_start + interval '5 hours'"],
+        ids=["another value", "another hour"],
+    )
+    async def test_what_a_replay_repairs_does(
+        self,
+        sealed: Log,
+        replaying: Replaying,
+        ingest_database_owner: asyncpg.Connection,
+        damage: str,
+    ) -> None:
+        """First the seal of what is wrong, as somebody let it be sealed; then that of what is right again."""
+        await ingest_database_owner.execute(f"UPDATE usage_windows SET {damage} WHERE customer_id = 'cust-01'")
+        await ingest_database_owner.execute(
+            "INSERT INTO hours_to_seal (tenant_id, hour_start, cause)"
+            " SELECT DISTINCT 'acme', date_trunc('hour', window_start), 'damage' FROM usage_windows"
+            " UNION SELECT 'acme', $1, 'damage'",
+            NOON,
+        )
+        await sealed.seal()
+        damaged = len(await versions(sealed))
+
+        await replaying.confirmed((await replaying.built(await replaying.start())).replay_id)
+        await sealed.seal()
+
+        after = (await versions(sealed))[damaged:]
+        assert {cause for _, _, cause, _ in after} == {"replay"}
+        assert [(hour, events) for hour, _, _, events in after if hour == NOON] == [(NOON, 4)]
         assert (await sealed.verify()).difference is None
 
     async def test_a_void_of_everything_makes_an_empty_one(self, sealed: Log, correct: Corrector) -> None:

@@ -86,9 +86,10 @@ class TestChain:
         self, record: RecordUsage, log: Log, worker: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await record_two_batches(record)
-        monkeypatch.setattr("services.ingest.store.sealing_sql.TAKE_BATCHES", "SELECT 1 / 0 WHERE $1 = $1 OR $2 = $2")
-        with pytest.raises(asyncpg.PostgresError):
-            await log.seal()
+        broken = "SELECT 1 / 0 WHERE $1::text IS NOT NULL AND $2::bigint[] IS NOT NULL"
+        monkeypatch.setattr("services.ingest.store.sealing_sql.TAKE_BATCHES", broken)
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await log.sealing.seal("acme", log.now, log.now)
         assert (await log.head()).head.position == 0
         monkeypatch.undo()
 
