@@ -23,7 +23,7 @@ NOON = datetime(2026, 3, 10, 12, 0, 0, 123456, tzinfo=UTC)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)
 
 
-TIMES = st.datetimes(datetime(1970, 1, 1), datetime(2262, 1, 1), timezones=st.just(UTC))
+TIMES = st.timedeltas(timedelta(0), timedelta(days=106_000)).map(datetime.fromtimestamp(0, UTC).__add__)
 
 
 def an_event(number: int) -> UsageEvent:
