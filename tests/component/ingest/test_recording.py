@@ -300,6 +300,7 @@ class TestTenants:
         )
         queues = {"meter_publications", "stream_positions", "abandoned_batches", "missing_batches", "batch_floors"}
         queues |= {"parked_queue", "usage_window_marks", "outbox_leases"}
+        queues |= {"unsealed_batches", "hours_to_seal", "sealed_through"}
 
         seen = set()
         for (table,) in tables:
