@@ -5,6 +5,7 @@ A month of a customer in Berlin is sent from files; every figure the commands pr
 
 from __future__ import annotations
 
+import base64
 import csv
 import importlib
 import json
@@ -28,10 +29,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from libs.embedded.machine import free_port
 from libs.embedded.state import StackState
 from steelyard import Ack, Endpoints, SyncClient, UsageEvent
+from steelyard.ingest.v1 import log_service_pb2
+from steelyard.receipts import verify as verify_receipt
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "libs.cli")
@@ -1095,3 +1099,47 @@ class TestRateCards:
         refused = metered.run("ratecards", "apply", "-f", "unread.yaml")
         assert (refused.code, "line 1: rate_card: is no field" in refused.err) == (2, True), refused
         assert "fresh" not in metered.table("ratecards", "list")
+
+
+class TestSealedLog:
+    """What was recorded is linked and sealed; a producer keeps proofs, and finds out if the log was altered."""
+
+    def test_from_events_to_proofs_that_are_kept(self, shell: CommandLine) -> None:
+        key = shell.json("tenants", "create", "sealed", "--test-clock", "2026-01-20")["secret"]
+        sealed = shell.having(STEELYARD_API_KEY=key)
+        sealed.table("meters", "create", "calls", "--event-type", "llm")
+        at = datetime(2026, 1, 10, 8, 30, tzinfo=UTC)
+        events = [UsageEvent("llm", "cust-1", {"tokens": n}, f"e{n}", at, "gateway") for n in range(4)]
+
+        def send(*chosen: UsageEvent) -> None:
+            with SyncClient(api_key=key, endpoints=Endpoints.from_env(shell.json("env"))) as client:
+                client.send(chosen, ack=Ack.RECORDED)
+
+        send(*events[:3])
+        [first] = eventually(lambda: sealed.json("log", "seals"))
+        [head] = sealed.json("log", "head")
+        send(events[3])
+        assert eventually(lambda: len(sealed.json("log", "seals")) == 2)
+
+        text, seals = sealed.both("log", "seals")
+        _, sums = sealed.both("log", "seal", "2026-01-10T08:00:00Z")
+        receipts = sealed.json("log", "receipt", "gateway", "e0", "e3")
+        text_of_head = f"{head['head']['position']}:{base64.b64decode(head['head']['chain_hash']).hex()}"
+        verified = sealed.table("log", "verify", "--kept", text_of_head)
+
+        assert [(seal["version"], seal["cause"], seal["event_count"]) for seal in seals] == [
+            (2, "late", "4"),
+            (1, "first", "3"),
+        ]
+        assert ("late" in text, seals[1]) == (True, first)
+        assert [(item["customer_id"], item["value_sum"]) for item in sums] == [("cust-1", "4")]
+        for result, event in zip(receipts, (events[0], events[3]), strict=True):
+            receipt = ParseDict(result, log_service_pb2.ReceiptResult()).receipt
+            verify_receipt(receipt, event, tenant_id="sealed")
+        assert "nothing was altered" in verified
+        assert sealed.json("log", "verify", "--to", "1")["verified_links"] == "1"
+
+        forged = sealed.run("log", "verify", "--kept", f"1:{'00' * 32}")
+        assert (forged.code, "altered (chain): position 1:" in forged.err) == (1, True)
+        assert sealed.run("log", "receipt", "gateway", "never sent").code == 1
+        assert sealed.run("log", "verify", "--kept", "head").code == 2

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from libs.database import Database
+from services.ingest.store import sealing
 from services.ingest.store.event_queries import PostgresEventStore
 from services.ingest.usecases.record_usage import RecordUsage
 from tests.component.ingest.builders import NOON, a_batch
@@ -81,6 +82,31 @@ class TestFirstSeal:
 
         assert await versions(log) == [(NOON, 1, "first", 6)]
         assert await late_events(api, "e1", "e2", "e3") == [False, False, False]
+
+    async def test_contains_nothing_that_is_recorded_between_linking_and_sealing(
+        self,
+        record: RecordUsage,
+        log: Log,
+        api: Database,
+        ingest_database_owner: asyncpg.Connection,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        seal_due = sealing._Step._seal_due
+
+        async def recorded_before(step: sealing._Step, through: datetime, due: datetime) -> bool:
+            if step.head.position == 1:
+                await record([a_batch(2, logged("b"))])
+            return await seal_due(step, through, due)
+
+        monkeypatch.setattr(sealing._Step, "_seal_due", recorded_before)
+        await record([a_batch(1, logged("a"))])
+        await move_watermark(ingest_database_owner, LATER)
+
+        await log.seal()
+        await log.seal()
+
+        assert await versions(log) == [(NOON, 1, "first", 2), (NOON, 2, "late", 4)]
+        assert await late_events(api, "a", "b") == [False, True]
 
     async def test_has_what_each_meter_measured_of_each_customer(
         self, record: RecordUsage, log: Log, ingest_database_owner: asyncpg.Connection
