@@ -9,6 +9,7 @@ import typer
 from libs.cli.connection import as_tenant
 from libs.cli.event_corrections import corrections, mark_of, replace, void
 from libs.cli.event_send import send
+from libs.cli.event_trace import meters_of, show_meters
 from libs.cli.output import (
     EXIT_NO,
     Columns,
@@ -66,23 +67,23 @@ def show_event(
     """
     key = pb.EventKey(source=source, event_id=event_id)
 
-    async def work(client: Client) -> tuple[pb.EventStatus, pb.StoredEvent | None]:
-        statuses = await client.services.usage.GetEventStatus(pb.GetEventStatusRequest(keys=[key]))
-        status = statuses.statuses[0]
-        if status.verdict != ingest_service_pb2.EVENT_VERDICT_RECORDED:
-            return status, None
-        event = await client.services.usage.GetEvent(pb.GetEventRequest(source=source, event_id=event_id))
-        return status, event.event
+    async def work(client: Client) -> pb.EventStatus:
+        request = pb.GetEventStatusRequest(keys=[key], trace=True)
+        return (await client.services.usage.GetEventStatus(request)).statuses[0]
 
-    status, event = as_tenant(work)
+    status = as_tenant(work)
+    event = status.trace.event if status.HasField("trace") else None
     known = status.verdict != ingest_service_pb2.EVENT_VERDICT_UNSPECIFIED
     if output is Format.JSON:
-        print_json({"status": as_dict(status), "event": as_dict(event) if event else None})
+        shown = as_dict(status)
+        shown.pop("trace", None)
+        print_json({"status": shown, "event": as_dict(event) if event else None, **meters_of(status.trace)})
     else:
         fate = name_of(ingest_service_pb2.EventVerdict, status.verdict, "EVENT_VERDICT") if known else "unknown"
         say(f"{source} {event_id}: {fate}, sent again {status.duplicates} times")
         if event:
             show([event], EVENT_COLUMNS, output)
+            show_meters(status.trace)
         if status.exceptions:
             show(status.exceptions, EXCEPTION_COLUMNS, output)
     if not known:

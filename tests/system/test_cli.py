@@ -363,6 +363,12 @@ class TestOpenMonth:
         assert shown["status"]["verdict"] == "EVENT_VERDICT_RECORDED"
         assert shown["event"]["event"]["customer_id"] == "cust-1"
         assert text.startswith("cli csv-1: recorded, sent again 3 times\n")
+        assert {item["meter_id"]: item["counted_by_window"] for item in shown["matched"]} == {
+            "calls": True,
+            "tokens": True,
+        }
+        assert (shown["matched"][0]["value"], shown["unmatched"]) == ("1", [])
+        assert re.search(r"calls +1 +2026-01-\S+ to 2026-01-\S+ +- +windows", text) or "2025-12-31" in text
         text, shown = acme.both("events", "show", "gateway", "csv-1", code=1)
         assert (shown["event"], text) == (None, "gateway csv-1: unknown, sent again 0 times\n")
         text, exceptions = acme.both("events", "exceptions", "--limit", "10")

@@ -29,7 +29,7 @@ _SIZES = {
     int(pb.WINDOW_SIZE_MINUTE): BucketSize.MINUTE,
     int(pb.WINDOW_SIZE_BILLING_PERIOD): BucketSize.BILLING_PERIOD,
 }
-_MAX_STATUS_KEYS = 1_000
+_MAX_STATUS_KEYS, _MAX_TRACED_KEYS = 1_000, 100
 
 
 class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
@@ -81,8 +81,11 @@ class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
         keys = [(key.source, key.event_id) for key in request.keys]
         for index, (source, event_id) in enumerate(keys):
             check_storable(**{f"keys[{index}].source": source, f"keys[{index}].event_id": event_id})
+        if request.trace and len(keys) > _MAX_TRACED_KEYS:
+            raise InvalidInput.of("keys", "WRONG_NUMBER", f"must be at most {_MAX_TRACED_KEYS} with trace")
         statuses = await self._events.statuses(current_tenant(), keys)
-        return pb.GetEventStatusResponse(statuses=[status_to_pb(status) for status in statuses])
+        traces = await self._events.traces(current_tenant(), keys) if request.trace else {}
+        return pb.GetEventStatusResponse(statuses=[status_to_pb(status, traces.get(status.key)) for status in statuses])
 
     async def GetBatchStatuses(
         self, request: pb.GetBatchStatusesRequest, context: Context

@@ -9,12 +9,14 @@ import asyncpg
 
 from libs.database import Database, raw
 from services.ingest.domain.door import to_ns
+from services.ingest.domain.event_trace import EventTrace, trace_event
 from services.ingest.domain.recording import Fate
 from services.ingest.domain.stored_event import EventCounts, EventKey, EventStatus, StoredEvent, StoredException
 from services.ingest.store.batch_statuses import read_batch_statuses
 from services.ingest.store.corrections import correction_from_row
 from services.ingest.store.event_exceptions import exception_from_row
 from services.ingest.store.measured_log import MEASURED_IN_ALL
+from services.ingest.store.meters import read_meters
 from services.ingest.usecases.errors import EventNotFound
 from services.ingest.usecases.query_events import BatchStatus, EventSelection, Receipt
 
@@ -42,6 +44,11 @@ _ONE = f"""
     = (key.tenant_id, key.received_at, key.batch_id, key.ordinal)
 WHERE key.tenant_id = $1 AND key.source = $2 AND key.event_id = $3
 """
+_SEVERAL = f"""
+{_EVENT} JOIN event_keys AS key ON (event.tenant_id, event.received_at, event.batch_id, event.ordinal)
+    = (key.tenant_id, key.received_at, key.batch_id, key.ordinal)
+WHERE key.tenant_id = $1 AND (key.source, key.event_id) IN (SELECT * FROM unnest($2::text[], $3::text[]))
+"""  # noqa: S608 - of constants
 _ORDERED = " ORDER BY event.event_time_ns DESC, event.batch_id DESC, event.ordinal DESC LIMIT "
 _RECORDED = f"""
 SELECT wanted.position, ARRAY(SELECT jsonb_object_keys({MEASURED_IN_ALL}) ORDER BY 1) AS meter_ids
@@ -128,6 +135,15 @@ class PostgresEventStore:
             )
             for at, key in enumerate(keys, start=1)
         ]
+
+    async def traces(self, tenant_id: str, keys: Sequence[EventKey]) -> dict[EventKey, EventTrace]:
+        async with self._database.transaction(tenant_id) as connection:
+            driver = await raw(connection)
+            rows = await driver.fetch(
+                _SEVERAL, tenant_id, [source for source, _ in keys], [event_id for _, event_id in keys]
+            )
+            meters = await read_meters(driver, tenant_id)
+        return {(row["source"], row["event_id"]): trace_event(_event(row), meters) for row in rows}
 
     async def batch_statuses(self, tenant_id: str, receipts: Sequence[Receipt]) -> list[BatchStatus]:
         async with self._database.transaction(tenant_id) as connection:

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from services.ingest.domain.event_trace import EventTrace
 from services.ingest.domain.stored_event import EventCounts, EventKey, EventStatus, StoredEvent, StoredException
 
 
@@ -57,6 +58,9 @@ class EventStore(Protocol):
 
     async def statuses(self, tenant_id: str, keys: Sequence[EventKey]) -> list[EventStatus]:
         """Return what is known about each id, in order."""
+
+    async def traces(self, tenant_id: str, keys: Sequence[EventKey]) -> dict[EventKey, EventTrace]:
+        """Return what became of those events that are recorded."""
 
     async def batch_statuses(self, tenant_id: str, receipts: Sequence[Receipt]) -> list[BatchStatus]:
         """Return how far each batch has come, in order.

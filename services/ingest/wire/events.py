@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from services.ingest.domain.event_trace import EventTrace
 from services.ingest.domain.stored_event import EventCounts, EventStatus, StoredEvent, StoredException
 from services.ingest.wire.batches import VERDICTS
 from services.ingest.wire.corrections import correction_to_pb, key_to_pb
 from services.ingest.wire.times import time_ns_to_pb, time_to_pb
+from steelyard.common.v1 import period_pb2
 from steelyard.ingest.v1 import ingest_service_pb2, usage_event_pb2, usage_service_pb2
 
 
@@ -41,7 +43,7 @@ def exception_to_pb(exception: StoredException) -> usage_service_pb2.EventExcept
     )
 
 
-def status_to_pb(status: EventStatus) -> usage_service_pb2.EventStatus:
+def status_to_pb(status: EventStatus, trace: EventTrace | None = None) -> usage_service_pb2.EventStatus:
     unknown = ingest_service_pb2.EVENT_VERDICT_UNSPECIFIED
     return usage_service_pb2.EventStatus(
         key=key_to_pb(status.key),
@@ -49,6 +51,28 @@ def status_to_pb(status: EventStatus) -> usage_service_pb2.EventStatus:
         exceptions=[exception_to_pb(item) for item in status.exceptions],
         duplicates=status.duplicates,
         meter_ids=status.meter_ids,
+        trace=None if trace is None else _trace_to_pb(trace),
+    )
+
+
+def _trace_to_pb(trace: EventTrace) -> usage_service_pb2.EventTrace:
+    return usage_service_pb2.EventTrace(
+        event=event_to_pb(trace.event),
+        matched=[
+            usage_service_pb2.MatchedMeter(
+                meter_id=found.meter.meter_id,
+                value=found.value,
+                unit=found.meter.unit,
+                window=period_pb2.Period(start=time_to_pb(found.window.start), end=time_to_pb(found.window.end)),
+                dimensions=found.dimensions,
+                counted_by_window=found.meter.mergeable,
+            )
+            for found in trace.matched
+        ],
+        unmatched=[
+            usage_service_pb2.UnmatchedMeter(meter_id=other.meter_id, reason=other.why, property=other.property)
+            for other in trace.unmatched
+        ],
     )
 
 

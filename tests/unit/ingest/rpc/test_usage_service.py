@@ -107,6 +107,14 @@ class TestLookups:
                 await call
             assert [violation.field for violation in refused.value.violations] == [field]
 
+    async def test_only_some_events_are_traced_at_once(self, servicer: UsageServicer) -> None:
+        keys = [pb.EventKey(source="gateway", event_id=str(number)) for number in range(101)]
+
+        with pytest.raises(InvalidInput) as refused:
+            await servicer.GetEventStatus(pb.GetEventStatusRequest(keys=keys, trace=True), CONTEXT)
+
+        assert [violation.field for violation in refused.value.violations] == ["keys"]
+
 
 def a_question(**fields: str) -> pb.QueryUsageRequest:
     request = pb.QueryUsageRequest(**fields)  # type: ignore[arg-type]

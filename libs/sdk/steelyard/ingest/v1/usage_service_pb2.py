@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from steelyard.common.v1 import period_pb2 as steelyard_dot_common_dot_v1_dot_period__pb2
 from steelyard.ingest.v1 import ingest_service_pb2 as steelyard_dot_ingest_dot_v1_dot_ingest__service__pb2
 from steelyard.ingest.v1 import meter_pb2 as steelyard_dot_ingest_dot_v1_dot_meter__pb2
 from steelyard.ingest.v1 import usage_event_pb2 as steelyard_dot_ingest_dot_v1_dot_usage__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'steelyard/ingest/v1/usage_service.proto\x12\x13steelyard.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(steelyard/ingest/v1/ingest_service.proto\x1a\x1fsteelyard/ingest/v1/meter.proto\x1a%steelyard/ingest/v1/usage_event.proto\"\xab\x03\n\x11QueryUsageRequest\x12\x10\n\x08meter_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0bwindow_size\x18\x05 \x01(\x0e\x32\x1f.steelyard.ingest.v1.WindowSize\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x10\n\x08group_by\x18\x07 \x03(\t\x12\x19\n\x11group_by_customer\x18\x08 \x01(\x08\x12\x34\n\x07\x66ilters\x18\t \x03(\x0b\x32#.steelyard.ingest.v1.PropertyFilter\x12\x11\n\tpage_size\x18\n \x01(\x05\x12\x12\n\npage_token\x18\x0b \x01(\t\x12\x12\n\nanchor_day\x18\x0c \x01(\x05\x12\x12\n\ntop_groups\x18\r \x01(\x05\x12\x16\n\x0einclude_others\x18\x0e \x01(\x08\"Z\n\x12QueryUsageResponse\x12+\n\x04rows\x18\x01 \x03(\x0b\x32\x1d.steelyard.ingest.v1.UsageRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb5\x02\n\x08UsageRow\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x41\n\ndimensions\x18\x04 \x03(\x0b\x32-.steelyard.ingest.v1.UsageRow.DimensionsEntry\x12\r\n\x05value\x18\x05 \x01(\t\x12\x13\n\x0b\x65vent_count\x18\x06 \x01(\x03\x12\x0c\n\x04rank\x18\x07 \x01(\x05\x12\x0e\n\x06others\x18\x08 \x01(\x08\x1a\x31\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb1\x03\n\x0bStoredEvent\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.steelyard.ingest.v1.UsageEvent\x12\x31\n\rreceived_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\raccepted_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12M\n\x0fmeasured_values\x18\x04 \x03(\x0b\x32\x34.steelyard.ingest.v1.StoredEvent.MeasuredValuesEntry\x12\x12\n\nunassigned\x18\x05 \x01(\x08\x12\x33\n\ncorrection\x18\x06 \x01(\x0b\x32\x1f.steelyard.ingest.v1.Correction\x12/\n\x08replaces\x18\x07 \x01(\x0b\x32\x1d.steelyard.ingest.v1.EventKey\x12\x0c\n\x04late\x18\x08 \x01(\x08\x1a\x35\n\x13MeasuredValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd7\x01\n\nCorrection\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.steelyard.ingest.v1.CorrectionKind\x12\x32\n\x0breplacement\x18\x02 \x01(\x0b\x32\x1d.steelyard.ingest.v1.EventKey\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x12\n\napi_key_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x0fGetEventRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\"C\n\x10GetEventResponse\x12/\n\x05\x65vent\x18\x01 \x01(\x0b\x32 .steelyard.ingest.v1.StoredEvent\"\xda\x01\n\x11ListEventsRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0funassigned_only\x18\x05 \x01(\x08\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"_\n\x12ListEventsResponse\x12\x30\n\x06\x65vents\x18\x01 \x03(\x0b\x32 .steelyard.ingest.v1.StoredEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x08\x45ventKey\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\"D\n\x15GetEventStatusRequest\x12+\n\x04keys\x18\x01 \x03(\x0b\x32\x1d.steelyard.ingest.v1.EventKey\"L\n\x16GetEventStatusResponse\x12\x32\n\x08statuses\x18\x01 \x03(\x0b\x32 .steelyard.ingest.v1.EventStatus\"\xcd\x01\n\x0b\x45ventStatus\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.steelyard.ingest.v1.EventKey\x12\x32\n\x07verdict\x18\x02 \x01(\x0e\x32!.steelyard.ingest.v1.EventVerdict\x12\x37\n\nexceptions\x18\x03 \x03(\x0b\x32#.steelyard.ingest.v1.EventException\x12\x12\n\nduplicates\x18\x04 \x01(\x03\x12\x11\n\tmeter_ids\x18\x05 \x03(\t\"\xec\x01\n\x0e\x45ventException\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.steelyard.ingest.v1.EventKey\x12\x32\n\x07verdict\x18\x02 \x01(\x0e\x32!.steelyard.ingest.v1.EventVerdict\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x31\n\rreceived_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63ustomer_id\x18\x07 \x01(\t\"N\n\x17GetBatchStatusesRequest\x12\x33\n\x08receipts\x18\x01 \x03(\x0b\x32!.steelyard.ingest.v1.BatchReceipt\"N\n\x18GetBatchStatusesResponse\x12\x32\n\x08statuses\x18\x01 \x03(\x0b\x32 .steelyard.ingest.v1.BatchStatus\"\xaa\x01\n\x0b\x42\x61tchStatus\x12\x32\n\x07receipt\x18\x01 \x01(\x0b\x32!.steelyard.ingest.v1.BatchReceipt\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x1f.steelyard.ingest.v1.BatchState\x12\x37\n\nexceptions\x18\x03 \x03(\x0b\x32#.steelyard.ingest.v1.EventException\"C\n\x1aListEventExceptionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"o\n\x1bListEventExceptionsResponse\x12\x37\n\nexceptions\x18\x01 \x03(\x0b\x32#.steelyard.ingest.v1.EventException\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x17\n\x15GetEventCountsRequest\"\xbb\x01\n\x16GetEventCountsResponse\x12\x0c\n\x04sent\x18\x01 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x03\x12\x18\n\x10rejected_at_door\x18\x03 \x01(\x03\x12\x10\n\x08recorded\x18\x04 \x01(\x03\x12\x11\n\tduplicate\x18\x05 \x01(\x03\x12\x10\n\x08\x63onflict\x18\x06 \x01(\x03\x12\x1c\n\x14rejected_by_recorder\x18\x07 \x01(\x03\x12\x12\n\nunassigned\x18\x08 \x01(\x03*\xd7\x01\n\nWindowSize\x12\x1b\n\x17WINDOW_SIZE_UNSPECIFIED\x10\x00\x12\x1c\n\x18WINDOW_SIZE_QUARTER_HOUR\x10\x01\x12\x14\n\x10WINDOW_SIZE_HOUR\x10\x02\x12\x13\n\x0fWINDOW_SIZE_DAY\x10\x03\x12\x14\n\x10WINDOW_SIZE_WEEK\x10\x04\x12\x15\n\x11WINDOW_SIZE_MONTH\x10\x05\x12\x16\n\x12WINDOW_SIZE_MINUTE\x10\x06\x12\x1e\n\x1aWINDOW_SIZE_BILLING_PERIOD\x10\x07*h\n\x0e\x43orrectionKind\x12\x1f\n\x1b\x43ORRECTION_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43ORRECTION_KIND_VOID\x10\x01\x12\x1b\n\x17\x43ORRECTION_KIND_REPLACE\x10\x02*\x89\x01\n\nBatchState\x12\x1b\n\x17\x42\x41TCH_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42\x41TCH_STATE_QUEUED\x10\x01\x12\x18\n\x14\x42\x41TCH_STATE_RECORDED\x10\x02\x12\x14\n\x10\x42\x41TCH_STATE_LOST\x10\x03\x12\x16\n\x12\x42\x41TCH_STATE_PARKED\x10\x04\x32\xe6\x05\n\x0cUsageService\x12]\n\nQueryUsage\x12&.steelyard.ingest.v1.QueryUsageRequest\x1a\'.steelyard.ingest.v1.QueryUsageResponse\x12W\n\x08GetEvent\x12$.steelyard.ingest.v1.GetEventRequest\x1a%.steelyard.ingest.v1.GetEventResponse\x12]\n\nListEvents\x12&.steelyard.ingest.v1.ListEventsRequest\x1a\'.steelyard.ingest.v1.ListEventsResponse\x12i\n\x0eGetEventStatus\x12*.steelyard.ingest.v1.GetEventStatusRequest\x1a+.steelyard.ingest.v1.GetEventStatusResponse\x12o\n\x10GetBatchStatuses\x12,.steelyard.ingest.v1.GetBatchStatusesRequest\x1a-.steelyard.ingest.v1.GetBatchStatusesResponse\x12x\n\x13ListEventExceptions\x12/.steelyard.ingest.v1.ListEventExceptionsRequest\x1a\x30.steelyard.ingest.v1.ListEventExceptionsResponse\x12i\n\x0eGetEventCounts\x12*.steelyard.ingest.v1.GetEventCountsRequest\x1a+.steelyard.ingest.v1.GetEventCountsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'steelyard/ingest/v1/usage_service.proto\x12\x13steelyard.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a steelyard/common/v1/period.proto\x1a(steelyard/ingest/v1/ingest_service.proto\x1a\x1fsteelyard/ingest/v1/meter.proto\x1a%steelyard/ingest/v1/usage_event.proto\"\xab\x03\n\x11QueryUsageRequest\x12\x10\n\x08meter_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x0bwindow_size\x18\x05 \x01(\x0e\x32\x1f.steelyard.ingest.v1.WindowSize\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x10\n\x08group_by\x18\x07 \x03(\t\x12\x19\n\x11group_by_customer\x18\x08 \x01(\x08\x12\x34\n\x07\x66ilters\x18\t \x03(\x0b\x32#.steelyard.ingest.v1.PropertyFilter\x12\x11\n\tpage_size\x18\n \x01(\x05\x12\x12\n\npage_token\x18\x0b \x01(\t\x12\x12\n\nanchor_day\x18\x0c \x01(\x05\x12\x12\n\ntop_groups\x18\r \x01(\x05\x12\x16\n\x0einclude_others\x18\x0e \x01(\x08\"Z\n\x12QueryUsageResponse\x12+\n\x04rows\x18\x01 \x03(\x0b\x32\x1d.steelyard.ingest.v1.UsageRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb5\x02\n\x08UsageRow\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x41\n\ndimensions\x18\x04 \x03(\x0b\x32-.steelyard.ingest.v1.UsageRow.DimensionsEntry\x12\r\n\x05value\x18\x05 \x01(\t\x12\x13\n\x0b\x65vent_count\x18\x06 \x01(\x03\x12\x0c\n\x04rank\x18\x07 \x01(\x05\x12\x0e\n\x06others\x18\x08 \x01(\x08\x1a\x31\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb1\x03\n\x0bStoredEvent\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.steelyard.ingest.v1.UsageEvent\x12\x31\n\rreceived_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\raccepted_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12M\n\x0fmeasured_values\x18\x04 \x03(\x0b\x32\x34.steelyard.ingest.v1.StoredEvent.MeasuredValuesEntry\x12\x12\n\nunassigned\x18\x05 \x01(\x08\x12\x33\n\ncorrection\x18\x06 \x01(\x0b\x32\x1f.steelyard.ingest.v1.Correction\x12/\n\x08replaces\x18\x07 \x01(\x0b\x32\x1d.steelyard.ingest.v1.EventKey\x12\x0c\n\x04late\x18\x08 \x01(\x08\x1a\x35\n\x13MeasuredValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xd7\x01\n\nCorrection\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.steelyard.ingest.v1.CorrectionKind\x12\x32\n\x0breplacement\x18\x02 \x01(\x0b\x32\x1d.steelyard.ingest.v1.EventKey\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x12\n\napi_key_id\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"3\n\x0fGetEventRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\"C\n\x10GetEventResponse\x12/\n\x05\x65vent\x18\x01 \x01(\x0b\x32 .steelyard.ingest.v1.StoredEvent\"\xda\x01\n\x11ListEventsRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x12\n\nevent_type\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0funassigned_only\x18\x05 \x01(\x08\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"_\n\x12ListEventsResponse\x12\x30\n\x06\x65vents\x18\x01 \x03(\x0b\x32 .steelyard.ingest.v1.StoredEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x08\x45ventKey\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\"S\n\x15GetEventStatusRequest\x12+\n\x04keys\x18\x01 \x03(\x0b\x32\x1d.steelyard.ingest.v1.EventKey\x12\r\n\x05trace\x18\x02 \x01(\x08\"L\n\x16GetEventStatusResponse\x12\x32\n\x08statuses\x18\x01 \x03(\x0b\x32 .steelyard.ingest.v1.EventStatus\"\xfd\x01\n\x0b\x45ventStatus\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.steelyard.ingest.v1.EventKey\x12\x32\n\x07verdict\x18\x02 \x01(\x0e\x32!.steelyard.ingest.v1.EventVerdict\x12\x37\n\nexceptions\x18\x03 \x03(\x0b\x32#.steelyard.ingest.v1.EventException\x12\x12\n\nduplicates\x18\x04 \x01(\x03\x12\x11\n\tmeter_ids\x18\x05 \x03(\t\x12.\n\x05trace\x18\x06 \x01(\x0b\x32\x1f.steelyard.ingest.v1.EventTrace\"\xa9\x01\n\nEventTrace\x12/\n\x05\x65vent\x18\x01 \x01(\x0b\x32 .steelyard.ingest.v1.StoredEvent\x12\x32\n\x07matched\x18\x02 \x03(\x0b\x32!.steelyard.ingest.v1.MatchedMeter\x12\x36\n\tunmatched\x18\x03 \x03(\x0b\x32#.steelyard.ingest.v1.UnmatchedMeter\"\xff\x01\n\x0cMatchedMeter\x12\x10\n\x08meter_id\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x0c\n\x04unit\x18\x03 \x01(\t\x12+\n\x06window\x18\x04 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x45\n\ndimensions\x18\x05 \x03(\x0b\x32\x31.steelyard.ingest.v1.MatchedMeter.DimensionsEntry\x12\x19\n\x11\x63ounted_by_window\x18\x06 \x01(\x08\x1a\x31\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"D\n\x0eUnmatchedMeter\x12\x10\n\x08meter_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08property\x18\x03 \x01(\t\"\xec\x01\n\x0e\x45ventException\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.steelyard.ingest.v1.EventKey\x12\x32\n\x07verdict\x18\x02 \x01(\x0e\x32!.steelyard.ingest.v1.EventVerdict\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\x12\x31\n\rreceived_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63ustomer_id\x18\x07 \x01(\t\"N\n\x17GetBatchStatusesRequest\x12\x33\n\x08receipts\x18\x01 \x03(\x0b\x32!.steelyard.ingest.v1.BatchReceipt\"N\n\x18GetBatchStatusesResponse\x12\x32\n\x08statuses\x18\x01 \x03(\x0b\x32 .steelyard.ingest.v1.BatchStatus\"\xaa\x01\n\x0b\x42\x61tchStatus\x12\x32\n\x07receipt\x18\x01 \x01(\x0b\x32!.steelyard.ingest.v1.BatchReceipt\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x1f.steelyard.ingest.v1.BatchState\x12\x37\n\nexceptions\x18\x03 \x03(\x0b\x32#.steelyard.ingest.v1.EventException\"C\n\x1aListEventExceptionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"o\n\x1bListEventExceptionsResponse\x12\x37\n\nexceptions\x18\x01 \x03(\x0b\x32#.steelyard.ingest.v1.EventException\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x17\n\x15GetEventCountsRequest\"\xbb\x01\n\x16GetEventCountsResponse\x12\x0c\n\x04sent\x18\x01 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x03\x12\x18\n\x10rejected_at_door\x18\x03 \x01(\x03\x12\x10\n\x08recorded\x18\x04 \x01(\x03\x12\x11\n\tduplicate\x18\x05 \x01(\x03\x12\x10\n\x08\x63onflict\x18\x06 \x01(\x03\x12\x1c\n\x14rejected_by_recorder\x18\x07 \x01(\x03\x12\x12\n\nunassigned\x18\x08 \x01(\x03*\xd7\x01\n\nWindowSize\x12\x1b\n\x17WINDOW_SIZE_UNSPECIFIED\x10\x00\x12\x1c\n\x18WINDOW_SIZE_QUARTER_HOUR\x10\x01\x12\x14\n\x10WINDOW_SIZE_HOUR\x10\x02\x12\x13\n\x0fWINDOW_SIZE_DAY\x10\x03\x12\x14\n\x10WINDOW_SIZE_WEEK\x10\x04\x12\x15\n\x11WINDOW_SIZE_MONTH\x10\x05\x12\x16\n\x12WINDOW_SIZE_MINUTE\x10\x06\x12\x1e\n\x1aWINDOW_SIZE_BILLING_PERIOD\x10\x07*h\n\x0e\x43orrectionKind\x12\x1f\n\x1b\x43ORRECTION_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43ORRECTION_KIND_VOID\x10\x01\x12\x1b\n\x17\x43ORRECTION_KIND_REPLACE\x10\x02*\x89\x01\n\nBatchState\x12\x1b\n\x17\x42\x41TCH_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x42\x41TCH_STATE_QUEUED\x10\x01\x12\x18\n\x14\x42\x41TCH_STATE_RECORDED\x10\x02\x12\x14\n\x10\x42\x41TCH_STATE_LOST\x10\x03\x12\x16\n\x12\x42\x41TCH_STATE_PARKED\x10\x04\x32\xe6\x05\n\x0cUsageService\x12]\n\nQueryUsage\x12&.steelyard.ingest.v1.QueryUsageRequest\x1a\'.steelyard.ingest.v1.QueryUsageResponse\x12W\n\x08GetEvent\x12$.steelyard.ingest.v1.GetEventRequest\x1a%.steelyard.ingest.v1.GetEventResponse\x12]\n\nListEvents\x12&.steelyard.ingest.v1.ListEventsRequest\x1a\'.steelyard.ingest.v1.ListEventsResponse\x12i\n\x0eGetEventStatus\x12*.steelyard.ingest.v1.GetEventStatusRequest\x1a+.steelyard.ingest.v1.GetEventStatusResponse\x12o\n\x10GetBatchStatuses\x12,.steelyard.ingest.v1.GetBatchStatusesRequest\x1a-.steelyard.ingest.v1.GetBatchStatusesResponse\x12x\n\x13ListEventExceptions\x12/.steelyard.ingest.v1.ListEventExceptionsRequest\x1a\x30.steelyard.ingest.v1.ListEventExceptionsResponse\x12i\n\x0eGetEventCounts\x12*.steelyard.ingest.v1.GetEventCountsRequest\x1a+.steelyard.ingest.v1.GetEventCountsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,58 +40,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGEROW_DIMENSIONSENTRY']._serialized_options = b'8\001'
   _globals['_STOREDEVENT_MEASUREDVALUESENTRY']._loaded_options = None
   _globals['_STOREDEVENT_MEASUREDVALUESENTRY']._serialized_options = b'8\001'
-  _globals['_WINDOWSIZE']._serialized_start=3511
-  _globals['_WINDOWSIZE']._serialized_end=3726
-  _globals['_CORRECTIONKIND']._serialized_start=3728
-  _globals['_CORRECTIONKIND']._serialized_end=3832
-  _globals['_BATCHSTATE']._serialized_start=3835
-  _globals['_BATCHSTATE']._serialized_end=3972
-  _globals['_QUERYUSAGEREQUEST']._serialized_start=212
-  _globals['_QUERYUSAGEREQUEST']._serialized_end=639
-  _globals['_QUERYUSAGERESPONSE']._serialized_start=641
-  _globals['_QUERYUSAGERESPONSE']._serialized_end=731
-  _globals['_USAGEROW']._serialized_start=734
-  _globals['_USAGEROW']._serialized_end=1043
-  _globals['_USAGEROW_DIMENSIONSENTRY']._serialized_start=994
-  _globals['_USAGEROW_DIMENSIONSENTRY']._serialized_end=1043
-  _globals['_STOREDEVENT']._serialized_start=1046
-  _globals['_STOREDEVENT']._serialized_end=1479
-  _globals['_STOREDEVENT_MEASUREDVALUESENTRY']._serialized_start=1426
-  _globals['_STOREDEVENT_MEASUREDVALUESENTRY']._serialized_end=1479
-  _globals['_CORRECTION']._serialized_start=1482
-  _globals['_CORRECTION']._serialized_end=1697
-  _globals['_GETEVENTREQUEST']._serialized_start=1699
-  _globals['_GETEVENTREQUEST']._serialized_end=1750
-  _globals['_GETEVENTRESPONSE']._serialized_start=1752
-  _globals['_GETEVENTRESPONSE']._serialized_end=1819
-  _globals['_LISTEVENTSREQUEST']._serialized_start=1822
-  _globals['_LISTEVENTSREQUEST']._serialized_end=2040
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=2042
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=2137
-  _globals['_EVENTKEY']._serialized_start=2139
-  _globals['_EVENTKEY']._serialized_end=2183
-  _globals['_GETEVENTSTATUSREQUEST']._serialized_start=2185
-  _globals['_GETEVENTSTATUSREQUEST']._serialized_end=2253
-  _globals['_GETEVENTSTATUSRESPONSE']._serialized_start=2255
-  _globals['_GETEVENTSTATUSRESPONSE']._serialized_end=2331
-  _globals['_EVENTSTATUS']._serialized_start=2334
-  _globals['_EVENTSTATUS']._serialized_end=2539
-  _globals['_EVENTEXCEPTION']._serialized_start=2542
-  _globals['_EVENTEXCEPTION']._serialized_end=2778
-  _globals['_GETBATCHSTATUSESREQUEST']._serialized_start=2780
-  _globals['_GETBATCHSTATUSESREQUEST']._serialized_end=2858
-  _globals['_GETBATCHSTATUSESRESPONSE']._serialized_start=2860
-  _globals['_GETBATCHSTATUSESRESPONSE']._serialized_end=2938
-  _globals['_BATCHSTATUS']._serialized_start=2941
-  _globals['_BATCHSTATUS']._serialized_end=3111
-  _globals['_LISTEVENTEXCEPTIONSREQUEST']._serialized_start=3113
-  _globals['_LISTEVENTEXCEPTIONSREQUEST']._serialized_end=3180
-  _globals['_LISTEVENTEXCEPTIONSRESPONSE']._serialized_start=3182
-  _globals['_LISTEVENTEXCEPTIONSRESPONSE']._serialized_end=3293
-  _globals['_GETEVENTCOUNTSREQUEST']._serialized_start=3295
-  _globals['_GETEVENTCOUNTSREQUEST']._serialized_end=3318
-  _globals['_GETEVENTCOUNTSRESPONSE']._serialized_start=3321
-  _globals['_GETEVENTCOUNTSRESPONSE']._serialized_end=3508
-  _globals['_USAGESERVICE']._serialized_start=3975
-  _globals['_USAGESERVICE']._serialized_end=4717
+  _globals['_MATCHEDMETER_DIMENSIONSENTRY']._loaded_options = None
+  _globals['_MATCHEDMETER_DIMENSIONSENTRY']._serialized_options = b'8\001'
+  _globals['_WINDOWSIZE']._serialized_start=4108
+  _globals['_WINDOWSIZE']._serialized_end=4323
+  _globals['_CORRECTIONKIND']._serialized_start=4325
+  _globals['_CORRECTIONKIND']._serialized_end=4429
+  _globals['_BATCHSTATE']._serialized_start=4432
+  _globals['_BATCHSTATE']._serialized_end=4569
+  _globals['_QUERYUSAGEREQUEST']._serialized_start=246
+  _globals['_QUERYUSAGEREQUEST']._serialized_end=673
+  _globals['_QUERYUSAGERESPONSE']._serialized_start=675
+  _globals['_QUERYUSAGERESPONSE']._serialized_end=765
+  _globals['_USAGEROW']._serialized_start=768
+  _globals['_USAGEROW']._serialized_end=1077
+  _globals['_USAGEROW_DIMENSIONSENTRY']._serialized_start=1028
+  _globals['_USAGEROW_DIMENSIONSENTRY']._serialized_end=1077
+  _globals['_STOREDEVENT']._serialized_start=1080
+  _globals['_STOREDEVENT']._serialized_end=1513
+  _globals['_STOREDEVENT_MEASUREDVALUESENTRY']._serialized_start=1460
+  _globals['_STOREDEVENT_MEASUREDVALUESENTRY']._serialized_end=1513
+  _globals['_CORRECTION']._serialized_start=1516
+  _globals['_CORRECTION']._serialized_end=1731
+  _globals['_GETEVENTREQUEST']._serialized_start=1733
+  _globals['_GETEVENTREQUEST']._serialized_end=1784
+  _globals['_GETEVENTRESPONSE']._serialized_start=1786
+  _globals['_GETEVENTRESPONSE']._serialized_end=1853
+  _globals['_LISTEVENTSREQUEST']._serialized_start=1856
+  _globals['_LISTEVENTSREQUEST']._serialized_end=2074
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=2076
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=2171
+  _globals['_EVENTKEY']._serialized_start=2173
+  _globals['_EVENTKEY']._serialized_end=2217
+  _globals['_GETEVENTSTATUSREQUEST']._serialized_start=2219
+  _globals['_GETEVENTSTATUSREQUEST']._serialized_end=2302
+  _globals['_GETEVENTSTATUSRESPONSE']._serialized_start=2304
+  _globals['_GETEVENTSTATUSRESPONSE']._serialized_end=2380
+  _globals['_EVENTSTATUS']._serialized_start=2383
+  _globals['_EVENTSTATUS']._serialized_end=2636
+  _globals['_EVENTTRACE']._serialized_start=2639
+  _globals['_EVENTTRACE']._serialized_end=2808
+  _globals['_MATCHEDMETER']._serialized_start=2811
+  _globals['_MATCHEDMETER']._serialized_end=3066
+  _globals['_MATCHEDMETER_DIMENSIONSENTRY']._serialized_start=1028
+  _globals['_MATCHEDMETER_DIMENSIONSENTRY']._serialized_end=1077
+  _globals['_UNMATCHEDMETER']._serialized_start=3068
+  _globals['_UNMATCHEDMETER']._serialized_end=3136
+  _globals['_EVENTEXCEPTION']._serialized_start=3139
+  _globals['_EVENTEXCEPTION']._serialized_end=3375
+  _globals['_GETBATCHSTATUSESREQUEST']._serialized_start=3377
+  _globals['_GETBATCHSTATUSESREQUEST']._serialized_end=3455
+  _globals['_GETBATCHSTATUSESRESPONSE']._serialized_start=3457
+  _globals['_GETBATCHSTATUSESRESPONSE']._serialized_end=3535
+  _globals['_BATCHSTATUS']._serialized_start=3538
+  _globals['_BATCHSTATUS']._serialized_end=3708
+  _globals['_LISTEVENTEXCEPTIONSREQUEST']._serialized_start=3710
+  _globals['_LISTEVENTEXCEPTIONSREQUEST']._serialized_end=3777
+  _globals['_LISTEVENTEXCEPTIONSRESPONSE']._serialized_start=3779
+  _globals['_LISTEVENTEXCEPTIONSRESPONSE']._serialized_end=3890
+  _globals['_GETEVENTCOUNTSREQUEST']._serialized_start=3892
+  _globals['_GETEVENTCOUNTSREQUEST']._serialized_end=3915
+  _globals['_GETEVENTCOUNTSRESPONSE']._serialized_start=3918
+  _globals['_GETEVENTCOUNTSRESPONSE']._serialized_end=4105
+  _globals['_USAGESERVICE']._serialized_start=4572
+  _globals['_USAGESERVICE']._serialized_end=5314
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from steelyard.common.v1 import period_pb2 as _period_pb2
 from steelyard.ingest.v1 import ingest_service_pb2 as _ingest_service_pb2
 from steelyard.ingest.v1 import meter_pb2 as _meter_pb2
 from steelyard.ingest.v1 import usage_event_pb2 as _usage_event_pb2
@@ -607,18 +608,22 @@ class GetEventStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEYS_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
+    trace: _builtins.bool
+    """Also tell what was recorded, its marks, what each meter measured and why others did not."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventKey]:
-        """1 to 1,000 events."""
+        """1 to 1,000 events; at most 100 with `trace`."""
 
     def __init__(
         self,
         *,
         keys: _abc.Iterable[Global___EventKey] | None = ...,
+        trace: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -659,6 +664,7 @@ class EventStatus(_message.Message):
     EXCEPTIONS_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
     METER_IDS_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
     verdict: _ingest_service_pb2.EventVerdict.ValueType
     """RECORDED if an event with this id is in the log, REJECTED if only rejections are known, UNSPECIFIED if the id is
     unknown (it may still be in the queue).
@@ -677,6 +683,10 @@ class EventStatus(_message.Message):
     def meter_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Meters that the recorded event matched."""
 
+    @_builtins.property
+    def trace(self) -> Global___EventTrace:
+        """Everything about the event, if it is recorded and `trace` was asked for."""
+
     def __init__(
         self,
         *,
@@ -685,14 +695,152 @@ class EventStatus(_message.Message):
         exceptions: _abc.Iterable[Global___EventException] | None = ...,
         duplicates: _builtins.int = ...,
         meter_ids: _abc.Iterable[_builtins.str] | None = ...,
+        trace: Global___EventTrace | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicates", b"duplicates", "exceptions", b"exceptions", "key", b"key", "meter_ids", b"meter_ids", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicates", b"duplicates", "exceptions", b"exceptions", "key", b"key", "meter_ids", b"meter_ids", "trace", b"trace", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventStatus: _TypeAlias = EventStatus  # noqa: Y015
+
+@_typing.final
+class EventTrace(_message.Message):
+    """EventTrace is a recorded event, and what became of it in every meter of its type."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
+    UNMATCHED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> Global___StoredEvent:
+        """As sent, with its marks: unassigned, late, voided or superseded and why, in whose place it was recorded."""
+
+    @_builtins.property
+    def matched(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatchedMeter]:
+        """What meters measured in it, by meter id; none if it matched none. A corrected event counts in none of them."""
+
+    @_builtins.property
+    def unmatched(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnmatchedMeter]:
+        """Meters of its type that did not, by meter id."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___StoredEvent | None = ...,
+        matched: _abc.Iterable[Global___MatchedMeter] | None = ...,
+        unmatched: _abc.Iterable[Global___UnmatchedMeter] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "matched", b"matched", "unmatched", b"unmatched"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventTrace: _TypeAlias = EventTrace  # noqa: Y015
+
+@_typing.final
+class MatchedMeter(_message.Message):
+    """MatchedMeter is what a meter measured in an event, and the usage window that it is in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DimensionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    METER_ID_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    COUNTED_BY_WINDOW_FIELD_NUMBER: _builtins.int
+    meter_id: _builtins.str
+    """The meter."""
+    value: _builtins.str
+    """A decimal string, or of a unique count the text after "+" if it was added and after "-" if it was removed."""
+    unit: _builtins.str
+    """Of the value, as the meter has it."""
+    counted_by_window: _builtins.bool
+    """Whether windows tell the quantity. If not, it is evaluated from the log, and the window only says that something
+    changed.
+    """
+    @_builtins.property
+    def window(self) -> _period_pb2.Period:
+        """The 15 minutes (UTC) of the window."""
+
+    @_builtins.property
+    def dimensions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Values of the meter's dimensions, which the window is for."""
+
+    def __init__(
+        self,
+        *,
+        meter_id: _builtins.str = ...,
+        value: _builtins.str = ...,
+        unit: _builtins.str = ...,
+        window: _period_pb2.Period | None = ...,
+        dimensions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        counted_by_window: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted_by_window", b"counted_by_window", "dimensions", b"dimensions", "meter_id", b"meter_id", "unit", b"unit", "value", b"value", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatchedMeter: _TypeAlias = MatchedMeter  # noqa: Y015
+
+@_typing.final
+class UnmatchedMeter(_message.Message):
+    """UnmatchedMeter is a meter of the event's type that measured nothing in it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PROPERTY_FIELD_NUMBER: _builtins.int
+    meter_id: _builtins.str
+    """The meter."""
+    reason: _builtins.str
+    """FILTERED (a filter does not hold), EXCLUDED (an exclusion holds), ARCHIVED (it was when the event was received),
+    CREATED_LATER (it did not exist then; a backfill would count the event), UNMEASURED (a backfill could not measure
+    it, or has not been confirmed).
+    """
+    property: _builtins.str
+    """The property that the filter looks at, if it was one."""
+    def __init__(
+        self,
+        *,
+        meter_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        property: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meter_id", b"meter_id", "property", b"property", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnmatchedMeter: _TypeAlias = UnmatchedMeter  # noqa: Y015
 
 @_typing.final
 class EventException(_message.Message):
