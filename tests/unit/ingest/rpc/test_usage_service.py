@@ -107,7 +107,8 @@ class TestLookups:
                 await call
             assert [violation.field for violation in refused.value.violations] == [field]
 
-    async def test_only_some_events_are_traced_at_once(self, servicer: UsageServicer) -> None:
+    async def test_only_some_events_are_traced_at_once(self) -> None:
+        servicer = a_servicer()
         keys = [pb.EventKey(source="gateway", event_id=str(number)) for number in range(101)]
 
         with pytest.raises(InvalidInput) as refused:
