@@ -43,8 +43,8 @@ DELETE FROM replay_measurements WHERE ctid = ANY (ARRAY(
 # Of the newest replays the differences stay readable; what is shown of others are their counts.
 _FORGET_DIFFERENCES = """
 DELETE FROM replay_windows WHERE ctid = ANY (ARRAY(
-    SELECT replay_windows.ctid FROM replay_windows WHERE tenant_id = $1 AND replay_id NOT IN (
-        SELECT replay_id FROM replays WHERE tenant_id = $1 ORDER BY replay_id DESC LIMIT $2)
+    SELECT ctid FROM replay_windows WHERE tenant_id = $1 AND replay_id <= (
+        SELECT replay_id FROM replays WHERE tenant_id = $1 ORDER BY replay_id DESC LIMIT 1 OFFSET $2)
     LIMIT $3))
 """
 _FAILED = """

@@ -19,6 +19,7 @@ from tests.component.ingest.correcting import Corrector, key
 from tests.component.ingest.metering import jobs
 
 _EVENTS_OF_A_BATCH = 9
+_MOVES = ("send", "send", "send", "resend", "void", "replace", "rename", "end", "make")
 
 
 class History:
@@ -48,11 +49,10 @@ class History:
         await add_meters(self._api, *meters)
         self._made += [meter.meter_id for meter in meters]
 
-    async def play(self, moves: int, *, meters_change: bool = True) -> None:
+    async def play(self, moves: int) -> None:
         """Make so many moves."""
-        kinds = ["send", "send", "send", "resend", "void", "replace"] + ["rename", "end", "make"] * meters_change
         for _ in range(moves):
-            await self._move(self.dice.choice(kinds))
+            await self._move(self.dice.choice(_MOVES))
 
     async def make(self) -> None:
         """Make the next of the late meters."""

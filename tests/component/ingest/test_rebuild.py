@@ -10,7 +10,7 @@ import pytest
 from libs.database import Database
 from libs.errors import InvalidInput, RequestIdReused
 from services.ingest.domain.replays import ReplayMode, ReplayPhase, ReplayScope, ReplayState
-from services.ingest.store import replay_comparison, replay_swap
+from services.ingest.store import replay_comparison, replay_steps, replay_swap
 from services.ingest.usecases.errors import (
     MeterNotFound,
     ReplayActive,
@@ -225,6 +225,23 @@ class TestDifferences:
             assert item.live_value == item.live_events == 0
         assert {item.meter_id for item in found} == {"sum", "max", "latest", "avg"}
         assert await replaying.differences(ready.replay_id, at_once=3) == found
+
+    async def test_of_old_replays_are_forgotten(
+        self,
+        windows: list[Window],
+        replaying: Replaying,
+        ingest_database_owner: asyncpg.Connection,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(replay_steps, "WITH_DIFFERENCES", 2)
+        await ingest_database_owner.execute("UPDATE usage_windows SET value = value + 1 WHERE meter_id = 'sum'")
+        looked = []
+        for _ in range(4):
+            looked.append((await replaying.built(await replaying.start(dry_run=True))).replay_id)
+            await replaying.rest()
+
+        assert [bool(await replaying.differences(replay_id)) for replay_id in looked] == [False, False, True, True]
+        assert {(await replaying.get(replay_id)).progress.windows_differing for replay_id in looked} != {0}
 
 
 class TestDecisions:
