@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import accepted, calls, freshness, invoices, keys, queries, recorded, soak, spool
+from benchmarks import accepted, calls, freshness, invoices, keys, queries, rebuild, recorded, soak, spool
 from benchmarks.machine import machine_facts
 from benchmarks.report import Report, table_rows, write_json
 from benchmarks.sender import BenchmarkError
@@ -36,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[float], Report]] = {
     "query-month": queries.run_month,
     "unique": queries.run_unique,
     "percentile": queries.run_percentile,
+    "rebuild": rebuild.run,
 }
 _RESULTS = Path(__file__).parent / "results"
 

@@ -20,7 +20,7 @@ from steelyard.ingest.v1 import usage_service_pb2 as pb
 
 _MONTH = LoadedLog(events=10_000_000, customers=100)
 _MILLION = LoadedLog(events=1_000_000, customers=100)
-_METERS = (
+METERS = (
     meter_pb2.Meter(meter_id="bulk-sum", event_type="bulk", aggregation=meter_pb2.AGGREGATION_SUM, expression="v"),
     meter_pb2.Meter(
         meter_id="bulk-unique", event_type="bulk", aggregation=meter_pb2.AGGREGATION_UNIQUE_COUNT, expression="u"
@@ -80,7 +80,7 @@ async def _month(stack: Stack, log: LoadedLog) -> Report:
     one, top = _question("bulk-sum"), _question("bulk-sum")
     one.customer_id, one.window_size, one.page_size = log.customer_ids()[0], pb.WINDOW_SIZE_QUARTER_HOUR, 10_000
     top.group_by_customer, top.top_groups = True, 100
-    async with _loaded(stack, log) as (tenant, bare):
+    async with loaded_tenant(stack, log) as (tenant, bare):
         began_s = monotonic_s()
         of_one = await _waits_s(_TIMES, lambda: _asked(tenant, one, log.windows_of_one))
         of_top = await _waits_s(_FEW_TIMES, lambda: _asked(tenant, top, min(100, log.customers)))
@@ -102,7 +102,7 @@ async def _month(stack: Stack, log: LoadedLog) -> Report:
 async def _exact(stack: Stack, log: LoadedLog, benchmark: str, meter_id: str) -> Report:
     asked = _question(meter_id)
     bounds = [moment.ToNanoseconds() for moment in (asked.start_time, asked.end_time)]
-    async with _loaded(stack, log) as (tenant, bare):
+    async with loaded_tenant(stack, log) as (tenant, bare):
         began_s = monotonic_s()
         waits_s = await _waits_s(_FEW_TIMES, lambda: _asked(tenant, asked, 1))
         elapsed_s = monotonic_s() - began_s
@@ -111,9 +111,10 @@ async def _exact(stack: Stack, log: LoadedLog, benchmark: str, meter_id: str) ->
 
 
 @asynccontextmanager
-async def _loaded(stack: Stack, log: LoadedLog) -> AsyncIterator[tuple[Tenant, asyncpg.Connection]]:
+async def loaded_tenant(stack: Stack, log: LoadedLog) -> AsyncIterator[tuple[Tenant, asyncpg.Connection]]:
+    """A tenant with the log loaded, and a superuser's connection to its database."""
     async with new_tenant(stack, []) as tenant:
-        for meter in _METERS:
+        for meter in METERS:
             await tenant.client.services.meters.CreateMeter(
                 meter_service_pb2.CreateMeterRequest(request_id=new_id(), meter=meter)
             )
@@ -161,6 +162,6 @@ def _report(benchmark: str, log: LoadedLog, elapsed_s: float, figures: Sequence[
         benchmark=benchmark,
         figures=figures,
         settings={"calls": "one after the other", "loaded": EVERYTHING},
-        workload={"tenants": 1, "customers": log.customers, "events": log.events, "meters": len(_METERS)},
+        workload={"tenants": 1, "customers": log.customers, "events": log.events, "meters": len(METERS)},
         elapsed_s=elapsed_s,
     )

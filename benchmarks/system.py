@@ -7,10 +7,11 @@ import shutil
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -53,14 +54,16 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def running_stack() -> Iterator[Stack]:
+def running_stack(settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[Stack]:
     """Start everything, durable, with empty databases; remove it afterwards, or keep its files if anything failed.
+
+    `settings` are of the environment of the services.
 
     :raises BenchmarkError: if the environment names existing servers, whose load and data we do not know
     """
     root = temporary_root()
     try:
-        with Stack(root, settings={"STEELYARD_TEST_CLOCKS": "1"}, report=lambda _: None) as stack:
+        with Stack(root, settings={"STEELYARD_TEST_CLOCKS": "1", **settings}, report=lambda _: None) as stack:
             if stack.postgres is None or stack.nats is None:
                 raise BenchmarkError("unset NATS_URL and *_DATABASE_URL: benchmarks start servers of their own")
             yield stack

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from libs.cli.connection import as_tenant, request_id
+from libs.cli.forecast import forecast
 from libs.cli.output import Columns, Format, Output, instant, show
 from steelyard import Client
 from steelyard.billing.v1 import subscription_service_pb2 as pb
 
 app = typer.Typer(help="Subscriptions: who is billed by which rate card.", no_args_is_help=True)
+app.command("forecast")(forecast)
 
 COLUMNS: Columns = {
     "SUBSCRIPTION": lambda item: item.subscription_id,

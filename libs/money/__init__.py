@@ -11,7 +11,7 @@ from libs.money.decimals import (
     parse_decimal,
     plain,
 )
-from libs.money.money import CurrencyMismatch, Money, RoundingMode, round_to_minor
+from libs.money.money import CurrencyMismatch, Money, RoundingMode, round_amount, round_to_minor
 from libs.money.plan_change import (
     Adjustment,
     NewPlan,
@@ -61,6 +61,7 @@ __all__ = [
     "plain",
     "plan_change",
     "quantity_change",
+    "round_amount",
     "round_decimal",
     "round_exact",
     "round_to_minor",

@@ -36,13 +36,16 @@ class Environment:
             return ""
         return default
 
-    def integer(self, name: str, default: int | None = None, *, minimum: int = 0) -> int:
-        """Return a whole number that is at least `minimum`."""
+    def integer(self, name: str, default: int | None = None, *, minimum: int = 0, maximum: int | None = None) -> int:
+        """Return a whole number that is at least `minimum` and, if there is one, at most `maximum`."""
         text = self.text(name, None if default is None else str(default))
         if not text:
             return 0
         if not re.fullmatch(r"-?[0-9]{1,18}", text) or int(text) < minimum:
             self._problems.append(f"{name} must be a whole number of at least {minimum}")
+            return 0
+        if maximum is not None and int(text) > maximum:
+            self._problems.append(f"{name} must be at most {maximum}")
             return 0
         return int(text)
 

@@ -33,6 +33,8 @@ class Config:
     max_pending_bytes: int
     max_meters: int
     purge_margin_s: float
+    replay_percent: int
+    seal_allowance_s: float
     drain_s: float
 
     @classmethod
@@ -59,6 +61,8 @@ class Config:
             max_pending_bytes=environment.integer("INGEST_MAX_PENDING_BYTES", 64 << 20, minimum=1 << 20),
             max_meters=environment.integer("INGEST_MAX_METERS", 500, minimum=1),
             purge_margin_s=environment.duration_s("INGEST_PURGE_MARGIN", 900.0),
+            replay_percent=environment.integer("INGEST_REPLAY_PERCENT", 25, minimum=1, maximum=100),
+            seal_allowance_s=environment.duration_s("INGEST_SEAL_ALLOWANCE", 3600.0),
             drain_s=environment.duration_s("DRAIN", 1.0),
         )
         environment.check()

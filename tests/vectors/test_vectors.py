@@ -57,16 +57,11 @@ if AGGREGATIONS.is_file() and PRICE_MODELS.is_file() and PRORATION.is_file():
         assert [item for item in outcomes if item.status is not Status.PASSED] == []
         assert len(outcomes) > 150
 
-    def test_prices_agree_with_other_systems_as_far_as_there_are_any() -> None:
+    def test_prices_agree_with_all_other_systems() -> None:
         outcomes = run(read_vectors(PRICE_MODELS))
-        counts = Counter(item.status for item in outcomes)
 
-        assert [item for item in outcomes if item.status is Status.FAILED] == []
-        assert counts[Status.PASSED] >= 158
-        # What is left is yet to be built; nothing of it contradicts this system.
-        assert {item.detail.partition(":")[0] for item in outcomes if item.status is Status.UNSUPPORTED} == {
-            "no_runner"
-        }
+        assert [item for item in outcomes if item.status is not Status.PASSED] == []
+        assert len(outcomes) > 250
 
     def test_all_shared_vectors_pass_or_contradict_this_system() -> None:
         outcomes = run(read_vectors(AGGREGATIONS))

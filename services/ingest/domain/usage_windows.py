@@ -146,7 +146,7 @@ def _change(meter_id: str, meter: _MeterStates, place: _Place, index: int) -> Wi
     state = meter.states.state(index)
     dimensions = canonical_dimensions(zip(meter.group_by, values, strict=True)) if values else "{}"
     return WindowChange(
-        key=_window_key(meter_id, customer_id, number, dimensions),
+        key=window_key(meter_id, customer_id, number, dimensions),
         meter_id=meter_id,
         customer_id=customer_id,
         start=_EPOCH + number * WINDOW,
@@ -167,7 +167,7 @@ def canonical_dimensions(values: Iterable[tuple[str, str | None]]) -> str:
 
 
 @lru_cache(maxsize=1 << 15)
-def _window_key(meter_id: str, customer_id: str, number: int, dimensions: str) -> bytes:
+def window_key(meter_id: str, customer_id: str, number: int, dimensions: str) -> bytes:
     """BLAKE2b-128, because eight long dimensions would not fit into a row of an index. Stored: never changes."""
     content = orjson.dumps((meter_id, customer_id, number, dimensions))
     return hashlib.blake2b(content, digest_size=16).digest()

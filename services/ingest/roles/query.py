@@ -14,12 +14,14 @@ from services.ingest.store.corrections import PostgresCorrectionList, PostgresCo
 from services.ingest.store.event_queries import PostgresEventStore
 from services.ingest.store.findings import PostgresFindingStore
 from services.ingest.store.holds import PostgresHoldStore
+from services.ingest.store.log_reading import PostgresLogStore
 from services.ingest.store.manifests import PostgresManifestStore
 from services.ingest.store.meter_changes import PostgresMeterChanges
 from services.ingest.store.meter_publications import PostgresMeterPublications
 from services.ingest.store.meters import PostgresMeterStore
 from services.ingest.store.reconciliation import PostgresReconciliationStore
 from services.ingest.store.recording_transactions import PostgresRecordingTransactions
+from services.ingest.store.replays import PostgresReplayStore
 from services.ingest.store.sources import PostgresSourceStore
 from services.ingest.store.usage_quantities import PostgresQuantityStore
 from services.ingest.store.usage_queries import PostgresUsageStore
@@ -54,6 +56,8 @@ def query(process: Process, worker: Database) -> Parts:
         ),
         holds=PostgresHoldStore(worker),
         corrections=corrections,
+        replays=PostgresReplayStore(api),
+        log=PostgresLogStore(api),
         clock=system_clock,
     )
     add_query_servicers(process.server, ports)

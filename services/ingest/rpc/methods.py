@@ -37,6 +37,12 @@ QUERY_METHODS: dict[str, Audience] = {
         "FindingService/ListManifests": _ANYBODY_OF_TENANT,
         "FindingService/SetSourceExpectation": _ANYBODY_OF_TENANT,
         "FindingService/ListSources": _ANYBODY_OF_TENANT,
+        "ReplayService/StartReplay": _ANYBODY_OF_TENANT,
+        "ReplayService/GetReplay": _ANYBODY_OF_TENANT,
+        "ReplayService/ListReplays": _ANYBODY_OF_TENANT,
+        "ReplayService/ListReplayDifferences": _ANYBODY_OF_TENANT,
+        "ReplayService/ConfirmReplay": _ANYBODY_OF_TENANT,
+        "ReplayService/CancelReplay": _ANYBODY_OF_TENANT,
         "ReconciliationService/Reconcile": _ANYBODY_OF_TENANT,
         "HoldService/ListHolds": Audience.OPERATOR,
         "HoldService/ResolveHold": Audience.OPERATOR,
@@ -44,5 +50,10 @@ QUERY_METHODS: dict[str, Audience] = {
         "CorrectionService/VoidEvents": _ANYBODY_OF_TENANT,
         "CorrectionService/ReplaceEvents": _ANYBODY_OF_TENANT,
         "CorrectionService/ListCorrections": _ANYBODY_OF_TENANT,
+        "LogService/GetLogHead": _ANYBODY_OF_TENANT,
+        "LogService/ListSeals": _ANYBODY_OF_TENANT,
+        "LogService/GetSeal": _ANYBODY_OF_TENANT,
+        "LogService/GetReceipts": _ANYBODY_OF_TENANT,
+        "LogService/VerifyLog": _ANYBODY_OF_TENANT,
     }.items()
 }

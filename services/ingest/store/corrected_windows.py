@@ -14,9 +14,10 @@ from services.ingest.domain.event_key import EventKey
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.usage_windows import WindowChange
 from services.ingest.store import tables
-from services.ingest.store.effective_events import EFFECTIVE
 from services.ingest.store.measured_events import DIMENSIONS, POSITION
+from services.ingest.store.measured_log import MEASURED_IN_ALL, MEASURED_LOG
 from services.ingest.store.recording_sql import ADD_WINDOWS
+from services.ingest.store.resealing import reseal
 
 _WINDOW_NS = 900_000_000_000
 _GROUPED = f"CASE WHEN cardinality(group_by) = 0 THEN jsonb_build_object() ELSE {DIMENSIONS.format('group_by')} END"
@@ -33,7 +34,7 @@ WITH measured AS MATERIALIZED (
         WHERE tenant_id = $1 AND source = corrected.source AND event_id = corrected.event_id OFFSET 0
     ) AS stored
     CROSS JOIN LATERAL (
-        SELECT customer_id, event_time_ns, properties, measured FROM events
+        SELECT customer_id, event_time_ns, properties, {MEASURED_IN_ALL} AS measured FROM events AS event
         WHERE tenant_id = $1 AND received_at = stored.received_at AND batch_id = stored.batch_id
             AND ordinal = stored.ordinal OFFSET 0
     ) AS event
@@ -74,9 +75,9 @@ WITH wanted AS (
         event_time_ns, position
     FROM (SELECT DISTINCT customer_id, number FROM wanted) AS slot
     CROSS JOIN LATERAL (
-        SELECT event_time_ns, properties, events.measured, {POSITION} AS position FROM events
+        SELECT event_time_ns, properties, logged.measured, {POSITION} AS position FROM {MEASURED_LOG} AS logged
         WHERE tenant_id = $1 AND customer_id = slot.customer_id AND event_time_ns >= number * {_WINDOW_NS}
-            AND event_time_ns < (number + 1) * {_WINDOW_NS} AND {EFFECTIVE} OFFSET 0
+            AND event_time_ns < (number + 1) * {_WINDOW_NS} OFFSET 0
     ) AS event
     CROSS JOIN LATERAL jsonb_each_text(event.measured) AS measured
     JOIN unnest($3::text[], $4::text[]) AS rule (rule_meter, merged) ON rule_meter = measured.key
@@ -143,3 +144,4 @@ async def recompute_windows(
     if locked:
         keys = [row["window_key"] for row in locked]
         await driver.execute(_RECOMPUTE, tenant_id, keys, ids, merged, now)
+        await reseal(driver, tenant_id, keys, "correction")

@@ -7,8 +7,8 @@ EFFECTIVE = """(
     OR NOT EXISTS (SELECT FROM corrections AS correction WHERE correction.tenant_id = events.tenant_id
         AND correction.source = events.source AND correction.event_id = events.event_id)
 )"""
-"""A condition on `events`, in statements whose first argument is the tenant; whatever tells a quantity from the log has
-it.
+"""A condition on `events`, in statements whose first argument is the tenant. Whatever tells a quantity from the log has
+it, by reading `MEASURED_LOG`.
 
 The first half is answered once. The second one is a look into a hash table or an index: as the OR keeps it from
 becoming a join, it cannot be planned as a loop over corrections that were made since the statistics were.

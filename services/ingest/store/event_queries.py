@@ -14,35 +14,42 @@ from services.ingest.domain.stored_event import EventCounts, EventKey, EventStat
 from services.ingest.store.batch_statuses import read_batch_statuses
 from services.ingest.store.corrections import correction_from_row
 from services.ingest.store.event_exceptions import exception_from_row
+from services.ingest.store.measured_log import MEASURED_IN_ALL
 from services.ingest.usecases.errors import EventNotFound
 from services.ingest.usecases.query_events import BatchStatus, EventSelection, Receipt
 
-_EVENT = """
+_EVENT = f"""
 SELECT event.source, event.event_id, event.event_type, event.customer_id, event.event_time_ns, event.properties,
-    event.received_at, batches.accepted_at, event.measured, event.batch_id, event.ordinal,
+    event.received_at, batches.accepted_at, {MEASURED_IN_ALL} AS measured, event.batch_id, event.ordinal,
     NOT EXISTS (SELECT FROM known_customers AS known WHERE (known.tenant_id, known.customer_id)
         = (event.tenant_id, event.customer_id)) AS unassigned,
     mark.kind, mark.replacement_source, mark.replacement_event_id, mark.reason, mark.actor, mark.api_key_id,
-    mark.corrected_at, origin.source AS replaces_source, origin.event_id AS replaces_event_id
+    mark.corrected_at, origin.source AS replaces_source, origin.event_id AS replaces_event_id,
+    coalesce((
+        SELECT seal.cause <> 'first' OR link.position > seal.position
+        FROM hour_seals AS seal JOIN log_links AS link USING (tenant_id)
+        WHERE (seal.tenant_id, seal.hour_start, seal.version)
+                = (event.tenant_id, to_timestamp(event.event_time_ns / 3600000000000 * 3600), 1)
+            AND link.batch_id = event.batch_id), false) AS late
 FROM events AS event JOIN batches USING (tenant_id, batch_id)
 LEFT JOIN corrections AS mark ON (mark.tenant_id, mark.source, mark.event_id)
     = (event.tenant_id, event.source, event.event_id)
 LEFT JOIN corrections AS origin ON (origin.tenant_id, origin.replacement_source, origin.replacement_event_id)
     = (event.tenant_id, event.source, event.event_id)
-"""
+"""  # noqa: S608 - of constants
 _ONE = f"""
 {_EVENT} JOIN event_keys AS key ON (event.tenant_id, event.received_at, event.batch_id, event.ordinal)
     = (key.tenant_id, key.received_at, key.batch_id, key.ordinal)
 WHERE key.tenant_id = $1 AND key.source = $2 AND key.event_id = $3
 """
 _ORDERED = " ORDER BY event.event_time_ns DESC, event.batch_id DESC, event.ordinal DESC LIMIT "
-_RECORDED = """
-SELECT wanted.position, ARRAY(SELECT jsonb_object_keys(event.measured) ORDER BY 1) AS meter_ids
+_RECORDED = f"""
+SELECT wanted.position, ARRAY(SELECT jsonb_object_keys({MEASURED_IN_ALL}) ORDER BY 1) AS meter_ids
 FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS wanted (source, event_id, position)
 JOIN event_keys AS key ON key.tenant_id = $1 AND key.source = wanted.source AND key.event_id = wanted.event_id
 JOIN events AS event ON (event.tenant_id, event.received_at, event.batch_id, event.ordinal)
     = (key.tenant_id, key.received_at, key.batch_id, key.ordinal)
-"""
+"""  # noqa: S608 - of constants
 _DUPLICATES = """
 SELECT wanted.position, times
 FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS wanted (source, event_id, position)
@@ -198,4 +205,5 @@ def _event(row: asyncpg.Record) -> StoredEvent:
         ordinal=row["ordinal"],
         correction=correction_from_row(row) if row["kind"] else None,
         replaces=(row["replaces_source"], row["replaces_event_id"]) if row["replaces_source"] else None,
+        late=row["late"],
     )

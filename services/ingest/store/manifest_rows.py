@@ -11,7 +11,7 @@ import orjson
 from libs.money import plain
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.findings import Manifest, ManifestLine, ManifestState, Recorded
-from services.ingest.store.effective_events import EFFECTIVE
+from services.ingest.store.measured_log import MEASURED_LOG
 
 COLUMNS = """manifest_id, source, period_start, period_end, version, lines, state, submitted_at, compared_at"""
 
@@ -19,13 +19,12 @@ COLUMNS = """manifest_id, source, period_start, period_end, version, lines, stat
 _RECORDED = f"""
 SELECT wanted.position, count(*) AS event_count,
     coalesce(sum(CASE WHEN wanted.has_total THEN read.measured::numeric END), 0) AS total
-FROM events
+FROM {MEASURED_LOG} AS events
 CROSS JOIN LATERAL jsonb_each_text(events.measured) AS read (meter_id, measured)
 JOIN unnest($5::text[], $6::text[], $7::boolean[])
     WITH ORDINALITY AS wanted (meter_id, customer_id, has_total, position)
     ON wanted.meter_id = read.meter_id AND wanted.customer_id IN ('', events.customer_id)
 WHERE events.tenant_id = $1 AND events.source = $2 AND event_time_ns >= $3 AND event_time_ns < $4
-    AND {EFFECTIVE}
 GROUP BY wanted.position
 """  # noqa: S608 - put together from constants
 

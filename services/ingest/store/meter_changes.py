@@ -36,7 +36,7 @@ HOLD_COUNTING = """
 SELECT pg_advisory_xact_lock_shared(hashtextextended('ingest:counting:' || tenant_id, 0))
 FROM unnest($1::text[]) AS tenant_id
 """
-_STOP_COUNTING = "SELECT pg_advisory_xact_lock(hashtextextended('ingest:counting:' || $1::text, 0))"
+STOP_COUNTING = "SELECT pg_advisory_xact_lock(hashtextextended('ingest:counting:' || $1::text, 0))"
 _END = """
 SELECT greatest($2::timestamptz, max(received_at) + interval '1 microsecond') AS archived_at
 FROM events WHERE tenant_id = $1
@@ -87,7 +87,7 @@ class PostgresMeterChanges:
                 raise MeterArchived(f"meter {meter.meter_id} is archived", meterId=meter.meter_id)
             # Before recorders are stopped: whoever publishes the meter at this moment may keep us waiting.
             await note_publication(driver, change.tenant_id, change.meter_id, now)
-            await driver.execute(_STOP_COUNTING, change.tenant_id)
+            await driver.execute(STOP_COUNTING, change.tenant_id)
             archived_at = await driver.fetchval(_END, change.tenant_id, now)
             return await _add(driver, change, meter, (meter.display_name, meter.description), archived_at, now)
 

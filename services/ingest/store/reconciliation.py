@@ -10,8 +10,8 @@ from libs.database import Database, raw
 from libs.periods import Period
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.stored_event import EventCounts
-from services.ingest.store.effective_events import EFFECTIVE
 from services.ingest.store.event_queries import COUNTS, counts_from_row
+from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.meters import read_meters
 from services.ingest.store.write_offs import WRITTEN_OFF
 from services.ingest.usecases.reconcile import MAX_DIFFERENCES, Difference, StoredTotals, WindowTotals, side
@@ -30,8 +30,8 @@ WITH rule AS (SELECT * FROM unnest($4::text[], $5::text[]) AS rule (meter_id, me
     SELECT measured.key COLLATE "C" AS meter_id, customer_id COLLATE "C" AS customer_id, merged,
         event_time_ns / 900000000000 AS number, event_time_ns, batch_id, ordinal,
         CASE WHEN merged = 'count' THEN 1 ELSE measured.value::numeric END AS value
-    FROM events, jsonb_each_text(measured) AS measured JOIN rule ON rule.meter_id = measured.key
-    WHERE tenant_id = $1 AND event_time_ns >= $2 AND event_time_ns < $3 AND {EFFECTIVE}
+    FROM {MEASURED_LOG} AS logged_event, jsonb_each_text(measured) AS measured JOIN rule ON rule.meter_id = measured.key
+    WHERE tenant_id = $1 AND event_time_ns >= $2 AND event_time_ns < $3
 ), logged AS (
     SELECT meter_id, customer_id, number, count(*) AS events, CASE merged
         WHEN 'min' THEN min(value) WHEN 'max' THEN max(value)

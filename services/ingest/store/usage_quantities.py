@@ -15,8 +15,8 @@ from services.ingest.domain.aggregations import NO_STATE, EventColumns
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import Aggregation
-from services.ingest.store.effective_events import EFFECTIVE
 from services.ingest.store.measured_events import MEASURED, MERGED, POSITION, event_columns
+from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.meters import read_meter
 from services.ingest.store.usage_queries import parts_of
 from services.ingest.store.usage_scopes import with_scope_rows
@@ -46,9 +46,9 @@ GROUP BY 1
 _EVENTS = f"""
 SELECT scope.position AS scope_position, event_time_ns, {POSITION} AS position, {MEASURED}
 FROM unnest($3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY AS scope (customer_id, from_ns, to_ns, position)
-JOIN events ON tenant_id = $1 AND events.customer_id = scope.customer_id AND event_time_ns >= from_ns
+JOIN {MEASURED_LOG} AS logged ON tenant_id = $1 AND logged.customer_id = scope.customer_id AND event_time_ns >= from_ns
     AND event_time_ns < to_ns
-WHERE measured ? $2 AND {EFFECTIVE}
+WHERE measured ? $2
 """
 
 

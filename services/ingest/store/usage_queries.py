@@ -14,8 +14,8 @@ from libs.database import Database, raw
 from services.ingest.domain.aggregations import WindowState
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
-from services.ingest.store.effective_events import EFFECTIVE
 from services.ingest.store.measured_events import DIMENSIONS, MEASURED, POSITION, event_columns
+from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.meters import read_meter
 from services.ingest.store.usage_selection import with_usage_rows
 from services.ingest.store.usage_sql import USAGE_COLUMNS, Arguments, greatest_first
@@ -26,9 +26,9 @@ from services.ingest.usecases.usage_rows import Cursor, EventGroup
 _EVENTS = f"""
 SELECT CASE WHEN $5 THEN customer_id ELSE '' END COLLATE "C" AS customer_id,
     {DIMENSIONS.format("$6::text[]")} AS dimensions, event_time_ns, {POSITION} AS position, {MEASURED}
-FROM events
+FROM {MEASURED_LOG} AS logged
 WHERE tenant_id = $1 AND measured ? $2 AND event_time_ns >= $3 AND event_time_ns < $4
-    AND properties @> $7::text::jsonb AND ($8::text = '' OR customer_id = $8) {{customer}} AND {EFFECTIVE}
+    AND properties @> $7::text::jsonb AND ($8::text = '' OR customer_id = $8) {{customer}}
 ORDER BY event_time_ns LIMIT $9
 """
 _OF_CUSTOMER_8 = "AND customer_id = $8"

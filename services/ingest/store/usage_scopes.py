@@ -11,7 +11,7 @@ from libs.periods import Period
 from services.ingest.domain.aggregations import BucketGrid
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
-from services.ingest.store.effective_events import EFFECTIVE
+from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.usage_sql import (
     EVENT,
     EVENT_STATE,
@@ -105,5 +105,5 @@ def _events(
             {_bucket(grid, "event_time_ns", arguments)} AS bucket, {payload}
         FROM unnest({numbers}, {customers}, {begins}, {starts}, {ends})
             AS scope (number, customer_id, begins_ns, start_ns, end_ns)
-        JOIN events ON tenant_id = $1 AND measured ? $2 AND events.customer_id = scope.customer_id
-            AND event_time_ns >= start_ns AND event_time_ns < end_ns AND {EFFECTIVE}"""
+        JOIN {MEASURED_LOG} AS logged ON tenant_id = $1 AND measured ? $2 AND logged.customer_id = scope.customer_id
+            AND event_time_ns >= start_ns AND event_time_ns < end_ns"""

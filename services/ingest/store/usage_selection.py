@@ -11,8 +11,8 @@ import orjson
 from libs.periods import Period
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
-from services.ingest.store.effective_events import EFFECTIVE
 from services.ingest.store.measured_events import DIMENSIONS
+from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.usage_sql import (
     EVENT,
     EVENT_STATE,
@@ -102,10 +102,9 @@ def _events(selection: UsageSelection, group: Sequence[str], time: Period, paylo
     if question.group_by:
         expressions["dimensions"] = DIMENSIONS.format(arguments.put(list(question.group_by), "text[]"))
     return f"""
-        SELECT {_columns(group, expressions)} {payload} FROM events
+        SELECT {_columns(group, expressions)} {payload} FROM {MEASURED_LOG} AS logged
         WHERE tenant_id = $1 AND measured ? $2 AND event_time_ns >= {arguments.put(to_ns(time.start))}
-            AND event_time_ns < {arguments.put(to_ns(time.end))} {_only(question, "properties", arguments)}
-            AND {EFFECTIVE}"""
+            AND event_time_ns < {arguments.put(to_ns(time.end))} {_only(question, "properties", arguments)}"""
 
 
 def _index(time: str, starts: str) -> str:

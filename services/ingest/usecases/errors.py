@@ -67,3 +67,29 @@ class FindingNotFound(NotFound):
 
 class FindingAlreadyResolved(FailedPrecondition):
     reason = "FINDING_ALREADY_RESOLVED"
+
+
+class ReplayNotFound(NotFound):
+    reason = "REPLAY_NOT_FOUND"
+
+
+class ReplayActive(FailedPrecondition):
+    """The tenant has a replay that has not ended: confirm, cancel or await it."""
+
+    reason = "REPLAY_ACTIVE"
+
+
+class ReplayNotReady(FailedPrecondition):
+    """It is being built, or has ended, or was not meant to change anything."""
+
+    reason = "REPLAY_NOT_READY"
+
+
+class ReplayNotCancellable(FailedPrecondition):
+    """It changes windows already, or has ended."""
+
+    reason = "REPLAY_NOT_CANCELLABLE"
+
+
+class SealNotFound(NotFound):
+    reason = "SEAL_NOT_FOUND"

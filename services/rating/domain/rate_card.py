@@ -21,6 +21,7 @@ class Price:
     `included_quantity` is free and comes off before the model is applied. `terms` act before and after that.
     `proration` says what share of its flat amount, included quantity, minimum, maximum and commitment is for a billing
     period that is shorter than the whole one. `rounding_mode` is for the line item; pricing itself never rounds money.
+    `override_id` names the override that the price comes from, and is empty for the card's own.
     """
 
     price_id: str
@@ -33,6 +34,7 @@ class Price:
     terms: PriceTerms = NO_TERMS
     options: PricingOptions = DEFAULT_OPTIONS
     proration: Proration = Proration.NONE
+    override_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

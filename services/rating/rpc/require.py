@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from libs.errors import InvalidInput
 from libs.ids import check_resource_id
 from libs.periods import Period, find_zone
@@ -31,11 +33,18 @@ def period_key(key: charge_service_pb2.BillingPeriodKey, path: str = "key") -> t
     subscription_id = resource_id(key.subscription_id, f"{path}.subscription_id")
     if not key.HasField("period_start"):
         raise InvalidInput.of(f"{path}.period_start", "REQUIRED", "must be an instant in the billing period")
+    return subscription_id, instant(key.period_start, f"{path}.period_start")
+
+
+def instant(timestamp: Timestamp, path: str) -> datetime:
+    """Return an instant that was given.
+
+    :raises InvalidInput: if it is an impossible one
+    """
     try:
-        return subscription_id, instant_from_pb(key.period_start)
+        return instant_from_pb(timestamp)
     except (ValueError, OverflowError) as error:
-        message = "must be an instant in the years 1 to 9999"
-        raise InvalidInput.of(f"{path}.period_start", "INVALID_TIME", message) from error
+        raise InvalidInput.of(path, "INVALID_TIME", "must be an instant in the years 1 to 9999") from error
 
 
 def part_of_period(message: charge_service_pb2.PartOfBillingPeriod, path: str = "part") -> PartOfPeriod:

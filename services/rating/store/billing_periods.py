@@ -11,6 +11,7 @@ import asyncpg
 
 from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.simulation import SimulationScope
 from services.rating.store.keys import KEYS, OF_KEY, key_columns
 
 _NAMES = (
@@ -78,6 +79,13 @@ WHERE p.tenant_id = $1 AND (p.subscription_id, p.period_start) > ($2, $3)
     AND ($4::timestamptz IS NULL OR p.period_start >= $4) AND ($5::timestamptz IS NULL OR p.period_start < $5)
 ORDER BY p.subscription_id, p.period_start LIMIT $6
 """
+_BY_CUSTOMER = f"""
+SELECT {_COLUMNS} FROM billing_periods p
+WHERE p.tenant_id = $1 AND (p.customer_id, p.subscription_id, p.period_start) > ($2, $3, $4)
+    AND p.period_start >= $5 AND p.period_start < $6 AND ($7 = '' OR p.rate_card_id = $7)
+    AND ($8::text[] IS NULL OR p.customer_id = ANY($8))
+ORDER BY p.customer_id, p.subscription_id, p.period_start LIMIT $9
+"""
 _BEFORE_ALL = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
 
 
@@ -140,6 +148,17 @@ class PostgresBillingPeriodStore:
         last = ("", _BEFORE_ALL) if after is None else (after.subscription_id, after.period_start)
         start, end = (None, None) if within is None else (within.start, within.end)
         return [_period(row) for row in await self._connection.fetch(_STARTING_IN, tenant_id, *last, start, end, limit)]
+
+    async def by_customer(
+        self, scope: SimulationScope, after: tuple[str, str, datetime] | None, limit: int
+    ) -> list[BillingPeriod]:
+        """Return the next periods of a scope behind `after`, by customer, subscription and start."""
+        rows = await self._connection.fetch(
+            _BY_CUSTOMER,
+            *(scope.tenant_id, *(after or ("", "", _BEFORE_ALL)), scope.within.start, scope.within.end),
+            *(scope.priced_by, list(scope.customer_ids) or None, limit),
+        )
+        return [_period(row) for row in rows]
 
 
 def _period(row: Sequence[object]) -> BillingPeriod:

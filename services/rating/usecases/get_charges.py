@@ -59,7 +59,7 @@ class GetCharges:
                 raise ChargeNotFound(message, subscriptionId=subscription_id, priceId=price_id)
             if not charge.meter_id or charge.withdrawn:
                 return ExplainedCharge(charge, [])
-            days = await work.usage.explain(period, charge.meter_id)
+            days = (await work.usage.explain(period, [charge.meter_id]))[charge.meter_id]
             if charge.meter_id in (await work.exact_usage.of_periods([period.key]))[period.key]:
                 days = [replace(day, quantity=None) for day in days]
             return ExplainedCharge(charge, days)

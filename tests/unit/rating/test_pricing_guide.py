@@ -19,16 +19,24 @@ from services.rating.domain.rated_price import PartKind
 from services.rating.domain.usage import DimensionedQuantity
 from services.rating.domain.validation import check_rate_card
 from services.rating.wire.card_reading import Reading
+from services.rating.wire.price_overrides import override_from_pb
 from services.rating.wire.rate_cards import rate_card_from_pb, rate_card_message
+from steelyard.rating.v1 import price_override_service_pb2 as override_pb
 from steelyard.rating.v1 import rate_card_pb2 as pb
 
 GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "guides" / "pricing.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (\w+) \| ([\d.]*) ?\| ([\d]*) ?\| ([\d.]+) \|$", re.MULTILINE)
 
 
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+OVERRIDES = [block for block in BLOCKS if block.startswith("override_id")]
+
+
 def cards() -> dict[str, RateCard]:
     found = {}
-    for block in re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL):
+    for block in BLOCKS:
+        if block in OVERRIDES:
+            continue
         for document in read_documents(block, pb.RateCard):
             reading = Reading()
             card = rate_card_from_pb(document.message, reading)
@@ -45,6 +53,14 @@ def test_there_are_examples() -> None:
     assert set(CARDS) == {"models", "agreed", "together", "matrix", "prorated"}
     priced = {price.price_id for name in ("models", "agreed") for price in CARDS[name].prices}
     assert {name for name, _, _, _ in COSTS} == priced
+
+
+def test_an_override_is_one_that_can_be_made() -> None:
+    (document,) = read_documents(OVERRIDES[0], override_pb.PriceOverride)
+    reading = Reading()
+    override = override_from_pb(document.message, reading)
+    card = RateCard(override.rate_card_id, 0, "USD", None, override.prices)
+    assert (reading.violations, check_rate_card(card)) == ([], [])
 
 
 @pytest.mark.parametrize(("price_id", "quantity", "events", "amount"), COSTS)

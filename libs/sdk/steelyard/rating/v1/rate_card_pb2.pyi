@@ -197,6 +197,7 @@ class RateCard(_message.Message):
     EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
     PRICES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    OVERRIDE_REASON_FIELD_NUMBER: _builtins.int
     rate_card_id: _builtins.str
     """Chosen by the tenant; 1 to 64 of letters, digits and _ . : @ -."""
     version: _builtins.int
@@ -205,6 +206,8 @@ class RateCard(_message.Message):
     """For people."""
     currency: _builtins.str
     """ISO 4217 code of all its prices."""
+    override_reason: _builtins.str
+    """Why it was stored although its rollout guard was not heeded; set by the server, empty as a rule."""
     @_builtins.property
     def effective_time(self) -> _timestamp_pb2.Timestamp:
         """Billing periods that start at or after it are priced by this version, until the next version's. Unset: always."""
@@ -227,10 +230,11 @@ class RateCard(_message.Message):
         effective_time: _timestamp_pb2.Timestamp | None = ...,
         prices: _abc.Iterable[Global___Price] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        override_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "effective_time", b"effective_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "currency", b"currency", "display_name", b"display_name", "effective_time", b"effective_time", "prices", b"prices", "rate_card_id", b"rate_card_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "currency", b"currency", "display_name", b"display_name", "effective_time", b"effective_time", "override_reason", b"override_reason", "prices", b"prices", "rate_card_id", b"rate_card_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
