@@ -76,6 +76,7 @@ def _confirmed(key: PeriodKey, result: charge_service_pb2.ConfirmedCharges) -> C
     if not result.HasField("period"):
         return Confirmed(key, charges)
     try:
-        return Confirmed(key, charges, period=period_from_pb(result.period, "period"))
+        whole = period_from_pb(result.whole_period, "whole_period") if result.HasField("whole_period") else None
+        return Confirmed(key, charges, period=period_from_pb(result.period, "period"), whole=whole)
     except InvalidInput as error:
         return Confirmed(key, (), f"rating answered with an impossible period: {error}")

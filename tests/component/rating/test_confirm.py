@@ -172,8 +172,8 @@ async def test_charges_say_what_period_they_are_for(ready: Rating) -> None:
     (after,) = await _confirm(ready, "sub-1")
     (unknown,) = await _confirm(ready, "unknown")
 
-    assert (before.reason, before.period) == ("", MARCH)
-    assert (after.reason, after.period) == ("", cut)
+    assert (before.reason, before.period) == ("", billing_period())
+    assert (after.reason, after.period) == ("", billing_period(period=cut, version=2, whole=MARCH))
     assert {charge.period_end for charge in after.charges} == {cut.end}
     assert unknown.period is None
 

@@ -61,7 +61,7 @@ async def test_a_confirmation_says_what_period_it_is_for(
     unknown, known = (await charges.ConfirmCharges(request, metadata=AS_ACME)).results
 
     assert not unknown.HasField("period")
-    assert known.period == period_to_pb(cut)
+    assert (known.period, known.whole_period) == (period_to_pb(cut), period_to_pb(MARCH))
 
 
 @pytest.mark.parametrize(
