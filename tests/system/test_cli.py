@@ -1149,3 +1149,84 @@ class TestSealedLog:
         assert (forged.code, "altered (chain): position 1:" in forged.err) == (1, True)
         assert sealed.run("log", "receipt", "gateway", "never sent").code == 1
         assert sealed.run("log", "verify", "--kept", "head").code == 2
+
+
+PRORATED = """
+rate_card_id: prorated
+currency: EUR
+prices:
+- {price_id: by_day, flat: {amount: 99.99}, proration: by_day}
+- {price_id: by_second, flat: {amount: 99.99}, proration: by_second}
+- {price_id: whole, flat: {amount: 9.99}}
+- {price_id: messages, meter_id: messages, included_quantity: 62, per_unit: {unit_amount: 1}, proration: by_day}
+"""
+
+
+class TestProration:
+    def test_a_start_and_an_end_in_the_middle_of_a_month_cost_their_share(self, shell: CommandLine) -> None:
+        """March has 31 days in Berlin and, because clocks change on the 29th, 743 hours."""
+        key = shell.json("tenants", "create", "parts", "--test-clock", "2026-03-16")["secret"]
+        parts = shell.having(STEELYARD_API_KEY=key)
+        parts.table("meters", "create", "messages", "--event-type", "message")
+        (parts.folder / "prorated.yaml").write_text(PRORATED)
+        parts.table("ratecards", "apply", "-f", "prorated.yaml")
+        for customer, first in (("starts", "2026-03-15"), ("ends", "2026-03-01")):
+            parts.table("customers", "create", customer, "--zone", "Europe/Berlin")
+            parts.table("subscriptions", "create", customer, "prorated", "--start", first, "--id", f"sub-{customer}")
+        events = [
+            {"event_id": f"{customer}-{n}", "customer_id": customer, "event_type": "message", "source": "gateway"}
+            | {"event_time": "2026-03-15T12:00:00Z"}
+            for customer in ("starts", "ends")
+            for n in range(45)
+        ]
+        (parts.folder / "messages.jsonl").write_text("\n".join(map(json.dumps, events)))
+        parts.table("events", "send", "messages.jsonl")
+        (ended,) = parts.json("subscriptions", "cancel", "sub-ends", "--last-date", "2026-03-20")
+        assert ended["end_time"] == ended["current_period"]["end"] == "2026-03-20T23:00:00Z"
+        refused = parts.run("subscriptions", "cancel", "sub-starts", "--last-date", "2026-04-01")
+        assert (refused.code, "last_date" in refused.err) == (4, True), refused
+
+        parts.table("tenants", "advance-clock", "parts", "2026-04-02")
+        invoices = eventually(lambda: _issued(parts, 2))
+
+        lines = {
+            invoice["customer_id"]: {
+                line["price_id"]: int(line["amount"]["minor_units"])
+                for line in parts.json("invoices", "show", invoice["invoice_id"])["lines"]
+            }
+            for invoice in invoices
+        }
+        # 45 messages, of which 62 x 17 / 31 = 34, and 62 x 20 / 31 = 40, are included.
+        assert lines["starts"] == {
+            "by_day": _share(17, 31),
+            "by_second": _share(407, 743),
+            "whole": 999,
+            "messages": 1100,
+        }
+        assert lines["ends"] == {"by_day": _share(20, 31), "by_second": _share(480, 743), "whole": 999, "messages": 500}
+        shown = parts.table("invoices", "show", next(i["invoice_id"] for i in invoices if i["customer_id"] == "ends"))
+        assert "prorated (days)" in shown
+        assert all(check["ok"] for items in parts.json("reconcile").values() for check in items)
+
+    def test_is_shown_before_it_happens(self, shell: CommandLine) -> None:
+        key = shell.json("tenants", "create", "previews", "--test-clock", "2026-03-16")["secret"]
+        previews = shell.having(STEELYARD_API_KEY=key)
+        previews.table("meters", "create", "messages", "--event-type", "message")
+        (previews.folder / "prorated.yaml").write_text(PRORATED)
+        previews.table("ratecards", "apply", "-f", "prorated.yaml")
+
+        march = ("--whole", "2026-03-01/2026-04-01", "--zone", "Europe/Berlin", "-q", "messages=45")
+        text, charges = previews.both("ratecards", "preview", "prorated", "--period", "2026-03-15/2026-04-01", *march)
+
+        assert [charge["amount"] for charge in charges] == ["54.833225806452", "54.772449528937", "9.99", "11"]
+        assert "prorated (seconds)" in text
+
+
+def _issued(shell: CommandLine, count: int) -> Any:
+    invoices = shell.json("invoices", "list", "--state", "issued")
+    return invoices if len(invoices) == count else None
+
+
+def _share(part: int, whole: int) -> int:
+    """Of 99.99, in cents."""
+    return int((Decimal(9999 * part) / whole).quantize(Decimal(1), ROUND_HALF_EVEN))

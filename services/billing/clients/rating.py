@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import grpc
 
-from libs.errors import NotFound, Unavailable
-from libs.periods import Period
+from libs.errors import InvalidInput, NotFound, Unavailable
 from libs.rpc import as_tenant, typed_errors
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.usecases.ports import Confirmed
 from services.billing.wire.charges import ChargeUnreadable, charge_from_pb
-from services.billing.wire.common import time_from_pb, time_to_pb
+from services.billing.wire.common import period_from_pb, time_from_pb, time_to_pb
 from steelyard.rating.v1 import charge_service_pb2, charge_service_pb2_grpc, rate_card_service_pb2
 from steelyard.rating.v1 import rate_card_service_pb2_grpc as rate_card_grpc
 
@@ -76,5 +75,8 @@ def _confirmed(key: PeriodKey, result: charge_service_pb2.ConfirmedCharges) -> C
         return Confirmed(key, (), "rating answered with charges of another period")
     if not result.HasField("period"):
         return Confirmed(key, charges)
-    start, end = result.period.start, result.period.end
-    return Confirmed(key, charges, period=Period(time_from_pb(start, "period.start"), time_from_pb(end, "period.end")))
+    try:
+        whole = period_from_pb(result.whole_period, "whole_period") if result.HasField("whole_period") else None
+        return Confirmed(key, charges, period=period_from_pb(result.period, "period"), whole=whole)
+    except InvalidInput as error:
+        return Confirmed(key, (), f"rating answered with an impossible period: {error}")

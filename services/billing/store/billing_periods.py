@@ -69,7 +69,7 @@ ON CONFLICT DO NOTHING
 # that was voided and reopened, has another try_at.
 _LOCK_CLOSING = f"""
 SELECT p.subscription_id, p.period_start, p.period_end, p.customer_id, p.ordinal, i.invoice_id, i.currency,
-    p.whole_end IS NOT NULL AS shortened
+    p.whole_start, p.whole_end
 FROM billing_periods p
 JOIN {PERIOD_KEYS} USING (subscription_id, period_start)
 JOIN due_periods d USING (tenant_id, subscription_id, period_start)
@@ -111,9 +111,10 @@ UPDATE billing_periods SET period_end = $4, whole_start = coalesce(whole_start, 
 WHERE tenant_id = $1 AND subscription_id = $2 AND period_start = $3
 RETURNING subscription_id, period_start, version
 """
-_VERSIONS = f"""
-SELECT p.subscription_id, p.period_start, p.version
-FROM billing_periods p JOIN {PERIOD_KEYS} USING (subscription_id, period_start) WHERE p.tenant_id = $1
+_NEW_VERSIONS = f"""
+UPDATE billing_periods p SET version = nextval('state_version') FROM {PERIOD_KEYS}
+WHERE p.tenant_id = $1 AND p.subscription_id = k.subscription_id AND p.period_start = k.period_start
+RETURNING p.subscription_id, p.period_start, p.version
 """
 _REOPEN = """
 WITH period AS (
@@ -184,7 +185,9 @@ class PostgresBillingPeriods:
 
     async def publish(self, keys: Sequence[PeriodKey]) -> None:
         connection = await raw(self._connection)
-        await self._mark(await connection.fetch(_VERSIONS, self._tenant_id, *key_columns(keys)))
+        periods = (self._tenant_id, *key_columns(keys))
+        await connection.execute(LOCK_PERIODS, *periods)
+        await self._mark(await connection.fetch(_NEW_VERSIONS, *periods))
 
     async def reopen(self, key: PeriodKey, try_at: datetime) -> None:
         await (await raw(self._connection)).execute(
@@ -248,10 +251,14 @@ def with_zones() -> sa.Select[tuple[object, ...]]:
 def billing_period_from_row(row: sa.Row[tuple[object, ...]]) -> BillingPeriod:
     """A row of `with_zones`, whatever further columns it has."""
     period = Period(row.period_start, row.period_end)
-    whole = None if row.whole_start is None else Period(row.whole_start, row.whole_end)
+    whole = _whole(row.whole_start, row.whole_end)
     return BillingPeriod(
         row.subscription_id, row.customer_id, row.rate_card_id, period, row.version, row.time_zone, whole
     )
+
+
+def _whole(start: datetime | None, end: datetime | None) -> Period | None:
+    return None if start is None or end is None else Period(start, end)
 
 
 def _row(tenant_id: str, new: NewPeriod) -> Row:
@@ -281,4 +288,6 @@ def _closing(row: Mapping[str, Any]) -> ClosingPeriod:
         ordinal=row["ordinal"],
         currency=row["currency"],
     )
-    return ClosingPeriod(PeriodKey(row["subscription_id"], row["period_start"]), draft, row["shortened"])
+    return ClosingPeriod(
+        PeriodKey(row["subscription_id"], row["period_start"]), draft, _whole(row["whole_start"], row["whole_end"])
+    )

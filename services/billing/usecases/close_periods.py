@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from libs.clock import Clock
 from libs.database import retry_transient
 from libs.errors import ResourceExhausted, ServiceError
-from libs.periods import Period
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.events import InvoiceFact, InvoiceIssued, InvoicePaid
 from services.billing.domain.invoice import Invoice, InvoiceState, LineRefused, lines_from_charges
@@ -141,7 +140,7 @@ class IssueChunk:
             await work.periods.set_aside(reasons, self._claimed_until, self._clock() + retry_after)
 
     async def _publish_again(self, keys: Sequence[PeriodKey]) -> None:
-        """In case rating has missed what became of the periods."""
+        """In case rating has missed what became of the periods, or has read it without understanding all of it."""
         async with self._unit_of_work(self.tenant_id) as work:
             await work.periods.publish(keys)
 
@@ -152,7 +151,7 @@ class IssueChunk:
 
     async def _issue_in(self, work: Work, confirmed: Sequence[Confirmed]) -> tuple[int, dict[PeriodKey, str]]:
         closing = await work.periods.lock_closing([item.key for item in confirmed], self._claimed_until)
-        rated = {item.key: item.period for item in confirmed}
+        rated = {item.key: item for item in confirmed}
         outdated = {item.key: PERIOD_DIFFERS for item in closing if not _is_for(item, rated[item.key])}
         closing = [item for item in closing if item.key not in outdated]
         still_closing = {item.key for item in closing}
@@ -173,12 +172,14 @@ class IssueChunk:
         return len(drafts), refused | outdated
 
 
-def _is_for(closing: ClosingPeriod, rated: Period | None) -> bool:
+def _is_for(closing: ClosingPeriod, rated: Confirmed) -> bool:
     """Whether charges are for a period as it is now; rating may not know yet that it was cut.
 
     Rating of older versions does not say what they are for, and did not know of shortened periods.
     """
-    return not closing.shortened if rated is None else rated == closing.draft.period
+    if rated.period is None:
+        return closing.whole is None
+    return (rated.period, rated.whole) == (closing.draft.period, closing.whole)
 
 
 async def _charges_to_freeze(work: Work, confirmed: Sequence[Confirmed]) -> dict[PeriodKey, list[Charge]]:

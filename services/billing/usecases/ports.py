@@ -140,13 +140,15 @@ class Queues(Protocol):
 class Confirmed:
     """Rating's answer for one period: its charges, or why it cannot confirm them.
 
-    `period` is what the charges are for; None if rating does not say (older versions do not).
+    `period` is what the charges are for; None if rating does not say (older versions do not). `whole` is what that is a
+    part of, as rating knows it; None if it is not shortened.
     """
 
     key: PeriodKey
     charges: tuple[Charge, ...]
     refusal: str = ""
     period: Period | None = None
+    whole: Period | None = None
 
 
 class Rating(Protocol):

@@ -22,11 +22,11 @@ from services.billing.domain.tenant import ApiKey, Tenant
 
 @dataclass(frozen=True, slots=True)
 class ClosingPeriod:
-    """A due billing period, locked by the transaction, with its draft; `shortened`: it is part of a whole one."""
+    """A due billing period, locked by the transaction, with its draft, and what it is a part of if it is shortened."""
 
     key: PeriodKey
     draft: Invoice
-    shortened: bool = False
+    whole: Period | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class BillingPeriods(Protocol):
         """End a period early, due `grace` after that, and publish its state; False if it is being invoiced."""
 
     async def publish(self, keys: Sequence[PeriodKey]) -> None:
-        """Publish the state of periods once more."""
+        """Publish the state of periods once more, under new versions, so that it counts for all who know another."""
 
     async def start_closing(self, keys: Sequence[PeriodKey], closing_at: datetime) -> int:
         """Put drafts on the periods that are seen due for the first time; returns how many there were."""

@@ -111,5 +111,6 @@ def _confirmed_to_pb(subscription_id: str, result: ConfirmedCharges) -> pb.Confi
         confirmed=not result.reason,
         reason=result.reason,
         charges=[charge_to_pb(charge) for charge in result.charges],
-        period=period_to_pb(result.period) if result.period else None,
+        period=period_to_pb(result.period.period) if result.period else None,
+        whole_period=period_to_pb(result.period.whole) if result.period and result.period.whole else None,
     )

@@ -9,7 +9,6 @@ from functools import partial
 
 from libs.clock import Clock
 from libs.database import retry_transient
-from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.exact_usage import Answers
 from services.rating.domain.period_charge import PeriodCharge
@@ -30,13 +29,13 @@ _REPAIRS = 2
 class ConfirmedCharges:
     """The charges of one billing period; `reason` says why they are not confirmed, and is empty if they are.
 
-    `period` is what they are for, None if it is unknown here.
+    `period` is what they are for, as it is known here; None if it is unknown.
     """
 
     period_start: datetime
     reason: str
     charges: list[PeriodCharge]
-    period: Period | None
+    period: BillingPeriod | None
 
 
 class ConfirmCharges:
@@ -142,6 +141,6 @@ def _confirmed(
     if period is None:
         return ConfirmedCharges(at, BILLING_PERIOD_UNKNOWN, [], None)
     if problem := rated.problems.get(period.key):
-        return ConfirmedCharges(period.key.period_start, problem.reason, [], period.period)
+        return ConfirmedCharges(period.key.period_start, problem.reason, [], period)
     reason = USAGE_DIFFERS if period.key in differing else ""
-    return ConfirmedCharges(period.key.period_start, reason, charges[period.key], period.period)
+    return ConfirmedCharges(period.key.period_start, reason, charges[period.key], period)

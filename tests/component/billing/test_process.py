@@ -324,6 +324,34 @@ async def test_billing_periods_say_what_they_are_a_part_of(running: Running) -> 
     assert not second.HasField("whole_period")
 
 
+async def test_a_subscription_can_be_ended_in_the_middle_of_its_period(running: Running) -> None:
+    _, key = await running.tenant_key("acme")
+    await running.subscribe(key)
+    subscriptions = subscription_service_pb2_grpc.SubscriptionServiceStub(running.channel(key))
+    request = subscription_service_pb2.CancelSubscriptionRequest(request_id=new(), subscription_id="sub-01")
+
+    for wrong in ("2026-1-5", "tomorrow", "2026-02-30", "2026-02-01", "9999-12-31"):
+        request.last_date = wrong
+        assert await _refused_fields(subscriptions.CancelSubscription(request)) == ["last_date"], wrong
+    request.last_date = "2026-01-20"
+    canceled = (await subscriptions.CancelSubscription(request)).subscription
+    repeated = (await subscriptions.CancelSubscription(request)).subscription
+    request.last_date = "2026-01-21"
+    assert await _code(subscriptions.CancelSubscription(request)) is grpc.StatusCode.ALREADY_EXISTS
+    request.request_id = new()
+    assert await _code(subscriptions.CancelSubscription(request)) is grpc.StatusCode.FAILED_PRECONDITION
+
+    assert canceled.end_time.ToDatetime(UTC) == datetime(2026, 1, 21, tzinfo=UTC)
+    assert canceled.current_period.end == canceled.end_time
+    assert repeated == canceled
+    periods = billing_period_service_pb2_grpc.BillingPeriodServiceStub(running.internal())
+    listed = await periods.ListBillingPeriods(
+        billing_period_service_pb2.ListBillingPeriodsRequest(subscription_id="sub-01"), metadata=as_tenant("acme")
+    )
+    assert listed.billing_periods[0].period.end == canceled.end_time
+    assert listed.billing_periods[0].whole_period.end.ToDatetime(UTC) == FEBRUARY
+
+
 async def _code(call: Awaitable[object]) -> grpc.StatusCode:
     try:
         await call

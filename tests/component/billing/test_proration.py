@@ -63,6 +63,8 @@ async def rate(world: World) -> None:
         charges = [charge._replace(version=state.version) for charge in charges_of_period(period, CARD, {}, {})]
         world.rating.by_period[state.key] = tuple(charge_from_pb(charge_to_pb(charge)) for charge in charges)
         world.rating.periods[state.key] = period.period
+        if period.whole is not None:
+            world.rating.wholes[state.key] = period.whole
 
 
 async def start(world: World, starts_on: date, anchor: BillingAnchor = BillingAnchor.CALENDAR) -> None:
@@ -270,6 +272,26 @@ async def test_rating_that_does_not_say_what_its_charges_are_for_is_believed_for
     states = {invoice.period.start: invoice.state.value for invoice in await world.invoices("acme")}
 
     assert states == {utc(2026, 3, 14, 23): "draft", MARCH_ENDS: "issued"}
+
+
+async def test_no_invoice_is_made_if_rating_does_not_know_that_the_period_is_shortened(world: World) -> None:
+    """As if rating had read of the period before it ran a release that knows of whole ones."""
+    await start(world, date(2026, 3, 15))
+    await rate(world)
+    world.rating.wholes.clear()
+    before = {item.key: item.version for item in await stored_periods(world)}
+    await world.advance("acme", utc(2026, 4, 2))
+    await world.bill()
+
+    assert [invoice.state.value for invoice in await world.invoices("acme")] == ["draft"]
+    after = {item.key: item.version for item in await stored_periods(world)}
+    march = PeriodKey("sub-01", utc(2026, 3, 14, 23))
+    assert {key for key in before if after[key] > before[key]} == {march}  # So rating takes it in again.
+    await rate(world)
+    world.real.at += timedelta(minutes=1)
+    await world.bill()
+    [invoice] = await world.invoices("acme")
+    assert lines(invoice) == cents(days=17, hours=17 * 24 - 1)
 
 
 async def test_a_period_that_rating_has_missed_is_published_again(world: World) -> None:

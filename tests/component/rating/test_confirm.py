@@ -165,6 +165,19 @@ async def test_known_periods_are_confirmed_while_billing_does_not_answer(ready: 
     assert (known.reason, unknown.reason) == ("", "BILLING_PERIOD_UNKNOWN")
 
 
+async def test_charges_say_what_period_they_are_for(ready: Rating) -> None:
+    cut = Period(MARCH.start, MARCH.start + 24 * HOUR)
+    (before,) = await _confirm(ready, "sub-1")
+    await ready.accept([billing_period(period=cut, version=2, whole=MARCH)])
+    (after,) = await _confirm(ready, "sub-1")
+    (unknown,) = await _confirm(ready, "unknown")
+
+    assert (before.reason, before.period) == ("", billing_period())
+    assert (after.reason, after.period) == ("", billing_period(period=cut, version=2, whole=MARCH))
+    assert {charge.period_end for charge in after.charges} == {cut.end}
+    assert unknown.period is None
+
+
 async def test_a_period_that_changes_after_the_comparison_is_not_confirmed(ready: Rating) -> None:
     """Its usage is another one then, which nobody has compared with ingest."""
     ready.ingest.put(window(1000, customer="cust-9"))

@@ -66,6 +66,17 @@ async def test_a_period_that_is_cut_later_costs_its_smaller_share_and_forgets_wh
     assert (await amounts(rating))["by_day"] == 50
 
 
+async def test_a_whole_period_that_is_cut_becomes_a_part(rating: Rating) -> None:
+    await rating.add_card(CARD)
+    await rating.accept([billing_period(period=MARCH, time_zone="Europe/Berlin")])
+    await rating.rate_all()
+    up_to_20th = Period(MARCH.start, UP_TO_20TH.end)
+    await rating.accept([billing_period(period=up_to_20th, time_zone="Europe/Berlin", whole=MARCH, version=2)])
+    await rating.rate_all()
+
+    assert await amounts(rating) == {"by_day": 190, "by_second": 456, "all": 20, "tokens": 0}
+
+
 async def test_periods_that_are_not_shortened_cost_all_of_it(rating: Rating) -> None:
     """As those of messages from before anything could be prorated."""
     await rating.add_card(CARD)

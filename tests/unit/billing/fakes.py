@@ -64,13 +64,14 @@ class MovingClock:
 
 
 class FakeRating:
-    """Rating with one charge of 12.345 per period unless told otherwise; `periods` are what it says these are for."""
+    """Rating with one charge of 12.345 per period unless told otherwise; `periods`, `wholes`: what these are for."""
 
     def __init__(self) -> None:
         self.currencies = {"standard": "EUR"}
         self.by_period: dict[PeriodKey, tuple[Charge, ...]] = {}
         self.refusals: dict[PeriodKey, str] = {}
         self.periods: dict[PeriodKey, Period] = {}
+        self.wholes: dict[PeriodKey, Period] = {}
         self.asked: list[list[PeriodKey]] = []
         self.is_away = False
         self.answers_max = 500
@@ -94,7 +95,7 @@ class FakeRating:
         return [
             Confirmed(key, (), self.refusals[key])
             if key in self.refusals
-            else Confirmed(key, self.charges_of(key), period=self.periods.get(key))
+            else Confirmed(key, self.charges_of(key), period=self.periods.get(key), whole=self.wholes.get(key))
             for key in keys
         ]
 

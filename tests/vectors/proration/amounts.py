@@ -46,7 +46,7 @@ def prorated_amount(vector: Given) -> Result:
     amount = share_of_value(Decimal(given["amount"]), share.fraction)
     return {
         "amount": rounding_in(given)(amount),
-        "unrounded_14": _unrounded(amount, vector["expected"].get("unrounded_14")),
+        "unrounded_14": round_exact(amount, RoundingFunction.ROUND, 14),
     }
 
 
@@ -143,13 +143,6 @@ def _ending(value: Exact) -> Decimal:
     """Exactly; it ends, or no vector could say it."""
     numerator, denominator = value.as_integer_ratio()
     return Decimal(numerator) / Decimal(denominator)
-
-
-def _unrounded(amount: Fraction, expected: str | None) -> Decimal | None:
-    """To as many digits as are told; the vectors' own 14 are of digits, not of those after the point."""
-    if expected is None:
-        return None
-    return round_exact(amount, RoundingFunction.ROUND, len(expected.partition(".")[2]))
 
 
 def _fee(given: Given | None) -> PlanFee | None:

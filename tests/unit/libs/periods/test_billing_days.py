@@ -96,6 +96,11 @@ class TestPartsBilled:
     def test_a_first_period_that_is_whole_is_measured_by_itself(self) -> None:
         assert list(of("2026-02-28", 31).parts_billed(day("2026-02-28"), None)) == [(31, 31)]
 
+    def test_the_first_billing_date_may_be_the_start(self) -> None:
+        assert of("2026-02-28", 31).first_billing_date == day("2026-02-28")
+        assert of("2026-02-27", 31).first_billing_date == day("2026-02-28")
+        assert of("2026-03-01", 31, Interval.YEAR).first_billing_date == day("2026-03-31")
+
     def test_quarters_begin_in_the_month_of_the_start(self) -> None:
         parts = of("2011-02-24", 10, Interval.QUARTER).parts_billed(day("2011-03-06"), None)
 

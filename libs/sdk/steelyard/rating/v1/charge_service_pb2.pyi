@@ -604,6 +604,7 @@ class ConfirmedCharges(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     CHARGES_FIELD_NUMBER: _builtins.int
     PERIOD_FIELD_NUMBER: _builtins.int
+    WHOLE_PERIOD_FIELD_NUMBER: _builtins.int
     confirmed: _builtins.bool
     """Whether the charges contain all of ingest's windows. If not, ask again later."""
     reason: _builtins.str
@@ -618,9 +619,13 @@ class ConfirmedCharges(_message.Message):
 
     @_builtins.property
     def period(self) -> _period_pb2.Period:
-        """The billing period as it is known here and the charges are for. Billing issues no invoice if it has cut the period
-        since. Unset if the period is unknown.
+        """The billing period as it is known here and the charges are for. Billing issues no invoice if it knows the period
+        otherwise. Unset if the period is unknown.
         """
+
+    @_builtins.property
+    def whole_period(self) -> _period_pb2.Period:
+        """What that is a part of, as it is known here; unset if it is not shortened."""
 
     def __init__(
         self,
@@ -630,10 +635,11 @@ class ConfirmedCharges(_message.Message):
         reason: _builtins.str = ...,
         charges: _abc.Iterable[_charge_pb2.Charge] | None = ...,
         period: _period_pb2.Period | None = ...,
+        whole_period: _period_pb2.Period | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "period", b"period"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "period", b"period", "whole_period", b"whole_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charges", b"charges", "confirmed", b"confirmed", "key", b"key", "period", b"period", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charges", b"charges", "confirmed", b"confirmed", "key", b"key", "period", b"period", "reason", b"reason", "whole_period", b"whole_period"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Previews of parts of billing periods."""
+"""Parts of billing periods in previews and confirmations."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from libs.periods import Period
+from services.rating.wire.times import period_to_pb
 from steelyard.common.v1 import period_pb2
 from steelyard.rating.v1 import charge_service_pb2 as charges_pb
 from steelyard.rating.v1 import rate_card_pb2 as card_pb
-from tests.component.rating.rpc.support import AS_ACME, card_of, failure, violations
+from tests.component.rating.rpc.support import AS_ACME, card_of, failure, fee, key_of, per_unit, violations
+from tests.component.rating.running import Running
+from tests.component.rating.support import HOUR, MARCH, billing_period
 
 if TYPE_CHECKING:
     from steelyard.rating.v1.charge_service_pb2_grpc import ChargeServiceAsyncStub
@@ -43,6 +47,21 @@ async def test_a_preview_of_a_part_has_its_share(
         ("prorated", "17", "31", "days"),
         ("flat", "1", "", ""),
     ]
+
+
+async def test_a_confirmation_says_what_period_it_is_for(
+    service: Running, cards: RateCardServiceAsyncStub, charges: ChargeServiceAsyncStub, name: str
+) -> None:
+    await cards.CreateRateCard(card_of(name, per_unit(), fee()), metadata=AS_ACME)
+    cut = Period(MARCH.start, MARCH.start + 24 * HOUR)
+    await service.send_periods(billing_period(name, customer=name, card=name, period=cut, whole=MARCH))
+    await service.charge_when("tokens", "0", subscription=name, period=cut)
+    request = charges_pb.ConfirmChargesRequest(keys=[key_of("unknown"), key_of(name)])
+
+    unknown, known = (await charges.ConfirmCharges(request, metadata=AS_ACME)).results
+
+    assert not unknown.HasField("period")
+    assert (known.period, known.whole_period) == (period_to_pb(cut), period_to_pb(MARCH))
 
 
 @pytest.mark.parametrize(
