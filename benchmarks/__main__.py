@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import accepted, calls, freshness, invoices, keys, queries, rebuild, recorded, soak, spool
+from benchmarks import accepted, calls, freshness, invoices, keys, pricing, queries, rebuild, recorded, soak, spool
 from benchmarks.machine import machine_facts
 from benchmarks.report import Report, table_rows, write_json
 from benchmarks.sender import BenchmarkError
@@ -37,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[float], Report]] = {
     "unique": queries.run_unique,
     "percentile": queries.run_percentile,
     "rebuild": rebuild.run,
+    "pricing": pricing.run,
 }
 _RESULTS = Path(__file__).parent / "results"
 

@@ -25,6 +25,7 @@ from libs.cli.output import (
     show,
 )
 from libs.cli.parsing import MAX_INT32, pairs, timestamp, zone_named
+from libs.cli.ratecard_copies import clone, diff
 from libs.cli.simulations import DEADLINE_S, rollout_guard, simulate
 from libs.cli.yaml_messages import Document, read_documents, to_yaml
 from steelyard import Client, InvalidRequest
@@ -36,6 +37,8 @@ _MAX_COUNT_DIGITS = 18
 
 app = typer.Typer(help="Rate cards and what usage would cost.", no_args_is_help=True)
 app.command("simulate")(simulate)
+app.command("clone")(clone)
+app.command("diff")(diff)
 
 COLUMNS: Columns = {
     "RATE CARD": lambda card: card.rate_card_id,

@@ -1037,6 +1037,19 @@ class TestRateCards:
             ("unchanged", 1),
         ]
 
+    def test_are_cloned_and_compared(self, metered: CommandLine) -> None:
+        metered.run("meters", "create", "priced_calls", "--event-type", "call")
+        (metered.folder / "cards.yaml").write_text(PRICED.replace("_id: calls", "_id: original"))
+        metered.table("ratecards", "apply", "-f", "cards.yaml")
+        (copy,) = metered.json("ratecards", "clone", "original@1", "copy")
+        assert (copy["rate_card_id"], copy["version"], copy["currency"]) == ("copy", 1, "USD")
+
+        text = metered.table("ratecards", "diff", "original", "copy", code=1)
+        changed = [line for line in text.splitlines() if line.startswith(("-", "+")) and line[1] not in "-+"]
+        assert changed == ["-rate_card_id: original", "+rate_card_id: copy"]
+        assert metered.json("ratecards", "diff", "copy", "copy@1") == {"same": True, "diff": []}
+        assert metered.run("ratecards", "diff", "copy", "copy@7").code == 4
+
     def test_come_back_as_they_were_written_and_cost_what_they_say(self, metered: CommandLine) -> None:
         metered.run("meters", "create", "priced_calls", "--event-type", "call")
         (metered.folder / "cards.yaml").write_text(PRICED.replace("_id: calls", "_id: exported"))
