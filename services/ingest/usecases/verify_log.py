@@ -13,6 +13,8 @@ from services.ingest.domain.log_chain import HOUR, BatchEntry, ChainHead, HourEn
 from services.ingest.usecases.log_ports import Link, LogStore
 
 _EVENTS_AT_ONCE = 5_000
+_EVENTS_PER_STEP = 20_000
+"""So that a step ends well within the deadline of a call."""
 
 
 class Altered(StrEnum):
@@ -132,6 +134,8 @@ class VerifyLog:
                 if found is not None:
                     return Progress(checked, events, difference=found)
                 head, checked = ChainHead(link.position, link.chain_hash), checked + 1
+            if events >= _EVENTS_PER_STEP:
+                break
         if not checked and head.position < through:
             return Progress(difference=_broken(head.position + 1, "it is missing"))
         return Progress(checked, events, next=_behind(asked, head, through))

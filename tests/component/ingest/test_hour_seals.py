@@ -242,6 +242,9 @@ class TestLaterVersions:
         await sealed.seal()
 
         assert (await versions(sealed))[1:] == [(NOON, 2, "correction", 0)]
+        seal = await sealed.store.seal("acme", NOON, 0)
+        assert seal is not None
+        assert (seal.entry.window_count, await sealed.store.sums("acme", NOON, 2, None, 10)) == (0, [])
         assert (await sealed.verify()).difference is None
 
     async def test_a_replacement_at_another_time_makes_one_of_each_hour(self, sealed: Log, correct: Corrector) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 from functools import partial
 
 import asyncpg
@@ -13,7 +14,9 @@ from libs.database import Database, retry_transient
 from libs.embedded.databases import ServiceDatabase
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.usage_batch import payload_hash
+from services.ingest.store.migrations import PACKAGE
 from services.ingest.store.sealing import PostgresSealing
+from services.ingest.usecases import verify_log
 from services.ingest.usecases.record_usage import RecordUsage
 from services.ingest.usecases.verify_log import LogRange
 from tests.component.ingest.builders import NOON, a_batch, fetch
@@ -110,6 +113,42 @@ class TestChain:
 
         assert (part.links, part.difference) == (1, None)
         assert (whole.links, whole.difference) == (3, None)
+
+    async def test_is_verified_in_steps_of_bounded_size(
+        self, record: RecordUsage, log: Log, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(1, 6):
+            await record([a_batch(number, logged(f"a{number}"), logged(f"b{number}"))])
+        await log.seal()
+        monkeypatch.setattr(verify_log, "_EVENTS_AT_ONCE", 3)
+        monkeypatch.setattr(verify_log, "_EVENTS_PER_STEP", 4)
+
+        first = await verify_log.VerifyLog(log.store)("acme", LogRange(), None)
+        whole = await log.verify()
+        by_links = await log.verify(LogRange(links_at_once=1))
+
+        assert (first.links, first.events) == (2, 4)
+        assert (whole.links, whole.events, whole.difference) == (5, 10, None)
+        assert (by_links.links, by_links.events, by_links.difference) == (5, 10, None)
+
+    async def test_batches_that_were_recorded_before_the_migration_are_queued_by_it(
+        self, record: RecordUsage, log: Log, ingest_database: ServiceDatabase, ingest_database_owner: asyncpg.Connection
+    ) -> None:
+        await record_two_batches(record)
+        await ingest_database_owner.execute("DELETE FROM unsealed_batches")
+        migration = importlib.import_module(f"{PACKAGE}.versions.0015_pre_seal_the_log")
+        login = await asyncpg.connect(ingest_database.owner_url)
+        try:
+            async with login.transaction():
+                for statement in migration._BACKFILL:
+                    await login.execute(statement)
+        finally:
+            await login.close()
+
+        await log.seal()
+
+        found = await log.verify()
+        assert (found.links, found.difference) == (2, None)
 
     async def test_batches_of_old_code_are_verified_by_the_old_formula(
         self, record: RecordUsage, log: Log, ingest_database_owner: asyncpg.Connection

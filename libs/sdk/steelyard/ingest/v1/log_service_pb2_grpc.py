@@ -102,6 +102,9 @@ class LogServiceServicer(object):
     def GetReceipts(self, request, context):
         """GetReceipts returns proofs that events are in the log, to be kept. The SDK checks them without a server.
 
+        All events of their batches are read: ask for events that were sent together in one call, and for few at a time if
+        they were not.
+
         Errors: INVALID_ARGUMENT with field violations.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

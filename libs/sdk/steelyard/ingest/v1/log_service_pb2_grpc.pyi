@@ -55,6 +55,9 @@ class LogServiceStub:
     GetReceipts: _grpc.UnaryUnaryMultiCallable[_log_service_pb2.GetReceiptsRequest, _log_service_pb2.GetReceiptsResponse]
     """GetReceipts returns proofs that events are in the log, to be kept. The SDK checks them without a server.
 
+    All events of their batches are read: ask for events that were sent together in one call, and for few at a time if
+    they were not.
+
     Errors: INVALID_ARGUMENT with field violations.
     """
     VerifyLog: _grpc.UnaryUnaryMultiCallable[_log_service_pb2.VerifyLogRequest, _log_service_pb2.VerifyLogResponse]
@@ -93,6 +96,9 @@ class LogServiceAsyncStub(LogServiceStub):
     """
     GetReceipts: _aio.UnaryUnaryMultiCallable[_log_service_pb2.GetReceiptsRequest, _log_service_pb2.GetReceiptsResponse]  # type: ignore[assignment]
     """GetReceipts returns proofs that events are in the log, to be kept. The SDK checks them without a server.
+
+    All events of their batches are read: ask for events that were sent together in one call, and for few at a time if
+    they were not.
 
     Errors: INVALID_ARGUMENT with field violations.
     """
@@ -153,6 +159,9 @@ class LogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_log_service_pb2.GetReceiptsResponse, _abc.Awaitable[_log_service_pb2.GetReceiptsResponse]]:
         """GetReceipts returns proofs that events are in the log, to be kept. The SDK checks them without a server.
+
+        All events of their batches are read: ask for events that were sent together in one call, and for few at a time if
+        they were not.
 
         Errors: INVALID_ARGUMENT with field violations.
         """
