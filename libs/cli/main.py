@@ -7,7 +7,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from libs.cli import customers, events, holds, invoices, meters, payments, ratecards, spool, subscriptions, tenants
+from libs.cli import (
+    customers,
+    events,
+    holds,
+    invoices,
+    log,
+    meters,
+    overrides,
+    payments,
+    ratecards,
+    spool,
+    subscriptions,
+    tenants,
+)
 from libs.cli.demo.command import demo
 from libs.cli.findings import findings, manifests, sources
 from libs.cli.reconcile import reconcile
@@ -46,12 +59,14 @@ app.add_typer(meters.app, name="meters")
 app.add_typer(events.app, name="events")
 app.add_typer(spool.app, name="spool")
 app.add_typer(holds.app, name="holds")
+app.add_typer(log.app, name="log")
 app.command("usage")(usage)
 app.add_typer(findings, name="findings")
 app.add_typer(manifests, name="manifests")
 app.add_typer(sources, name="sources")
 app.add_typer(replay, name="replay")
 app.add_typer(ratecards.app, name="ratecards")
+app.add_typer(overrides.app, name="overrides")
 app.add_typer(subscriptions.app, name="subscriptions")
 app.add_typer(invoices.app, name="invoices")
 app.add_typer(payments.app, name="payments")

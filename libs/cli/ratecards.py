@@ -24,15 +24,18 @@ from libs.cli.output import (
     quantity,
     show,
 )
-from libs.cli.parsing import MAX_INT32, pairs
+from libs.cli.parsing import MAX_INT32, pairs, timestamp, zone_named
+from libs.cli.simulations import DEADLINE_S, rollout_guard, simulate
 from libs.cli.yaml_messages import Document, read_documents, to_yaml
 from steelyard import Client, InvalidRequest
+from steelyard.common.v1 import period_pb2
 from steelyard.rating.v1 import charge_service_pb2, rate_card_pb2, rate_card_service_pb2
 
 _NEW, _NEXT, _SAME = "create", "next version", "unchanged"
 _MAX_COUNT_DIGITS = 18
 
 app = typer.Typer(help="Rate cards and what usage would cost.", no_args_is_help=True)
+app.command("simulate")(simulate)
 
 COLUMNS: Columns = {
     "RATE CARD": lambda card: card.rate_card_id,
@@ -70,6 +73,12 @@ def create(
 def apply(
     file: Annotated[Path, typer.Option("--file", "-f", exists=True, dir_okay=False, help="YAML, one document a card")],
     dry_run: Annotated[bool, typer.Option(help="only check, and print the plan")] = False,
+    max_change: Annotated[
+        str, typer.Option(help="store nothing that changes what a customer paid by more per cent than this")
+    ] = "",
+    guard_start: Annotated[str, typer.Option(help="with --max-change: billing periods that start in it")] = "",
+    guard_end: Annotated[str, typer.Option(help="first instant after")] = "",
+    override_reason: Annotated[str, typer.Option(help="store in spite of --max-change, and keep this reason")] = "",
     output: Output = Format.TABLE,
 ) -> None:
     """Store those rate cards of FILE that are new or changed, the latter as next versions; nothing if one is wrong."""
@@ -78,14 +87,16 @@ def apply(
     except (OSError, ValueError) as error:
         fail(ValueError(f"{file}: {error}"), EXIT_USAGE)
 
+    guard = rollout_guard(max_change, guard_start, guard_end, override_reason)
+
     async def work(client: Client) -> list[tuple[str, rate_card_pb2.RateCard]]:
         there = {card.rate_card_id: card.version for card in await _all_cards(client)}
-        planned = [await _planned(client, file, document, there) for document in documents]
+        planned = [await _planned(client, file, document, there, guard) for document in documents]
         if dry_run:
             return planned
         done = []
         for (plan, card), document in zip(planned, documents, strict=True):
-            done.append((plan, card if plan == _SAME else await _create(client, document.message)))
+            done.append((plan, card if plan == _SAME else await _create(client, document.message, guard)))
         return done
 
     cards = as_tenant(work)
@@ -145,6 +156,11 @@ def preview(
     by_dimensions: Annotated[
         list[str] | None, typer.Option("--by", "-b", help="meter=quantity:name=value,..., for prices by dimensions")
     ] = None,
+    period: Annotated[
+        str | None, typer.Option(help="FROM/TO, the part of a billing period that is priced; TO is exclusive")
+    ] = None,
+    whole: Annotated[str | None, typer.Option(help="FROM/TO, the billing period that --period is a part of")] = None,
+    zone: Annotated[str, typer.Option("--zone", "-z", help="whose days count, and begin at midnight")] = "UTC",
     version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="0 means the newest")] = 0,
     output: Output = Format.TABLE,
 ) -> None:
@@ -155,6 +171,7 @@ def preview(
         quantities=pairs(quantities or [], "--quantity"),
         by_dimensions=list(map(_by_dimensions, by_dimensions or [])),
         event_counts={meter: _count(text) for meter, text in pairs(events or [], "--events").items()},
+        part=_part(period, whole, zone),
     )
 
     async def work(client: Client) -> charge_service_pb2.PreviewChargeResponse:
@@ -164,6 +181,24 @@ def preview(
     show(charges, CHARGE_COLUMNS, output)
     if output is Format.TABLE:
         show_parts([(charge.price_id, part) for charge in charges for part in charge.parts])
+
+
+def _part(period: str | None, whole: str | None, zone: str) -> charge_service_pb2.PartOfBillingPeriod | None:
+    if period is None and whole is None:
+        return None
+    if period is None or whole is None:
+        raise typer.BadParameter("a part of a billing period needs both --period and --whole")
+    return charge_service_pb2.PartOfBillingPeriod(
+        period=_span(period, "--period", zone), whole_period=_span(whole, "--whole", zone), time_zone=zone
+    )
+
+
+def _span(text: str, option: str, zone: str) -> period_pb2.Period:
+    start, slash, end = text.partition("/")
+    if not slash:
+        raise typer.BadParameter(f"{option}: {text!r} is not FROM/TO")
+    where = zone_named(zone, "--zone")
+    return period_pb2.Period(start=timestamp(start, option, where), end=timestamp(end, option, where))
 
 
 def _count(text: str) -> int:
@@ -198,18 +233,26 @@ async def _get(client: Client, rate_card_id: str, version: int) -> rate_card_pb2
     return (await client.services.rate_cards.GetRateCard(request)).rate_card
 
 
-async def _create(client: Client, card: rate_card_pb2.RateCard) -> rate_card_pb2.RateCard:
-    request = rate_card_service_pb2.CreateRateCardRequest(request_id=request_id(), rate_card=card)
-    return (await client.services.rate_cards.CreateRateCard(request)).rate_card
+async def _create(
+    client: Client, card: rate_card_pb2.RateCard, guard: rate_card_service_pb2.RolloutGuard | None = None
+) -> rate_card_pb2.RateCard:
+    request = rate_card_service_pb2.CreateRateCardRequest(request_id=request_id(), rate_card=card, rollout_guard=guard)
+    return (await client.services.rate_cards.CreateRateCard(request, timeout=DEADLINE_S)).rate_card
 
 
 async def _planned(
-    client: Client, file: Path, document: Document, there: Mapping[str, int]
+    client: Client,
+    file: Path,
+    document: Document,
+    there: Mapping[str, int],
+    guard: rate_card_service_pb2.RolloutGuard | None,
 ) -> tuple[str, rate_card_pb2.RateCard]:
     """What will be done with a card, and the version that there will be."""
-    request = rate_card_service_pb2.CreateRateCardRequest(rate_card=document.message, validate_only=True)
+    request = rate_card_service_pb2.CreateRateCardRequest(
+        rate_card=document.message, validate_only=True, rollout_guard=guard
+    )
     try:
-        card = (await client.services.rate_cards.CreateRateCard(request)).rate_card
+        card = (await client.services.rate_cards.CreateRateCard(request, timeout=DEADLINE_S)).rate_card
     except InvalidRequest as error:
         if not error.violations:
             raise

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from libs.cli.connection import as_tenant, request_id
+from libs.cli.forecast import forecast
 from libs.cli.output import Columns, Format, Output, instant, show
 from steelyard import Client
 from steelyard.billing.v1 import subscription_service_pb2 as pb
 
 app = typer.Typer(help="Subscriptions: who is billed by which rate card.", no_args_is_help=True)
+app.command("forecast")(forecast)
 
 COLUMNS: Columns = {
     "SUBSCRIPTION": lambda item: item.subscription_id,
@@ -90,12 +92,18 @@ def show_subscription(subscription: str, output: Output = Format.TABLE) -> None:
 
 
 @app.command("cancel")
-def cancel(subscription: str, output: Output = Format.TABLE) -> None:
-    """End a subscription with its current billing period."""
+def cancel(
+    subscription: str,
+    last_date: Annotated[
+        str, typer.Option(help="the last date that is billed, YYYY-MM-DD; cuts the current billing period after it")
+    ] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """End a subscription with its current billing period, or in the middle of it."""
 
     async def work(client: Client) -> pb.CancelSubscriptionResponse:
         return await client.services.subscriptions.CancelSubscription(
-            pb.CancelSubscriptionRequest(request_id=request_id(), subscription_id=subscription)
+            pb.CancelSubscriptionRequest(request_id=request_id(), subscription_id=subscription, last_date=last_date)
         )
 
     show([as_tenant(work).subscription], COLUMNS, output)

@@ -47,6 +47,17 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def snapshot(self, tenant: str) -> AsyncIterator[AsyncConnection]:
+        """Like `transaction`, of one tenant, and all statements see the same state (REPEATABLE READ).
+
+        What it changes may fail with a serialization failure: see `retry_transient`.
+        """
+        if not tenant or "," in tenant:
+            raise ValueError(f"not a tenant id: {tenant!r}")
+        async with self._begin(tenant, isolation="REPEATABLE READ") as connection:
+            yield connection
+
+    @asynccontextmanager
     async def queue_transaction(self) -> AsyncIterator[AsyncConnection]:
         """Open a worker's transaction that sees queue tables only: no row of any tenant table.
 
@@ -70,8 +81,10 @@ class Database:
         await self._engine.dispose()
 
     @asynccontextmanager
-    async def _begin(self, tenants: str) -> AsyncIterator[AsyncConnection]:
+    async def _begin(self, tenants: str, isolation: str = "") -> AsyncIterator[AsyncConnection]:
         async with self._engine.connect() as connection:
+            if isolation:  # Put back when the connection returns to the pool.
+                await connection.execution_options(isolation_level=isolation)
             # SQLAlchemy sends BEGIN with the first statement it executes. This one therefore also makes sure that
             # raw() never runs outside the transaction.
             await connection.execute(_SET_TENANTS, {"setting": _SETTING[self._role], "tenants": tenants})

@@ -56,12 +56,23 @@ class RequestLog:
         if (await self._connection.execute(claimed)).one_or_none() is not None:
             return None
         # A statement of its own: its snapshot sees what the insert was waiting for.
+        first = await self.find(tenant_id, method, request_id, fingerprint)
+        if first is None:
+            raise Aborted(f"request {request_id} is being removed; send it again", requestId=request_id)
+        return first
+
+    async def find(self, tenant_id: str, method: str, request_id: str, fingerprint: bytes) -> str | None:
+        """Return the `result_id` of a call that was carried out, None if there was none.
+
+        :raises RequestIdReused: if the id came with another fingerprint
+        """
+        table = self._table
         query = sa.select(table.c.fingerprint, table.c.result_id).where(
             table.c.tenant_id == tenant_id, table.c.method == method, table.c.request_id == request_id
         )
         first = (await self._connection.execute(query)).one_or_none()
         if first is None:
-            raise Aborted(f"request {request_id} is being removed; send it again", requestId=request_id)
+            return None
         if first.fingerprint != fingerprint:
             raise RequestIdReused(
                 f"request id {request_id} was used for a different {method}", requestId=request_id, method=method

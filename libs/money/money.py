@@ -93,6 +93,14 @@ class Money:
         return other.minor_units
 
 
+def round_amount(amount: Decimal, digits: int, mode: RoundingMode) -> Decimal:
+    """Round an exact amount to `digits` after the point, as `round_to_minor` does to those of a currency.
+
+    :raises decimal.InvalidOperation: if the amount is not finite or does not fit the context
+    """
+    return amount.quantize(Decimal((0, (1,), -digits)), rounding=_DECIMAL_MODES[mode], context=_ROUNDING_CONTEXT)
+
+
 def round_to_minor(amount: Decimal, currency: str, mode: RoundingMode = RoundingMode.HALF_EVEN) -> Money:
     """Round an exact amount in major units once, to the currency's minor unit.
 
@@ -101,6 +109,5 @@ def round_to_minor(amount: Decimal, currency: str, mode: RoundingMode = Rounding
     """
     if currency not in MINOR_DIGITS:
         raise ValueError(f"unknown currency {currency!r}")
-    minor_unit = Decimal((0, (1,), -MINOR_DIGITS[currency]))
-    rounded = amount.quantize(minor_unit, rounding=_DECIMAL_MODES[mode], context=_ROUNDING_CONTEXT)
+    rounded = round_amount(amount, MINOR_DIGITS[currency], mode)
     return Money(int(rounded.scaleb(MINOR_DIGITS[currency], context=_ROUNDING_CONTEXT)), currency)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from calendar import monthrange
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from libs.errors import InvalidInput
+from libs.periods.intervals import add_months, anchor_in
 from libs.periods.period import Period
 from libs.periods.zones import local_midnight
-
-
-def anchor_in(year: int, month: int, anchor_day: int) -> date:
-    """The anchor day of a month; in one that is too short its last day."""
-    return date(year, month, min(anchor_day, monthrange(year, month)[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +52,13 @@ class BillingCycle:
             raise ValueError(f"period index must not be negative: {index}")
         return Period(self._cut(index), self._cut(index + 1))
 
+    def whole_period_at_index(self, index: int) -> Period:
+        """The period number `index` as it is between two anchor days: longer than the first one if that is short."""
+        period = self.period_at_index(index)
+        if index > 0:
+            return period
+        return Period(local_midnight(add_months(self._cut_day(1), -1, self.anchor_day), self.zone), period.end)
+
     def index_at(self, instant: datetime) -> int:
         """The index of the period that contains a UTC instant.
 
@@ -89,5 +91,4 @@ class BillingCycle:
         # The first cut falls into the starting month only if its anchor day is still to come.
         first_anchor = anchor_in(self.starts_on.year, self.starts_on.month, self.anchor_day)
         starts_before_anchor = self.starts_on < first_anchor
-        months = self.starts_on.month - 1 + index - starts_before_anchor
-        return anchor_in(self.starts_on.year + months // 12, months % 12 + 1, self.anchor_day)
+        return add_months(self.starts_on, index - starts_before_anchor, self.anchor_day)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from libs.periods.billing_cycle import anchor_in
+from libs.periods.intervals import anchor_in
 from libs.periods.period import WINDOW, Period, window_start
 from libs.periods.zones import local_midnight
 

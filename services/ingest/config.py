@@ -34,6 +34,7 @@ class Config:
     max_meters: int
     purge_margin_s: float
     replay_percent: int
+    seal_allowance_s: float
     drain_s: float
 
     @classmethod
@@ -61,6 +62,7 @@ class Config:
             max_meters=environment.integer("INGEST_MAX_METERS", 500, minimum=1),
             purge_margin_s=environment.duration_s("INGEST_PURGE_MARGIN", 900.0),
             replay_percent=environment.integer("INGEST_REPLAY_PERCENT", 25, minimum=1, maximum=100),
+            seal_allowance_s=environment.duration_s("INGEST_SEAL_ALLOWANCE", 3600.0),
             drain_s=environment.duration_s("DRAIN", 1.0),
         )
         environment.check()

@@ -39,29 +39,42 @@ from services.rating.messaging.watermark_loop import WatermarkLoop
 from services.rating.metrics import RatingMetrics
 from services.rating.rpc.charge_service import ChargeServicer
 from services.rating.rpc.methods import METHODS
+from services.rating.rpc.price_override_service import PriceOverrideServicer
 from services.rating.rpc.rate_card_service import RateCardServicer
 from services.rating.rpc.reconciliation_service import ReconciliationServicer
+from services.rating.rpc.simulation_service import SimulationServicer
 from services.rating.store import tables
 from services.rating.store.charges import read_charges
 from services.rating.store.unit_of_work import WATERMARK_NAME, PostgresUnitOfWork
 from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
 from services.rating.usecases.apply_usage import ApplyUsage
 from services.rating.usecases.ask_quantities import AskQuantities
+from services.rating.usecases.check_rate_card import CheckRateCard
 from services.rating.usecases.confirm_charges import ConfirmCharges
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
+from services.rating.usecases.forecast_charges import ForecastCharges
 from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
+from services.rating.usecases.guard_rollout import GuardRollout
 from services.rating.usecases.ports import BillingPeriods, IngestMeters, IngestWindows
+from services.rating.usecases.price_overrides import PriceOverrides
 from services.rating.usecases.rate_asked_periods import RateAskedPeriods
 from services.rating.usecases.rate_chunk import RateChunk
 from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.rater import Rater
 from services.rating.usecases.reconcile import Reconcile
+from services.rating.usecases.simulate import Simulate
 from services.rating.wire.usage import watermark_to_bytes
-from steelyard.rating.v1 import charge_service_pb2_grpc, rate_card_service_pb2_grpc, reconciliation_service_pb2_grpc
+from steelyard.rating.v1 import (
+    charge_service_pb2_grpc,
+    price_override_service_pb2_grpc,
+    rate_card_service_pb2_grpc,
+    reconciliation_service_pb2_grpc,
+    simulation_service_pb2_grpc,
+)
 
 SERVICE = "rating"
 _INGEST_TIMEOUT_S = 20.0
@@ -177,25 +190,36 @@ def add_services(server: GrpcServer, database: Database, peers: Peers, wakes: Wa
     fetch_usage = FetchUsage(peers.windows, ApplyUsage(open_work, system_clock, wakes.marked))
     accept = AcceptBillingPeriods(open_work, fetch_usage, system_clock, wakes.marked)
     fetch_periods = FetchBillingPeriods(peers.periods, accept)
-    get_rate_cards = GetRateCards(open_work)
+    get_rate_cards, check_rate_card = GetRateCards(open_work), CheckRateCard(peers.meters)
+    ask_quantities = AskQuantities(open_work, peers.windows)
+    simulate = Simulate(open_work, ask_quantities)
     rate_cards = RateCardServicer(
-        create_rate_card=CreateRateCard(open_work, peers.meters, system_clock, wakes.marked),
+        create_rate_card=CreateRateCard(open_work, check_rate_card, GuardRollout(simulate), system_clock, wakes.marked),
         get_rate_cards=get_rate_cards,
     )
     charges = ChargeServicer(
         get_charges=GetCharges(open_work),
         preview_charge=PreviewCharge(get_rate_cards),
+        forecast_charges=ForecastCharges(open_work, ask_quantities),
+        clock=system_clock,
         confirm_charges=ConfirmCharges(
             open_work,
             peers.windows,
             fetch_usage,
-            AskQuantities(open_work, peers.windows),
+            ask_quantities,
             fetch_periods,
             system_clock,
             wakes.rated,
         ),
     )
     reconciliation = ReconciliationServicer(reconcile=Reconcile(open_work, peers.windows))
+    simulations = SimulationServicer(simulate=simulate, check_rate_card=check_rate_card, get_rate_cards=get_rate_cards)
+    overrides = PriceOverrides(open_work, check_rate_card, get_rate_cards, system_clock, wakes.marked)
+    server.add(
+        PriceOverrideServicer(price_overrides=overrides),
+        price_override_service_pb2_grpc.add_PriceOverrideServiceServicer_to_server,
+    )
+    server.add(simulations, simulation_service_pb2_grpc.add_SimulationServiceServicer_to_server)
     server.add(rate_cards, rate_card_service_pb2_grpc.add_RateCardServiceServicer_to_server)
     server.add(charges, charge_service_pb2_grpc.add_ChargeServiceServicer_to_server)
     server.add(reconciliation, reconciliation_service_pb2_grpc.add_ReconciliationServiceServicer_to_server)

@@ -5,6 +5,9 @@ A month of a customer in Berlin is sent from files; every figure the commands pr
 
 from __future__ import annotations
 
+import base64
+import csv
+import importlib
 import json
 import os
 import random
@@ -26,14 +29,18 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from libs.embedded.machine import free_port
 from libs.embedded.state import StackState
 from steelyard import Ack, Endpoints, SyncClient, UsageEvent
+from steelyard.ingest.v1 import log_service_pb2
+from steelyard.receipts import verify as verify_receipt
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "libs.cli")
 BERLIN = ZoneInfo("Europe/Berlin")
+PARQUET: Any = importlib.import_module("pyarrow.parquet")
 CARD = {
     "rate_card_id": "standard",
     "currency": "USD",
@@ -133,11 +140,13 @@ class Month:
     quantities: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Tokens by local day of Berlin."""
     calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    uses: list[tuple[datetime, int]] = field(default_factory=list)
 
     def add(self, at: datetime, tokens: int) -> None:
         day = at.astimezone(BERLIN).date().isoformat()
         self.quantities[day] += tokens
         self.calls[day] += 1
+        self.uses.append((at, tokens))
 
     @property
     def tokens(self) -> int:
@@ -362,6 +371,23 @@ class TestOpenMonth:
         text, newest = acme.both("events", "list", "--limit", "3", "--customer", "cust-1")
         assert len(newest) == len(text.splitlines()) - 1 == 3
 
+    def test_the_end_of_the_month_is_estimated(self, acme: CommandLine, month: Month) -> None:
+        def found() -> Any:
+            forecast = acme.json("subscriptions", "forecast", "sub-1", "--as-of", "2026-01-20")
+            return forecast if forecast["lines"][2]["quantity_so_far"] == str(month.tokens) else None
+
+        forecast = eventually(found)
+        fee, _, tokens = forecast["lines"]
+        assert (fee["method"], tokens["method"]) == ("as_now", "daily_mean")
+        assert Decimal(tokens["low_quantity"]) <= Decimal(tokens["expected_quantity"])
+        # 19 whole UTC days of 1 January to 19 January are over, 11 days and 23 hours are to come.
+        whole = sum(tokens_ for at, tokens_ in month.uses if datetime(2026, 1, 1, tzinfo=UTC) <= at < LAST)
+        expected = month.tokens + Decimal(whole) / 19 * (Decimal(11) + Decimal(23) / 24)
+        assert Decimal(tokens["expected_quantity"]) == round(expected, 6)
+        text = acme.table("subscriptions", "forecast", "sub-1", "--as-of", "2026-01-20")
+        assert "daily mean" in text
+        assert acme.run("subscriptions", "forecast", "sub-1", "--as-of", "2025-01-20").code == 4
+
     def test_usage_by_day_in_a_zone(self, acme: CommandLine, month: Month) -> None:
         days = ("--start", "2026-01-01", "--end", "2026-02-01", "--window", "day", "--zone", "Europe/Berlin")
         text, rows = acme.both("usage", "tokens", *days)
@@ -452,6 +478,51 @@ class TestClosedMonth:
         assert sum(int(day["quantity"]) for day in explained["usage"]) == month.tokens
         assert sum(int(day["event_count"]) for day in explained["usage"]) == 502
         assert text.startswith(f"tokens: {month.tokens} of tokens is {explained['charge']['amount']} USD, by standard")
+
+    def test_another_card_is_tried_on_it(self, acme: CommandLine, month: Month, paid: dict[str, Any]) -> None:
+        january = ("ratecards", "simulate", "--start", "2026-01-01", "--end", "2026-01-02", "--zone", "Europe/Berlin")
+        same = acme.json(*january, "--card", "standard")
+        assert (same["unchanged_count"], same["current_minor"]) == ("1", minor_units(month.total))
+
+        tried = "\n".join(
+            [
+                "rate_card_id: tried",
+                "currency: USD",
+                "prices:",
+                "- {price_id: fee, flat: {amount: '29.99'}}",
+                "- {price_id: calls, meter_id: calls, per_unit: {unit_amount: '0.005'}}",
+            ]
+        )
+        (acme.folder / "tried.yaml").write_text(tried)
+        text = acme.table(*january, "-f", "tried.yaml", "--priced-by", "standard", "--out", "tried.csv")
+        acme.table(*january, "-f", "tried.yaml", "--out", "tried.parquet")
+
+        _, amount = month.lines["tokens"]
+        assert "0 customers would pay more, 1 less" in text or "1 customers would pay more, 0 less" in text
+        with (acme.folder / "tried.csv").open(newline="") as file:
+            rows = {row["price_id"]: row for row in csv.DictReader(file)}
+        assert (rows["fee"]["current_minor"], rows["fee"]["simulated_minor"]) == ("1999", "2999")
+        assert (rows["tokens"]["current_minor"], rows["tokens"]["simulated_minor"]) == (minor_units(amount), "")
+        assert {row["customer_id"] for row in rows.values()} == {"cust-1"}
+        as_parquet = PARQUET.read_table(acme.folder / "tried.parquet").to_pylist()
+        assert [row["current_minor"] for row in as_parquet if row["price_id"] == "fee"] == [1999]
+        assert len(as_parquet) == len(rows) == 3
+        assert acme.table("ratecards", "list").count("tried") == 0
+
+        january_utc = ("--guard-start", "2025-12-31T00:00:00Z", "--guard-end", "2026-01-02")
+        dearer = tried.replace("_id: tried", "_id: standard").replace(
+            "USD", "USD\neffective_time: 2027-01-01T00:00:00Z"
+        )
+        (acme.folder / "dearer.yaml").write_text(dearer)
+        guarded = ("ratecards", "apply", "-f", "dearer.yaml", "--max-change", "1", *january_utc)
+        refused = acme.run(*guarded)
+        assert (refused.code, "would change what 1 customers pay by more than 1 %" in refused.err) == (4, True)
+        assert acme.json("ratecards", "show", "standard")["version"] == 1
+        (planned,) = acme.json(*guarded, "--override-reason", "agreed", "--dry-run")
+        assert (planned["plan"], planned["rate_card"]["version"]) == ("next version", 2)
+
+        both = acme.run(*january, "--card", "standard", "-f", "tried.yaml")
+        assert (both.code, "name one card" in both.err) == (2, True)
 
     def test_the_payment_and_the_ledger(self, acme: CommandLine, month: Month, paid: dict[str, Any]) -> None:
         text, [payment] = acme.both("payments", "list", "--customer", "cust-1")
@@ -976,6 +1047,34 @@ class TestRateCards:
         (charge,) = metered.json("ratecards", "preview", "payments", "-q", "priced_calls=100", "-e", "priced_calls=2")
         assert charge["amount"] == "3.5"
 
+    def test_are_overridden_for_one_customer(self, metered: CommandLine) -> None:
+        metered.run("meters", "create", "priced_calls", "--event-type", "call")
+        (metered.folder / "cards.yaml").write_text(PRICED.replace("_id: calls", "_id: agreed"))
+        metered.table("ratecards", "apply", "-f", "cards.yaml")
+        agreed = "\n".join(
+            [
+                "override_id: contract-7",
+                "rate_card_id: agreed",
+                "customer_id: cust-1",
+                "reason: 'signed 2026-01-20'",
+                "prices:",
+                "- {price_id: agreed, meter_id: priced_calls, per_unit: {unit_amount: '-0.1'}}",
+            ]
+        )
+        (metered.folder / "agreed.yaml").write_text(agreed)
+        refused = metered.run("overrides", "create", "-f", "agreed.yaml")
+        assert (refused.code, "line 6: prices[0].per_unit.unit_amount: must not be negative" in refused.err) == (
+            4,
+            True,
+        )
+
+        (metered.folder / "agreed.yaml").write_text(agreed.replace("-0.1", "0.1"))
+        assert "agreed (per_unit)" in metered.table("overrides", "create", "-f", "agreed.yaml")
+        text, (listed,) = metered.both("overrides", "list", "--customer", "cust-1")
+        assert (listed["override_id"], "signed 2026-01-20" in text) == ("contract-7", True)
+        (ended,) = metered.json("overrides", "end", "contract-7", "--at", "2026-03-01")
+        assert ended["end_time"] == "2026-03-01T00:00:00Z"
+
     def test_can_be_matrices(self, metered: CommandLine) -> None:
         metered.table("meters", "create", "priced_sms", "--event-type", "sms", "--group-by", "country")
         (metered.folder / "sms.yaml").write_text(MATRIX)
@@ -1000,3 +1099,47 @@ class TestRateCards:
         refused = metered.run("ratecards", "apply", "-f", "unread.yaml")
         assert (refused.code, "line 1: rate_card: is no field" in refused.err) == (2, True), refused
         assert "fresh" not in metered.table("ratecards", "list")
+
+
+class TestSealedLog:
+    """What was recorded is linked and sealed; a producer keeps proofs, and finds out if the log was altered."""
+
+    def test_from_events_to_proofs_that_are_kept(self, shell: CommandLine) -> None:
+        key = shell.json("tenants", "create", "sealed", "--test-clock", "2026-01-20")["secret"]
+        sealed = shell.having(STEELYARD_API_KEY=key)
+        sealed.table("meters", "create", "calls", "--event-type", "llm")
+        at = datetime(2026, 1, 10, 8, 30, tzinfo=UTC)
+        events = [UsageEvent("llm", "cust-1", {"tokens": n}, f"e{n}", at, "gateway") for n in range(4)]
+
+        def send(*chosen: UsageEvent) -> None:
+            with SyncClient(api_key=key, endpoints=Endpoints.from_env(shell.json("env"))) as client:
+                client.send(chosen, ack=Ack.RECORDED)
+
+        send(*events[:3])
+        [first] = eventually(lambda: sealed.json("log", "seals"))
+        [head] = sealed.json("log", "head")
+        send(events[3])
+        assert eventually(lambda: len(sealed.json("log", "seals")) == 2)
+
+        text, seals = sealed.both("log", "seals")
+        _, sums = sealed.both("log", "seal", "2026-01-10T08:00:00Z")
+        receipts = sealed.json("log", "receipt", "gateway", "e0", "e3")
+        text_of_head = f"{head['head']['position']}:{base64.b64decode(head['head']['chain_hash']).hex()}"
+        verified = sealed.table("log", "verify", "--kept", text_of_head)
+
+        assert [(seal["version"], seal["cause"], seal["event_count"]) for seal in seals] == [
+            (2, "late", "4"),
+            (1, "first", "3"),
+        ]
+        assert ("late" in text, seals[1]) == (True, first)
+        assert [(item["customer_id"], item["value_sum"]) for item in sums] == [("cust-1", "4")]
+        for result, event in zip(receipts, (events[0], events[3]), strict=True):
+            receipt = ParseDict(result, log_service_pb2.ReceiptResult()).receipt
+            verify_receipt(receipt, event, tenant_id="sealed")
+        assert "nothing was altered" in verified
+        assert sealed.json("log", "verify", "--to", "1")["verified_links"] == "1"
+
+        forged = sealed.run("log", "verify", "--kept", f"1:{'00' * 32}")
+        assert (forged.code, "altered (chain): position 1:" in forged.err) == (1, True)
+        assert sealed.run("log", "receipt", "gateway", "never sent").code == 1
+        assert sealed.run("log", "verify", "--kept", "head").code == 2

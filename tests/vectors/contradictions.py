@@ -8,7 +8,7 @@ CONTRADICTIONS = {
     "last_write_wins": "among different events under one id the first recorded one wins: what was counted, and perhaps "
     "billed, does not change because something is sent again; corrections are explicit",
     "bad_numbers_ignored": "a value that is no number is refused with a reason: it is never passed over in silence",
-    "rounding_mode": "quantities are rounded half away from zero, up or down; other modes are for money",
+    "rounding_mode": "quantities are rounded half away from zero, up or down; money half to even or towards zero, too",
     "bounded_last_tier": "the last tier of a price is open: usage beyond all tiers is never free, and never an "
     "error at the end of a period",
     "no_runner": "nothing computes this kind yet",

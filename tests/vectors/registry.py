@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.vectors.aggregations import RUNNERS as AGGREGATIONS
 from tests.vectors.price_models import RUNNERS as PRICE_MODELS
+from tests.vectors.proration import RUNNERS as PRORATION
 
 Vector = Mapping[str, Any]
 Runner = Callable[[Vector], dict[str, Any]]
@@ -14,6 +15,6 @@ Runner = Callable[[Vector], dict[str, Any]]
 
 RUNNERS: dict[tuple[str, str], Runner] = {
     (group, kind): runner
-    for group, runners in {"aggregations": AGGREGATIONS, "price_models": PRICE_MODELS}.items()
+    for group, runners in {"aggregations": AGGREGATIONS, "price_models": PRICE_MODELS, "proration": PRORATION}.items()
     for kind, runner in runners.items()
 }

@@ -6,8 +6,8 @@ import json
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,6 @@ def _equal(expected: Any, found: Any, *, as_text: bool) -> bool:
     if as_text or expected is None or found is None:
         return False
     try:
-        return Decimal(str(expected)) == Decimal(str(found))
-    except InvalidOperation:
+        return Fraction(str(expected)) == Fraction(str(found))
+    except ValueError:  # A text.
         return False

@@ -19,6 +19,7 @@ from steelyard.ingest.v1 import (
     finding_service_pb2_grpc,
     hold_service_pb2_grpc,
     ingest_service_pb2_grpc,
+    log_service_pb2_grpc,
     meter_service_pb2_grpc,
     replay_service_pb2_grpc,
     usage_service_pb2_grpc,
@@ -26,7 +27,12 @@ from steelyard.ingest.v1 import (
 from steelyard.ingest.v1 import reconciliation_service_pb2_grpc as ingest_reconciliation
 from steelyard.payments.v1 import ledger_service_pb2_grpc, payment_service_pb2_grpc
 from steelyard.payments.v1 import reconciliation_service_pb2_grpc as payments_reconciliation
-from steelyard.rating.v1 import charge_service_pb2_grpc, rate_card_service_pb2_grpc
+from steelyard.rating.v1 import (
+    charge_service_pb2_grpc,
+    price_override_service_pb2_grpc,
+    rate_card_service_pb2_grpc,
+    simulation_service_pb2_grpc,
+)
 from steelyard.rating.v1 import reconciliation_service_pb2_grpc as rating_reconciliation
 
 
@@ -65,12 +71,24 @@ class Services:
         return replay_service_pb2_grpc.ReplayServiceStub(self._channel("query"))
 
     @cached_property
+    def log(self) -> log_service_pb2_grpc.LogServiceAsyncStub:
+        return log_service_pb2_grpc.LogServiceStub(self._channel("query"))
+
+    @cached_property
     def rate_cards(self) -> rate_card_service_pb2_grpc.RateCardServiceAsyncStub:
         return rate_card_service_pb2_grpc.RateCardServiceStub(self._channel("rating"))
 
     @cached_property
     def charges(self) -> charge_service_pb2_grpc.ChargeServiceAsyncStub:
         return charge_service_pb2_grpc.ChargeServiceStub(self._channel("rating"))
+
+    @cached_property
+    def price_overrides(self) -> price_override_service_pb2_grpc.PriceOverrideServiceAsyncStub:
+        return price_override_service_pb2_grpc.PriceOverrideServiceStub(self._channel("rating"))
+
+    @cached_property
+    def simulations(self) -> simulation_service_pb2_grpc.SimulationServiceAsyncStub:
+        return simulation_service_pb2_grpc.SimulationServiceStub(self._channel("rating"))
 
     @cached_property
     def tenants(self) -> tenant_service_pb2_grpc.TenantServiceAsyncStub:

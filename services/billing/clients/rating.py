@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import grpc
 
 from libs.errors import NotFound, Unavailable
+from libs.periods import Period
 from libs.rpc import as_tenant, typed_errors
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.usecases.ports import Confirmed
@@ -73,4 +74,7 @@ def _confirmed(key: PeriodKey, result: charge_service_pb2.ConfirmedCharges) -> C
         return Confirmed(key, (), str(error))
     if any(charge.key != key for charge in charges):
         return Confirmed(key, (), "rating answered with charges of another period")
-    return Confirmed(key, charges)
+    if not result.HasField("period"):
+        return Confirmed(key, charges)
+    start, end = result.period.start, result.period.end
+    return Confirmed(key, charges, period=Period(time_from_pb(start, "period.start"), time_from_pb(end, "period.end")))

@@ -10,7 +10,10 @@ from services.billing.domain.charge import PeriodKey
 
 @dataclass(frozen=True, slots=True)
 class BillingPeriod:
-    """One stored period of a subscription; `version` grows with every change, `time_zone` is the subscription's."""
+    """One stored period of a subscription; `version` grows with every change, `time_zone` is the subscription's.
+
+    `whole` is what it is a part of if the subscription starts or ends inside, None if it is not shortened.
+    """
 
     subscription_id: str
     customer_id: str
@@ -18,6 +21,7 @@ class BillingPeriod:
     period: Period
     version: int
     time_zone: str
+    whole: Period | None = None
 
     @property
     def key(self) -> PeriodKey:

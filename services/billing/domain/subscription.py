@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import count
 from zoneinfo import ZoneInfo
 
-from libs.errors import AlreadyExists, InvalidInput, NotFound
+from libs.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound
 from libs.periods import BillingCycle, Period, find_zone, local_midnight
 
 # Each period since the start is invoiced, so a start by mistake in the year 1 would make 24,000 invoices.
@@ -26,6 +26,18 @@ class SubscriptionExists(AlreadyExists):
 
 class BillingPeriodNotFound(NotFound):
     reason = "BILLING_PERIOD_NOT_FOUND"
+
+
+class SubscriptionEnded(FailedPrecondition):
+    """The subscription ends, or has ended, before it is to end."""
+
+    reason = "SUBSCRIPTION_ENDED"
+
+
+class BillingPeriodClosing(FailedPrecondition):
+    """The billing period is being invoiced: it cannot be cut now."""
+
+    reason = "BILLING_PERIOD_CLOSING"
 
 
 class BillingAnchor(StrEnum):
@@ -60,6 +72,13 @@ class Subscription:
             return BillingCycle.calendar(self.starts_on, zone)
         return BillingCycle.anniversary(self.starts_on, zone)
 
+    def whole_period(self, index: int) -> Period | None:
+        """What the period number `index` is a part of, None if the subscription's start does not shorten it."""
+        if index > 0:
+            return None
+        whole = self.cycle.whole_period_at_index(index)
+        return whole if whole.start < self.cycle.period_at_index(index).start else None
+
     def current_index(self, now: datetime) -> int:
         """The index of the period that contains `now`; the first before the start, the last after the end."""
         cycle = self.cycle
@@ -69,7 +88,7 @@ class Subscription:
         return cycle.index_at(at)
 
     def current_period(self, now: datetime) -> Period:
-        return self.cycle.period_at_index(self.current_index(now))
+        return self._until_end(self.cycle.period_at_index(self.current_index(now)))
 
     def period_at(self, at: datetime) -> Period:
         """The billing period that contains an instant.
@@ -80,7 +99,7 @@ class Subscription:
         if at < cycle.period_at_index(0).start or (self.ended_at is not None and at >= self.ended_at):
             message = f"subscription {self.subscription_id} has no billing period at {at.isoformat()}"
             raise BillingPeriodNotFound(message, subscriptionId=self.subscription_id)
-        return cycle.period_containing(at)
+        return self._until_end(cycle.period_containing(at))
 
     def periods_up_to(self, now: datetime, from_index: int, last: Period | None) -> Iterator[tuple[int, Period]]:
         """The periods from an index, up to the one after the period that contains `now`, with their indices.
@@ -103,6 +122,29 @@ class Subscription:
     def canceled(self, current: Period) -> Subscription:
         """The subscription, ending with its current period; an end that is set stays."""
         return self if self.ended_at is not None else replace(self, ended_at=current.end)
+
+    def end_after(self, last_date: date, current: Period | None) -> datetime:
+        """The end of a local date of the current stored period, so that the subscription can end with it.
+
+        :raises SubscriptionEnded: if it ends before that already
+        :raises InvalidInput: OUT_OF_RANGE if the date is not in the current period
+        """
+        zone = find_zone(self.time_zone)
+        if self.ended_at is not None and (current is None or last_date > _last_date(self.ended_at, zone)):
+            message = f"subscription {self.subscription_id} ends at {self.ended_at.isoformat()}"
+            raise SubscriptionEnded(message, subscriptionId=self.subscription_id)
+        if current is None or not current.start.astimezone(zone).date() <= last_date <= _last_date(current.end, zone):
+            raise InvalidInput.of("last_date", "OUT_OF_RANGE", "must be a date in the current billing period")
+        return min(local_midnight(last_date + timedelta(days=1), zone), current.end)
+
+    def _until_end(self, period: Period) -> Period:
+        if self.ended_at is None or period.end <= self.ended_at:
+            return period
+        return Period(period.start, self.ended_at)
+
+
+def _last_date(end: datetime, zone: ZoneInfo) -> date:
+    return (end - timedelta(microseconds=1)).astimezone(zone).date()
 
 
 def check_start(starts_on: date, today: date, zone: ZoneInfo) -> None:

@@ -82,10 +82,13 @@ class SubscriptionServicer(subscription_service_pb2_grpc.SubscriptionServiceServ
     async def CancelSubscription(
         self, request: subscription_service_pb2.CancelSubscriptionRequest, context: Context
     ) -> subscription_service_pb2.CancelSubscriptionResponse:
+        # Without a date the meaning is what it always was: a request may be repeated after an upgrade.
+        meaning = (request.subscription_id, request.last_date) if request.last_date else (request.subscription_id,)
         view = await self._do.cancel_subscription(
-            request=Request.of("CancelSubscription", request.request_id, request.subscription_id),
+            request=Request.of("CancelSubscription", request.request_id, *meaning),
             tenant_id=current_tenant(),
             subscription_id=request.subscription_id,
+            last_date=_date(request.last_date, "last_date") if request.last_date else None,
         )
         return subscription_service_pb2.CancelSubscriptionResponse(subscription=_subscription_to_pb(view))
 
@@ -98,18 +101,18 @@ def _order_from_pb(message: subscription_service_pb2.Subscription) -> Subscripti
         subscription_id=message.subscription_id,
         customer_id=message.customer_id,
         rate_card_id=message.rate_card_id,
-        starts_on=_date(message.start_date) if message.start_date else None,
+        starts_on=_date(message.start_date, "subscription.start_date") if message.start_date else None,
         anchor=_ANCHORS[message.billing_anchor],
     )
 
 
-def _date(text: str) -> date:
+def _date(text: str, field: str) -> date:
     try:
         if not _DATE.fullmatch(text):
             raise ValueError(text)
         return date.fromisoformat(text)
     except ValueError as error:
-        raise InvalidInput.of("subscription.start_date", "INVALID_DATE", "must be a date, YYYY-MM-DD") from error
+        raise InvalidInput.of(field, "INVALID_DATE", "must be a date, YYYY-MM-DD") from error
 
 
 def _subscription_to_pb(view: SubscriptionView) -> subscription_service_pb2.Subscription:

@@ -68,7 +68,8 @@ ON CONFLICT DO NOTHING
 # A period that another worker has invoiced has no due row any more; one that another worker has claimed since, or
 # that was voided and reopened, has another try_at.
 _LOCK_CLOSING = f"""
-SELECT p.subscription_id, p.period_start, p.period_end, p.customer_id, p.ordinal, i.invoice_id, i.currency
+SELECT p.subscription_id, p.period_start, p.period_end, p.customer_id, p.ordinal, i.invoice_id, i.currency,
+    p.whole_end IS NOT NULL AS shortened
 FROM billing_periods p
 JOIN {PERIOD_KEYS} USING (subscription_id, period_start)
 JOIN due_periods d USING (tenant_id, subscription_id, period_start)
@@ -98,6 +99,21 @@ _TRY_AT = f"""
 UPDATE due_periods d SET try_at = $5 FROM {PERIOD_KEYS}
 WHERE d.tenant_id = $1 AND d.subscription_id = k.subscription_id AND d.period_start = k.period_start
     AND d.try_at = $4
+"""
+# Only before anybody has seen the period due: its draft and the question to rating have the end as it was then.
+_DUE_EARLIER = """
+UPDATE due_periods SET due_at = $4
+WHERE tenant_id = $1 AND subscription_id = $2 AND period_start = $3 AND closing_at IS NULL
+"""
+_CUT = """
+UPDATE billing_periods SET period_end = $4, whole_start = coalesce(whole_start, period_start),
+    whole_end = coalesce(whole_end, period_end), version = nextval('state_version')
+WHERE tenant_id = $1 AND subscription_id = $2 AND period_start = $3
+RETURNING subscription_id, period_start, version
+"""
+_VERSIONS = f"""
+SELECT p.subscription_id, p.period_start, p.version
+FROM billing_periods p JOIN {PERIOD_KEYS} USING (subscription_id, period_start) WHERE p.tenant_id = $1
 """
 _REOPEN = """
 WITH period AS (
@@ -133,11 +149,7 @@ class PostgresBillingPeriods:
             for item in periods
         ]
         await insert_rows(self._connection, due_periods, due)
-        marks = [
-            (self._tenant_id, str(PeriodKey(row["subscription_id"], row["period_start"])), row["version"])
-            for row in added
-        ]
-        await StateOutbox(self._connection, billing_period_marks).mark(marks, self._real_now)
+        await self._mark(added)
 
     async def start_closing(self, keys: Sequence[PeriodKey], closing_at: datetime) -> int:
         connection = await raw(self._connection)
@@ -160,6 +172,19 @@ class PostgresBillingPeriods:
 
     async def lock(self, key: PeriodKey) -> None:
         await (await raw(self._connection)).execute(LOCK_PERIODS, self._tenant_id, *key_columns([key]))
+
+    async def cut(self, key: PeriodKey, ends_at: datetime, grace: timedelta) -> bool:
+        connection = await raw(self._connection)
+        this = (self._tenant_id, key.subscription_id, key.period_start)
+        await self.lock(key)
+        if await connection.execute(_DUE_EARLIER, *this, ends_at + grace) != "UPDATE 1":
+            return False
+        await self._mark(await connection.fetch(_CUT, *this, ends_at))
+        return True
+
+    async def publish(self, keys: Sequence[PeriodKey]) -> None:
+        connection = await raw(self._connection)
+        await self._mark(await connection.fetch(_VERSIONS, self._tenant_id, *key_columns(keys)))
 
     async def reopen(self, key: PeriodKey, try_at: datetime) -> None:
         await (await raw(self._connection)).execute(
@@ -202,6 +227,14 @@ class PostgresBillingPeriods:
         )
         return [billing_period_from_row(row) for row in rows]
 
+    async def _mark(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Have the versions of periods published."""
+        marks = [
+            (self._tenant_id, str(PeriodKey(row["subscription_id"], row["period_start"])), row["version"])
+            for row in rows
+        ]
+        await StateOutbox(self._connection, billing_period_marks).mark(marks, self._real_now)
+
 
 def with_zones() -> sa.Select[tuple[object, ...]]:
     """A query of rows for `billing_period_from_row`."""
@@ -215,7 +248,10 @@ def with_zones() -> sa.Select[tuple[object, ...]]:
 def billing_period_from_row(row: sa.Row[tuple[object, ...]]) -> BillingPeriod:
     """A row of `with_zones`, whatever further columns it has."""
     period = Period(row.period_start, row.period_end)
-    return BillingPeriod(row.subscription_id, row.customer_id, row.rate_card_id, period, row.version, row.time_zone)
+    whole = None if row.whole_start is None else Period(row.whole_start, row.whole_end)
+    return BillingPeriod(
+        row.subscription_id, row.customer_id, row.rate_card_id, period, row.version, row.time_zone, whole
+    )
 
 
 def _row(tenant_id: str, new: NewPeriod) -> Row:
@@ -231,6 +267,8 @@ def _row(tenant_id: str, new: NewPeriod) -> Row:
         "ordinal": 1,
         "invoiced": False,
         "problem": "",
+        "whole_start": new.whole.start if new.whole else None,
+        "whole_end": new.whole.end if new.whole else None,
     }
 
 
@@ -243,4 +281,4 @@ def _closing(row: Mapping[str, Any]) -> ClosingPeriod:
         ordinal=row["ordinal"],
         currency=row["currency"],
     )
-    return ClosingPeriod(PeriodKey(row["subscription_id"], row["period_start"]), draft)
+    return ClosingPeriod(PeriodKey(row["subscription_id"], row["period_start"]), draft, row["shortened"])

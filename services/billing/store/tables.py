@@ -112,6 +112,8 @@ billing_periods = sa.Table(
     _whole("ordinal"),
     sa.Column("invoiced", sa.Boolean, nullable=False),
     _text("problem"),
+    _instant("whole_start", nullable=True),
+    _instant("whole_end", nullable=True),
 )
 
 # Queue: periods that are not invoiced. due_at on the tenant's clock; closing_at and try_at in real time.

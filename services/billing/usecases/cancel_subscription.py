@@ -1,12 +1,13 @@
-"""End a subscription with its current billing period."""
+"""End a subscription with its current billing period, or in the middle of it."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 from libs.clock import Clock
 from libs.ids import check_resource_id
-from services.billing.domain.subscription import Subscription, SubscriptionNotFound
+from services.billing.domain.charge import PeriodKey
+from services.billing.domain.subscription import BillingPeriodClosing, Subscription, SubscriptionNotFound
 from services.billing.usecases.extend_periods import extend
 from services.billing.usecases.get_subscriptions import SubscriptionView
 from services.billing.usecases.ports import UnitOfWork, Work
@@ -16,14 +17,19 @@ from services.billing.usecases.request import Request, require_valid
 class CancelSubscription:
     """The current period is invoiced as usual, no later one ever. One that has ended keeps its end.
 
-    :raises InvalidInput, SubscriptionNotFound, RequestIdReused: and nothing changes
+    With a last date the current period is cut after it, and so becomes a part of the whole one that it was.
+
+    :raises InvalidInput, SubscriptionNotFound, SubscriptionEnded, BillingPeriodClosing, RequestIdReused: and nothing
+        changes
     """
 
     def __init__(self, *, unit_of_work: UnitOfWork, clock: Clock) -> None:
         self._unit_of_work = unit_of_work
         self._clock = clock
 
-    async def __call__(self, *, request: Request, tenant_id: str, subscription_id: str) -> SubscriptionView:
+    async def __call__(
+        self, *, request: Request, tenant_id: str, subscription_id: str, last_date: date | None = None
+    ) -> SubscriptionView:
         violation = check_resource_id(subscription_id, "subscription_id")
         require_valid(request.request_id, [violation] if violation else [])
         real_now = self._clock()
@@ -36,7 +42,10 @@ class CancelSubscription:
                 locked = {item.subscription_id: item for item in await work.subscriptions.lock([subscription_id])}
                 if subscription_id not in locked:
                     raise SubscriptionNotFound(f"no subscription {subscription_id}", subscriptionId=subscription_id)
-                await _end(work, locked[subscription_id], now)
+                if last_date is None:
+                    await _end(work, locked[subscription_id], now)
+                else:
+                    await _end_after(work, locked[subscription_id], last_date, now)
             return SubscriptionView(await work.subscriptions.get(subscription_id), now)
 
 
@@ -46,3 +55,15 @@ async def _end(work: Work, subscription: Subscription, now: datetime) -> None:
     canceled = subscription.canceled(stored.period if stored else subscription.current_period(now))
     if canceled.ended_at is not None:
         await work.subscriptions.end(key, canceled.ended_at)
+
+
+async def _end_after(work: Work, subscription: Subscription, last_date: date, now: datetime) -> None:
+    key = subscription.subscription_id
+    stored = (await work.periods.containing([key], now)).get(key)
+    current = stored.period if stored else None
+    ends_at = subscription.end_after(last_date, current)
+    if current is not None and ends_at < current.end:
+        grace = timedelta(seconds=(await work.tenants.get()).invoice_grace_s)
+        if not await work.periods.cut(PeriodKey(key, current.start), ends_at, grace):
+            raise BillingPeriodClosing(f"the billing period of {key} is being invoiced", subscriptionId=key)
+    await work.subscriptions.end(key, ends_at)

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from libs.clock import Clock
 from libs.database import retry_transient
 from libs.errors import ResourceExhausted, ServiceError
+from libs.periods import Period
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.events import InvoiceFact, InvoiceIssued, InvoicePaid
 from services.billing.domain.invoice import Invoice, InvoiceState, LineRefused, lines_from_charges
@@ -29,6 +30,7 @@ CLAIM = timedelta(seconds=30)
 RETRY = timedelta(seconds=2)
 SET_ASIDE = timedelta(minutes=1)
 REASON_LENGTH_MAX = 500
+PERIOD_DIFFERS = "PERIOD_DIFFERS"
 
 _logger = logging.getLogger(__name__)
 
@@ -121,8 +123,12 @@ class IssueChunk:
                 await self(confirmed[middle:])
                 return
             refused = {confirmed[0].key: str(error)}
-        if refused:
-            await self.set_aside(refused, SET_ASIDE)
+        outdated = {key: reason for key, reason in refused.items() if reason == PERIOD_DIFFERS}
+        if outdated:
+            await self.set_aside(outdated, RETRY)
+            await self._publish_again(list(outdated))
+        if lasting := {key: reason for key, reason in refused.items() if key not in outdated}:
+            await self.set_aside(lasting, SET_ASIDE)
 
     async def set_aside(self, reasons: dict[PeriodKey, str], retry_after: timedelta) -> None:
         """Keep the reasons with the periods, and leave them alone for a while; nothing if the claim is lost."""
@@ -134,6 +140,11 @@ class IssueChunk:
         async with self._unit_of_work(self.tenant_id) as work:
             await work.periods.set_aside(reasons, self._claimed_until, self._clock() + retry_after)
 
+    async def _publish_again(self, keys: Sequence[PeriodKey]) -> None:
+        """In case rating has missed what became of the periods."""
+        async with self._unit_of_work(self.tenant_id) as work:
+            await work.periods.publish(keys)
+
     async def _issue(self, confirmed: Sequence[Confirmed]) -> tuple[int, dict[PeriodKey, str]]:
         """One transaction: issue what can be issued; returns how many that are, and the reasons of the rest."""
         async with self._unit_of_work(self.tenant_id) as work:
@@ -141,6 +152,9 @@ class IssueChunk:
 
     async def _issue_in(self, work: Work, confirmed: Sequence[Confirmed]) -> tuple[int, dict[PeriodKey, str]]:
         closing = await work.periods.lock_closing([item.key for item in confirmed], self._claimed_until)
+        rated = {item.key: item.period for item in confirmed}
+        outdated = {item.key: PERIOD_DIFFERS for item in closing if not _is_for(item, rated[item.key])}
+        closing = [item for item in closing if item.key not in outdated]
         still_closing = {item.key for item in closing}
         charges = await _charges_to_freeze(work, [item for item in confirmed if item.key in still_closing])
         drafts, refused = _drafts(closing, charges)
@@ -156,7 +170,15 @@ class IssueChunk:
             }
             await work.invoices.issue(issued)
             await work.announce([fact for invoice in issued.values() for fact in _facts(invoice)])
-        return len(drafts), refused
+        return len(drafts), refused | outdated
+
+
+def _is_for(closing: ClosingPeriod, rated: Period | None) -> bool:
+    """Whether charges are for a period as it is now; rating may not know yet that it was cut.
+
+    Rating of older versions does not say what they are for, and did not know of shortened periods.
+    """
+    return not closing.shortened if rated is None else rated == closing.draft.period
 
 
 async def _charges_to_freeze(work: Work, confirmed: Sequence[Confirmed]) -> dict[PeriodKey, list[Charge]]:

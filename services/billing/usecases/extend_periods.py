@@ -47,7 +47,7 @@ async def extend(work: Work, subscription_ids: Sequence[str], now: datetime, *, 
     for subscription, next_index in locked.items():
         key = subscription.subscription_id
         periods = list(islice(subscription.periods_up_to(now, next_index, last.get(key)), at_most))
-        new += [NewPeriod(subscription, index, period) for index, period in periods]
+        new += [NewPeriod(subscription, index, period, subscription.whole_period(index)) for index, period in periods]
         next_indices[key] = next_index + len(periods)
         newest = periods[-1][1] if periods else last[key]
         # The one after the newest has to be there when that begins.

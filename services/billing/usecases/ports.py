@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from libs.periods import Period
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.events import InvoiceFact
 from services.billing.domain.tenant import Tenant
@@ -137,11 +138,15 @@ class Queues(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """Rating's answer for one period: its charges, or why it cannot confirm them."""
+    """Rating's answer for one period: its charges, or why it cannot confirm them.
+
+    `period` is what the charges are for; None if rating does not say (older versions do not).
+    """
 
     key: PeriodKey
     charges: tuple[Charge, ...]
     refusal: str = ""
+    period: Period | None = None
 
 
 class Rating(Protocol):

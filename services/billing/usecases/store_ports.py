@@ -22,19 +22,21 @@ from services.billing.domain.tenant import ApiKey, Tenant
 
 @dataclass(frozen=True, slots=True)
 class ClosingPeriod:
-    """A due billing period, locked by the transaction, with its draft."""
+    """A due billing period, locked by the transaction, with its draft; `shortened`: it is part of a whole one."""
 
     key: PeriodKey
     draft: Invoice
+    shortened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NewPeriod:
-    """The billing period number `index` (from 0) of a subscription."""
+    """The billing period number `index` (from 0) of a subscription, and what it is a part of if it is shortened."""
 
     subscription: Subscription
     index: int
     period: Period
+    whole: Period | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,12 @@ class BillingPeriods(Protocol):
 
     async def containing(self, subscription_ids: Sequence[str], at: datetime) -> dict[str, OpenPeriod]:
         """The stored periods that contain an instant, by subscription."""
+
+    async def cut(self, key: PeriodKey, ends_at: datetime, grace: timedelta) -> bool:
+        """End a period early, due `grace` after that, and publish its state; False if it is being invoiced."""
+
+    async def publish(self, keys: Sequence[PeriodKey]) -> None:
+        """Publish the state of periods once more."""
 
     async def start_closing(self, keys: Sequence[PeriodKey], closing_at: datetime) -> int:
         """Put drafts on the periods that are seen due for the first time; returns how many there were."""

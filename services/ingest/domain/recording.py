@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,7 +13,9 @@ import orjson
 from libs.errors import Violation
 from libs.money import plain
 from services.ingest.domain.aggregations import Operation
+from services.ingest.domain.batch_digest import leaf_content
 from services.ingest.domain.measuring import Measurement, measure
+from services.ingest.domain.merkle import leaf_hash, root
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_versions import counting
 from services.ingest.domain.usage_batch import UsageBatch
@@ -85,6 +86,8 @@ class RecordingBatch:
     exceptions: list[EventException] = field(default_factory=list)
     voided: set[int] = field(default_factory=set)
     """Recorded events that were voided before they arrived: in the log, and in no window."""
+    texts: list[str] | None = None
+    """The answer of `measured_texts`, which the log and the digest both need."""
 
     @classmethod
     def start(cls, batch: UsageBatch, batch_id: int, meters: Sequence[Meter]) -> RecordingBatch:
@@ -135,9 +138,14 @@ class RecordingBatch:
 
     def measured_texts(self) -> list[str]:
         """Per event, recorded or not, what each meter measured, as a JSON object: decimal strings, or of unique counts
-        the text after `+` where it was added and `-` where it was removed."""
+        the text after `+` where it was added and `-` where it was removed. Keys are sorted: digests cover it."""
+        if self.texts is None:
+            self.texts = self._measured_texts()
+        return self.texts
+
+    def _measured_texts(self) -> list[str]:
         columns = []
-        for reading in self.measurement.readings:
+        for reading in sorted(self.measurement.readings, key=lambda reading: reading.meter.meter_id):
             before = orjson.dumps(reading.meter.meter_id).decode() + ":"
             if reading.texts:
                 column = [before + text for text in _changes_of_set(reading.texts, reading.operations)]
@@ -152,11 +160,21 @@ class RecordingBatch:
         return ["{" + ",".join(filter(None, parts)) + "}" for parts in zip(*columns, strict=True)]
 
     def digest(self) -> bytes:
-        """BLAKE2b-256 over (source, event id, payload hash) of the recorded events by ordinal."""
-        events, hashes = self.batch.events, self.payload_hashes
-        columns = ((events.sources[row], events.event_ids[row], hashes[row]) for row in sorted(self.recorded))
-        content = b"".join([orjson.dumps((source, event_id)) + found for source, event_id, found in columns])
-        return hashlib.blake2b(content, digest_size=32).digest()
+        """The root of the tree over the recorded events by ordinal: see `batch_digest`, of version MERKLE."""
+        events, hashes, measured = self.batch.events, self.payload_hashes, self.measured_texts()
+        sources, ids = events.sources, events.event_ids
+        return root(
+            [
+                leaf_hash(leaf_content(row, sources[row], ids[row], hashes[row], measured[row]))
+                for row in sorted(self.recorded)
+            ]
+        )
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """The earliest event time recorded; None if no event was."""
+        times = self.batch.events.times_ns
+        return min(of_rows(times, list(self.recorded))) if self.recorded else None
 
 
 def _changes_of_set(texts: Sequence[str], operations: Sequence[Operation]) -> Iterable[str]:

@@ -18,7 +18,8 @@ __all__ = ["EventCounts", "EventKey", "EventStatus", "StoredEvent", "StoredExcep
 class StoredEvent:
     """A recorded event. `received_at` is real time, `accepted_at` the same on the tenant's clock; `measured` has a
     decimal string per meter that counted it; `unassigned`: no such customer exists at present. (batch id, ordinal)
-    is its place in the log. `correction` says why it does not count; `replaces` is in whose place it was recorded."""
+    is its place in the log. `correction` says why it does not count; `replaces` is in whose place it was recorded.
+    `late`: its hour was sealed before."""
 
     source: str
     event_id: str
@@ -34,6 +35,7 @@ class StoredEvent:
     ordinal: int
     correction: Correction | None
     replaces: EventKey | None
+    late: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from services.ingest.store.corrections import PostgresCorrectionList, PostgresCo
 from services.ingest.store.event_queries import PostgresEventStore
 from services.ingest.store.findings import PostgresFindingStore
 from services.ingest.store.holds import PostgresHoldStore
+from services.ingest.store.log_reading import PostgresLogStore
 from services.ingest.store.manifests import PostgresManifestStore
 from services.ingest.store.meter_changes import PostgresMeterChanges
 from services.ingest.store.meter_publications import PostgresMeterPublications
@@ -56,6 +57,7 @@ def query(process: Process, worker: Database) -> Parts:
         holds=PostgresHoldStore(worker),
         corrections=corrections,
         replays=PostgresReplayStore(api),
+        log=PostgresLogStore(api),
         clock=system_clock,
     )
     add_query_servicers(process.server, ports)

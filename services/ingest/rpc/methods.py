@@ -50,5 +50,10 @@ QUERY_METHODS: dict[str, Audience] = {
         "CorrectionService/VoidEvents": _ANYBODY_OF_TENANT,
         "CorrectionService/ReplaceEvents": _ANYBODY_OF_TENANT,
         "CorrectionService/ListCorrections": _ANYBODY_OF_TENANT,
+        "LogService/GetLogHead": _ANYBODY_OF_TENANT,
+        "LogService/ListSeals": _ANYBODY_OF_TENANT,
+        "LogService/GetSeal": _ANYBODY_OF_TENANT,
+        "LogService/GetReceipts": _ANYBODY_OF_TENANT,
+        "LogService/VerifyLog": _ANYBODY_OF_TENANT,
     }.items()
 }

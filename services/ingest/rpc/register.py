@@ -10,6 +10,7 @@ from libs.rpc import GrpcServer
 from services.ingest.rpc.correction_service import CorrectionServicer
 from services.ingest.rpc.finding_service import FindingServicer, MissingUsageStores
 from services.ingest.rpc.hold_service import HoldServicer
+from services.ingest.rpc.log_service import LogServicer
 from services.ingest.rpc.meter_service import MeterServicer
 from services.ingest.rpc.reconciliation_service import ReconciliationServicer
 from services.ingest.rpc.replay_service import ReplayServicer
@@ -20,6 +21,7 @@ from services.ingest.usecases.corrections import CorrectionList, CorrectionTrans
 from services.ingest.usecases.create_meter import CreateMeter, MeterPublication, MeterStore
 from services.ingest.usecases.holds import HoldStore, ResolveHold
 from services.ingest.usecases.list_windows import WindowStore
+from services.ingest.usecases.log_ports import LogStore
 from services.ingest.usecases.ports import RecordingTransactions, TenantRules
 from services.ingest.usecases.query_events import EventStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageStore
@@ -32,6 +34,7 @@ from steelyard.ingest.v1 import (
     correction_service_pb2_grpc,
     finding_service_pb2_grpc,
     hold_service_pb2_grpc,
+    log_service_pb2_grpc,
     meter_service_pb2_grpc,
     reconciliation_service_pb2_grpc,
     replay_service_pb2_grpc,
@@ -66,6 +69,7 @@ class QueryPorts:
     holds: HoldStore
     corrections: CorrectionPorts
     replays: ReplayStore
+    log: LogStore
     clock: Clock
 
 
@@ -100,6 +104,7 @@ def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
         replay_service_pb2_grpc.add_ReplayServiceServicer_to_server,
     )
     _add_corrections(server, ports.corrections, ports.clock)
+    server.add(LogServicer(ports.log), log_service_pb2_grpc.add_LogServiceServicer_to_server)
 
 
 def _add_corrections(server: GrpcServer, ports: CorrectionPorts, clock: Clock) -> None:

@@ -17,6 +17,7 @@ from services.ingest.store import tables
 from services.ingest.store.measured_events import DIMENSIONS, POSITION
 from services.ingest.store.measured_log import MEASURED_IN_ALL, MEASURED_LOG
 from services.ingest.store.recording_sql import ADD_WINDOWS
+from services.ingest.store.resealing import reseal
 
 _WINDOW_NS = 900_000_000_000
 _GROUPED = f"CASE WHEN cardinality(group_by) = 0 THEN jsonb_build_object() ELSE {DIMENSIONS.format('group_by')} END"
@@ -143,3 +144,4 @@ async def recompute_windows(
     if locked:
         keys = [row["window_key"] for row in locked]
         await driver.execute(_RECOMPUTE, tenant_id, keys, ids, merged, now)
+        await reseal(driver, tenant_id, keys, "correction")

@@ -24,7 +24,13 @@ SELECT event.source, event.event_id, event.event_type, event.customer_id, event.
     NOT EXISTS (SELECT FROM known_customers AS known WHERE (known.tenant_id, known.customer_id)
         = (event.tenant_id, event.customer_id)) AS unassigned,
     mark.kind, mark.replacement_source, mark.replacement_event_id, mark.reason, mark.actor, mark.api_key_id,
-    mark.corrected_at, origin.source AS replaces_source, origin.event_id AS replaces_event_id
+    mark.corrected_at, origin.source AS replaces_source, origin.event_id AS replaces_event_id,
+    coalesce((
+        SELECT seal.cause <> 'first' OR link.position > seal.position
+        FROM hour_seals AS seal JOIN log_links AS link USING (tenant_id)
+        WHERE (seal.tenant_id, seal.hour_start, seal.version)
+                = (event.tenant_id, to_timestamp(event.event_time_ns / 3600000000000 * 3600), 1)
+            AND link.batch_id = event.batch_id), false) AS late
 FROM events AS event JOIN batches USING (tenant_id, batch_id)
 LEFT JOIN corrections AS mark ON (mark.tenant_id, mark.source, mark.event_id)
     = (event.tenant_id, event.source, event.event_id)
@@ -199,4 +205,5 @@ def _event(row: asyncpg.Record) -> StoredEvent:
         ordinal=row["ordinal"],
         correction=correction_from_row(row) if row["kind"] else None,
         replaces=(row["replaces_source"], row["replaces_event_id"]) if row["replaces_source"] else None,
+        late=row["late"],
     )

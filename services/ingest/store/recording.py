@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.database import raw
 from libs.errors import Aborted
+from services.ingest.domain.batch_digest import MERKLE
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import Aggregation
 from services.ingest.domain.recording import (
@@ -217,7 +218,7 @@ class PostgresRecordingStore:
             *([item.count(fate) for item in batches] for fate in Fate),
             # PostgreSQL's arrays of arrays are rectangular: these travel as text.
             ["{" + ",".join(map(str, ordinals)) + "}" for ordinals in duplicates],
-            [item.digest() for item in batches],
+            *([item.digest() for item in batches], MERKLE, [item.oldest_ns for item in batches]),
         )
 
     async def _add_exceptions(self, batches: Sequence[RecordingBatch]) -> None:

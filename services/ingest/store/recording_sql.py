@@ -66,10 +66,11 @@ FROM unnest(
 """
 ADD_RESULTS = """
 INSERT INTO batch_results (
-    tenant_id, batch_id, recorded, duplicate, conflict, rejected, duplicate_ordinals, digest)
-SELECT tenant_id, batch_id, recorded, duplicate, conflict, rejected, duplicate_ordinals::int[], digest
-FROM unnest($1::text[], $2::bigint[], $3::int[], $4::int[], $5::int[], $6::int[], $7::text[], $8::bytea[])
-    AS result (tenant_id, batch_id, recorded, duplicate, conflict, rejected, duplicate_ordinals, digest)
+    tenant_id, batch_id, recorded, duplicate, conflict, rejected, duplicate_ordinals, digest, digest_version, oldest_ns)
+SELECT tenant_id, batch_id, recorded, duplicate, conflict, rejected, duplicate_ordinals::int[], digest, $9, oldest_ns
+FROM unnest(
+    $1::text[], $2::bigint[], $3::int[], $4::int[], $5::int[], $6::int[], $7::text[], $8::bytea[], $10::bigint[]
+) AS result (tenant_id, batch_id, recorded, duplicate, conflict, rejected, duplicate_ordinals, digest, oldest_ns)
 """
 ADD_EXCEPTIONS = """
 INSERT INTO event_exceptions (

@@ -18,6 +18,7 @@ from services.ingest.store import tables
 from services.ingest.store.logged_states import NUMBER, PLACE, STATE, WINDOW_NS, LoggedStates
 from services.ingest.store.measured_log import MEASURED_LOG
 from services.ingest.store.recording_sql import ADD_WINDOWS
+from services.ingest.store.resealing import reseal
 from services.ingest.store.usage_sql import Arguments
 from services.ingest.usecases.replay_ports import SwappedPortion, WindowPosition
 
@@ -25,6 +26,8 @@ PORTION_WINDOWS = 3_000
 """More than a month has of a customer and a meter without dimensions;"""
 PORTION_EVENTS = 200_000
 """or fewer windows, if they have more events than this."""
+RESEALED = "replay"
+"""Why an hour has a new seal."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RANKS = {statement: rank for rank, statement in enumerate(dict.fromkeys(ADD_WINDOWS.values()))}
 _FIRST = ("", "", _EPOCH.isoformat(), 0)
@@ -101,8 +104,11 @@ async def swap_portion(
     await driver.execute(_PUBLISH, tenant_id, replay_id, *_places(windows))
     ranks, keys = [_RANKS[ADD_WINDOWS[row.meter.window_aggregation]] for row in rows], [row.key for row in rows]
     await driver.execute(_LOCK, tenant_id, ranks, keys, *_places(rows))
+    # The hours in which they stand, and those in which they stand then.
+    await reseal(driver, tenant_id, keys, RESEALED)
     # A statement of its own: it sees whatever the locks were waiting for.
     await _recompute(driver, tenant_id, rows, now)
+    await reseal(driver, tenant_id, keys, RESEALED)
     last = found[-1]
     position = last["meter_id"], last["customer_id"], last["window_start"].isoformat(), last["number"]
     return SwappedPortion(position, len(found))

@@ -89,3 +89,7 @@ class ReplayNotCancellable(FailedPrecondition):
     """It changes windows already, or has ended."""
 
     reason = "REPLAY_NOT_CANCELLABLE"
+
+
+class SealNotFound(NotFound):
+    reason = "SEAL_NOT_FOUND"

@@ -25,6 +25,7 @@ def event_to_pb(event: StoredEvent) -> usage_service_pb2.StoredEvent:
         unassigned=event.unassigned,
         correction=correction_to_pb(event.correction) if event.correction else None,
         replaces=key_to_pb(event.replaces) if event.replaces else None,
+        late=event.late,
     )
 
 

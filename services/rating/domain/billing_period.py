@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from libs.periods import Period
+from services.rating.domain.proration import PartOfPeriod
 from services.rating.domain.usage import UsageScope
 
 
@@ -22,7 +23,8 @@ class PeriodKey(NamedTuple):
 class BillingPeriod:
     """A billing period as billing has it; `version` grows with every change.
 
-    `time_zone` is the IANA zone whose days prorated usage counts.
+    `time_zone` is the IANA zone whose days prorated usage counts. `whole` is what the period is a part of if its
+    subscription starts or ends inside it, None if it is not shortened.
     """
 
     key: PeriodKey
@@ -31,10 +33,16 @@ class BillingPeriod:
     rate_card_id: str
     version: int
     time_zone: str = "UTC"
+    whole: Period | None = None
 
     @property
     def period(self) -> Period:
         return Period(self.key.period_start, self.period_end)
+
+    @property
+    def shortened(self) -> PartOfPeriod | None:
+        """The part that the period is, None if it is not shortened."""
+        return None if self.whole is None else PartOfPeriod(self.period, self.whole, self.time_zone)
 
     @property
     def scope(self) -> UsageScope:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from libs.money import Money, round_to_minor
 from services.rating.domain.pipeline import rate_lines_before, rate_price
 from services.rating.domain.prices import ZERO, LinesBefore
+from services.rating.domain.prorated_price import for_share, share_part
+from services.rating.domain.proration import PartOfPeriod
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.rated_price import RatedPrice
 from services.rating.domain.usage import DimensionedQuantity
@@ -47,24 +49,30 @@ def rate_card_charges(
     usage: Mapping[str, Decimal],
     event_counts: Mapping[str, int] = NO_EVENTS,
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]] = NO_DIMENSIONS,
+    shortened: PartOfPeriod | None = None,
 ) -> tuple[Charge, ...]:
     """One charge per price, in the order of the card.
 
     :param usage: quantity of the billing period by meter id; a meter that is left out was not used
     :param event_counts: number of events that it comes from, for prices that have an amount for each
     :param by_dimensions: the same quantities by dimensions, of meters that a matrix prices
+    :param shortened: the part of a billing period that is priced; None for a whole one
     :raises decimal.Inexact: if an amount does not fit the context of quantities
     """
     charges: list[Charge] = []
     before = Money(0, card.currency)
     for position, price in enumerate(card.prices):
         quantity = _quantity(price, usage)
+        share = None if shortened is None else shortened.share(price.proration)
+        agreed = price if share is None else for_share(price, share.fraction)
         if isinstance(price.model, LinesBefore):
-            rated = rate_lines_before(price.terms, before.amount)
+            rated = rate_lines_before(agreed.terms, before.amount)
         else:
             rated = rate_price(
-                price, quantity, _count(price, event_counts), by_dimensions.get(price.meter_id or "", ())
+                agreed, quantity, _count(price, event_counts), by_dimensions.get(price.meter_id or "", ())
             )
+        if share is not None:
+            rated = RatedPrice(rated.amount, (share_part(price.proration, share), *rated.parts))
         before += round_to_minor(rated.amount, card.currency, price.rounding_mode)
         charges.append(Charge(position, price, quantity, rated))
     return tuple(charges)

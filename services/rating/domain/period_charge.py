@@ -24,6 +24,7 @@ class PeriodCharge(NamedTuple):
     """The priced usage of one price in one billing period, with all that a consumer needs to know.
 
     `quantity` and `amount` are exact. `withdrawn`: the card in force no longer has the price, and the charge is zero.
+    `override_id`: the override whose price it was, empty for the card's own.
     `version` and `trace_parent` tell when and by which trace the rest was said. (A named tuple, because thousands are
     made per second.)
     """
@@ -46,6 +47,7 @@ class PeriodCharge(NamedTuple):
     withdrawn: bool = False
     version: int = 0
     trace_parent: str = ""
+    override_id: str = ""
 
 
 class ChangedCharge(NamedTuple):
@@ -71,7 +73,7 @@ def charges_of_period(
     quantities = {meter_id: meter.digest.value for meter_id, meter in usage.items()}
     quantities |= {meter_id: exact[meter_id].value for meter_id in exact_meters(card)}
     event_counts = {meter_id: meter.digest.event_count for meter_id, meter in usage.items()}
-    charges = rate_card_charges(card, quantities, event_counts, by_dimensions)
+    charges = rate_card_charges(card, quantities, event_counts, by_dimensions, period.shortened)
     return [_period_charge(period, card, charge, usage) for charge in charges]
 
 
@@ -92,6 +94,7 @@ def withdrawn_charge(stored: PeriodCharge, card: RateCard) -> PeriodCharge:
         amount=ZERO,
         parts=(),
         withdrawn=True,
+        override_id="",
         rate_card_id=card.rate_card_id,
         rate_card_version=card.version,
     )
@@ -131,4 +134,5 @@ def _period_charge(
         engine_version=ENGINE_VERSION,
         parts=rated.parts,
         trace_parent=meter_usage.trace_parent if meter_usage else "",
+        override_id=price.override_id,
     )

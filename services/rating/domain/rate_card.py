@@ -9,6 +9,7 @@ from decimal import Decimal
 from libs.money import RoundingMode
 from services.rating.domain.price_terms import NO_TERMS, PriceTerms
 from services.rating.domain.prices import DEFAULT_OPTIONS, ZERO, AnyPriceModel, PricingOptions
+from services.rating.domain.proration import Proration
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,9 @@ class Price:
     `price_id` names the line and is unique in its card. `meter_id` is None for `Flat` and `LinesBefore` only.
     `exact_usage`: the meter's usage windows do not add up to the quantity of a billing period, ingest is asked for it.
     `included_quantity` is free and comes off before the model is applied. `terms` act before and after that.
-    `rounding_mode` is for the line item; pricing itself never rounds money.
+    `proration` says what share of its flat amount, included quantity, minimum, maximum and commitment is for a billing
+    period that is shorter than the whole one. `rounding_mode` is for the line item; pricing itself never rounds money.
+    `override_id` names the override that the price comes from, and is empty for the card's own.
     """
 
     price_id: str
@@ -30,6 +33,8 @@ class Price:
     exact_usage: bool = False
     terms: PriceTerms = NO_TERMS
     options: PricingOptions = DEFAULT_OPTIONS
+    proration: Proration = Proration.NONE
+    override_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ class PartKind(StrEnum):
     DYNAMIC = "dynamic"
     ROW = "row"
     """Usage with the dimensions that `label` tells."""
+    PRORATED = "prorated"
+    """`quantity` of `per` days or seconds, as `label` says: the share of what is agreed on for a period; no amount."""
     CONVERTED = "converted"
     """The whole quantity in the units that are priced; no amount."""
     INCLUDED = "included"

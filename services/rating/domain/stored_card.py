@@ -10,7 +10,8 @@ from services.rating.domain.rate_card import RateCard
 
 @dataclass(frozen=True, slots=True)
 class StoredRateCard:
-    """A version and when it was stored (real time)."""
+    """A version, when it was stored (real time), and why in spite of its guard, if so."""
 
     card: RateCard
     created_at: datetime
+    override_reason: str = ""

@@ -18,6 +18,8 @@ from services.rating.domain.price_terms import (
     UnitConversion,
 )
 from services.rating.domain.prices import Flat, LinesBefore, Matrix, Percentage
+from services.rating.domain.prorated_price import has_shares
+from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price
 
 MAX_DISCOUNTS = 20
@@ -26,7 +28,7 @@ _WHOLE = Decimal(100)
 
 def check_terms(price: Price, path: str = "price") -> list[Violation]:
     """Everything wrong with what a price agrees on beside its model."""
-    return [violation for violation in _found(price, path) if violation]
+    return [violation for violation in (_check_proration(price, path), *_found(price, path)) if violation]
 
 
 def _found(price: Price, path: str) -> Iterator[Violation | None]:
@@ -70,6 +72,13 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
         return
     for index, discount in enumerate(terms.discounts):
         yield _check_discount(discount, f"{path}.discounts[{index}]")
+
+
+def _check_proration(price: Price, path: str) -> Violation | None:
+    if price.proration is Proration.NONE or has_shares(price):
+        return None
+    description = "needs a flat price, included_quantity, minimum_amount, maximum_amount or commitment"
+    return Violation(f"{path}.proration", "NOT_ALLOWED", description)
 
 
 def _check_conversion(conversion: UnitConversion, path: str) -> Iterator[Violation | None]:

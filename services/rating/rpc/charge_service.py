@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from libs.clock import Clock
 from libs.errors import InvalidInput
 from libs.money import plain
 from libs.rpc import current_tenant
@@ -11,9 +12,11 @@ from services.rating.domain.usage import DimensionedQuantity, ExplainedUsage
 from services.rating.rpc import require
 from services.rating.rpc.context import Context
 from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCharges
+from services.rating.usecases.forecast_charges import ForecastCharges
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.charges import charge_to_pb, previewed_charge_to_pb
+from services.rating.wire.forecasts import forecast_to_pb
 from services.rating.wire.times import instant_to_pb, period_to_pb
 from steelyard.rating.v1 import charge_service_pb2 as pb
 from steelyard.rating.v1 import charge_service_pb2_grpc as pb_grpc
@@ -25,11 +28,19 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
     """Charges of the calling tenant."""
 
     def __init__(
-        self, *, get_charges: GetCharges, preview_charge: PreviewCharge, confirm_charges: ConfirmCharges
+        self,
+        *,
+        get_charges: GetCharges,
+        preview_charge: PreviewCharge,
+        forecast_charges: ForecastCharges,
+        confirm_charges: ConfirmCharges,
+        clock: Clock,
     ) -> None:
         self._get_charges = get_charges
         self._preview_charge = preview_charge
+        self._forecast_charges = forecast_charges
         self._confirm_charges = confirm_charges
+        self._clock = clock
 
     async def GetCharges(self, request: pb.GetChargesRequest, context: Context) -> pb.GetChargesResponse:
         charges = await self._get_charges.of_period(current_tenant(), *require.period_key(request.key))
@@ -51,7 +62,13 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         if reading.violations:
             raise InvalidInput(reading.violations)
         card, charges = await self._preview_charge(
-            current_tenant(), rate_card_id, request.rate_card_version, quantities, request.event_counts, by_dimensions
+            current_tenant(),
+            rate_card_id,
+            request.rate_card_version,
+            quantities,
+            request.event_counts,
+            by_dimensions,
+            require.part_of_period(request.part) if request.HasField("part") else None,
         )
         return pb.PreviewChargeResponse(charges=[previewed_charge_to_pb(card, charge) for charge in charges])
 
@@ -60,6 +77,11 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         explained = await self._get_charges.explain(current_tenant(), *require.period_key(request.key), price_id)
         usage = [_explained_to_pb(day) for day in explained.usage]
         return pb.ExplainChargeResponse(charge=charge_to_pb(explained.charge), usage=usage)
+
+    async def ForecastCharges(self, request: pb.ForecastChargesRequest, context: Context) -> pb.ForecastChargesResponse:
+        as_of = require.instant(request.as_of, "as_of") if request.HasField("as_of") else self._clock()
+        forecasted = await self._forecast_charges(current_tenant(), *require.period_key(request.key), as_of)
+        return forecast_to_pb(forecasted)
 
     async def ConfirmCharges(self, request: pb.ConfirmChargesRequest, context: Context) -> pb.ConfirmChargesResponse:
         if not 1 <= len(request.keys) <= _MAX_KEYS:
@@ -89,4 +111,5 @@ def _confirmed_to_pb(subscription_id: str, result: ConfirmedCharges) -> pb.Confi
         confirmed=not result.reason,
         reason=result.reason,
         charges=[charge_to_pb(charge) for charge in result.charges],
+        period=period_to_pb(result.period) if result.period else None,
     )

@@ -14,6 +14,13 @@ METHODS = {
     f"{_PACKAGE}.ChargeService/GetCharges": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/PreviewCharge": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/ExplainCharge": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.ChargeService/ForecastCharges": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/ConfirmCharges": Audience.INTERNAL,
+    f"{_PACKAGE}.PriceOverrideService/CreatePriceOverride": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.PriceOverrideService/EndPriceOverride": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.PriceOverrideService/GetPriceOverride": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.PriceOverrideService/ListPriceOverrides": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.SimulationService/Simulate": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.SimulationService/SummarizeSimulation": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ReconciliationService/Reconcile": _TENANT_OR_INTERNAL,
 }

@@ -10,7 +10,7 @@ from services.rating.rpc import require
 from services.rating.rpc.context import Context
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards, Request
 from services.rating.wire.card_reading import Reading
-from services.rating.wire.rate_cards import rate_card_from_pb, rate_card_message, rate_card_to_pb
+from services.rating.wire.rate_cards import guard_from_pb, rate_card_from_pb, rate_card_message, rate_card_to_pb
 from steelyard.rating.v1 import rate_card_service_pb2 as pb
 from steelyard.rating.v1 import rate_card_service_pb2_grpc as pb_grpc
 
@@ -25,13 +25,14 @@ class RateCardServicer(pb_grpc.RateCardServiceServicer):
     async def CreateRateCard(self, request: pb.CreateRateCardRequest, context: Context) -> pb.CreateRateCardResponse:
         reading = Reading()
         card = rate_card_from_pb(request.rate_card, reading)
+        guard = guard_from_pb(request.rollout_guard, reading) if request.HasField("rollout_guard") else None
         if request.validate_only:
-            planned = await self._create_rate_card.plan(current_tenant(), card, reading.violations)
+            planned = await self._create_rate_card.plan(current_tenant(), card, reading.violations, guard)
             return pb.CreateRateCardResponse(rate_card=rate_card_message(planned))
         if violation := check_request_id(request.request_id):
             reading.violations.append(violation)
         mutation = Request(current_tenant(), request.request_id, _fingerprint(request))
-        stored = await self._create_rate_card(mutation, card, reading.violations)
+        stored = await self._create_rate_card(mutation, card, reading.violations, guard)
         return pb.CreateRateCardResponse(rate_card=rate_card_to_pb(stored))
 
     async def GetRateCard(self, request: pb.GetRateCardRequest, context: Context) -> pb.GetRateCardResponse:
@@ -52,6 +53,9 @@ class RateCardServicer(pb_grpc.RateCardServiceServicer):
 def _fingerprint(request: pb.CreateRateCardRequest) -> bytes:
     """Digest of what the client asked for; what the server sets is ignored there too."""
     meaning = pb.CreateRateCardRequest(rate_card=request.rate_card)
+    if request.HasField("rollout_guard"):
+        meaning.rollout_guard.CopyFrom(request.rollout_guard)
+    meaning.rate_card.ClearField("override_reason")
     meaning.rate_card.ClearField("version")
     meaning.rate_card.ClearField("create_time")
     return hashlib.sha256(meaning.SerializeToString(deterministic=True)).digest()

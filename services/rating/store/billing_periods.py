@@ -11,26 +11,32 @@ import asyncpg
 
 from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.simulation import SimulationScope
 from services.rating.store.keys import KEYS, OF_KEY, key_columns
 
-_NAMES = "tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version, time_zone"
+_NAMES = (
+    "tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version, time_zone,"
+    " whole_start, whole_end"
+)
 _COLUMNS = (
     "p.tenant_id, p.subscription_id, p.period_start, p.period_end, p.customer_id, p.rate_card_id, p.version,"
-    " p.time_zone"
+    " p.time_zone, p.whole_start, p.whole_end"
 )
 
 _SAVE = """
 INSERT INTO billing_periods AS p (tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id,
-                                  version, time_zone, fetched)
+                                  version, time_zone, whole_start, whole_end, fetched)
 SELECT n.tenant_id, n.subscription_id, n.period_start, n.period_end, n.customer_id, n.rate_card_id, n.version,
-    n.time_zone, false
+    n.time_zone, n.whole_start, n.whole_end, false
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[], $7::bigint[],
-        $8::text[])
-    AS n(tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version, time_zone)
+        $8::text[], $9::timestamptz[], $10::timestamptz[])
+    AS n(tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version, time_zone,
+        whole_start, whole_end)
 ORDER BY tenant_id, subscription_id, period_start
 ON CONFLICT (tenant_id, subscription_id, period_start) DO UPDATE
     SET period_end = excluded.period_end, customer_id = excluded.customer_id, rate_card_id = excluded.rate_card_id,
-        version = excluded.version, time_zone = excluded.time_zone, fetched = false
+        version = excluded.version, time_zone = excluded.time_zone, whole_start = excluded.whole_start,
+        whole_end = excluded.whole_end, fetched = false
     WHERE p.version < excluded.version
 RETURNING p.tenant_id, p.subscription_id, p.period_start
 """
@@ -73,6 +79,13 @@ WHERE p.tenant_id = $1 AND (p.subscription_id, p.period_start) > ($2, $3)
     AND ($4::timestamptz IS NULL OR p.period_start >= $4) AND ($5::timestamptz IS NULL OR p.period_start < $5)
 ORDER BY p.subscription_id, p.period_start LIMIT $6
 """
+_BY_CUSTOMER = f"""
+SELECT {_COLUMNS} FROM billing_periods p
+WHERE p.tenant_id = $1 AND (p.customer_id, p.subscription_id, p.period_start) > ($2, $3, $4)
+    AND p.period_start >= $5 AND p.period_start < $6 AND ($7 = '' OR p.rate_card_id = $7)
+    AND ($8::text[] IS NULL OR p.customer_id = ANY($8))
+ORDER BY p.customer_id, p.subscription_id, p.period_start LIMIT $9
+"""
 _BEFORE_ALL = datetime.fromisoformat("0001-01-02T00:00:00+00:00")
 
 
@@ -97,6 +110,8 @@ class PostgresBillingPeriodStore:
             [period.rate_card_id for period in periods],
             [period.version for period in periods],
             [period.time_zone for period in periods],
+            [period.whole.start if period.whole else None for period in periods],
+            [period.whole.end if period.whole else None for period in periods],
         )
         return [PeriodKey(*row) for row in rows]
 
@@ -134,9 +149,20 @@ class PostgresBillingPeriodStore:
         start, end = (None, None) if within is None else (within.start, within.end)
         return [_period(row) for row in await self._connection.fetch(_STARTING_IN, tenant_id, *last, start, end, limit)]
 
+    async def by_customer(
+        self, scope: SimulationScope, after: tuple[str, str, datetime] | None, limit: int
+    ) -> list[BillingPeriod]:
+        """Return the next periods of a scope behind `after`, by customer, subscription and start."""
+        rows = await self._connection.fetch(
+            _BY_CUSTOMER,
+            *(scope.tenant_id, *(after or ("", "", _BEFORE_ALL)), scope.within.start, scope.within.end),
+            *(scope.priced_by, list(scope.customer_ids) or None, limit),
+        )
+        return [_period(row) for row in rows]
+
 
 def _period(row: Sequence[object]) -> BillingPeriod:
-    tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version, time_zone = row
+    tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version, time_zone, *whole = row
     return BillingPeriod(
         PeriodKey(str(tenant_id), str(subscription_id), period_start),  # type: ignore[arg-type]
         period_end,  # type: ignore[arg-type]
@@ -144,4 +170,5 @@ def _period(row: Sequence[object]) -> BillingPeriod:
         str(rate_card_id),
         int(version),  # type: ignore[call-overload]
         str(time_zone),
+        None if whole[0] is None else Period(*whole),  # type: ignore[arg-type]
     )

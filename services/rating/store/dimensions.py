@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 import asyncpg
 
@@ -62,6 +63,21 @@ FROM {NUMBERED_KEYS}
 CROSS JOIN LATERAL (SELECT meter_id, dimensions, value FROM period_dimensions WHERE {OF_KEY} OFFSET 0) d
 ORDER BY k.number, d.meter_id
 """
+_OF_WINDOWS = f"""
+SELECT k.number, w.meter_id, (array_agg(w.dimensions))[1] AS dimensions, sum(w.value) AS value
+FROM {NUMBERED_KEYS}
+CROSS JOIN LATERAL (
+    SELECT tenant_id, customer_id, period_start, period_end FROM billing_periods WHERE {OF_KEY} OFFSET 0
+) p
+CROSS JOIN LATERAL (
+    SELECT meter_id, dimensions_key, dimensions, value FROM usage_windows
+    WHERE tenant_id = p.tenant_id AND customer_id = p.customer_id AND meter_id = ANY($4)
+        AND window_start >= p.period_start AND window_start < p.period_end
+    OFFSET 0
+) w
+GROUP BY k.number, w.meter_id, w.dimensions_key
+ORDER BY k.number, w.meter_id, w.dimensions_key
+"""
 _DIFFERING = f"""
 SELECT DISTINCT k.number
 FROM {NUMBERED_KEYS}
@@ -106,9 +122,20 @@ class PostgresDimensionStore:
 
     async def of_periods(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, dict[str, list[DimensionedQuantity]]]:
         """Return the quantities of billing periods by meter and dimensions, of those that a matrix prices."""
-        found: dict[PeriodKey, defaultdict[str, list[DimensionedQuantity]]] = {key: defaultdict(list) for key in keys}
-        for number, meter_id, dimensions, value in await self._connection.fetch(
-            _OF_PERIODS, *numbered_key_columns(keys)
-        ):
-            found[keys[number - 1]][meter_id].append(DimensionedQuantity(dimensions, value))
-        return {key: dict(meters) for key, meters in found.items()}
+        return _by_key(keys, await self._connection.fetch(_OF_PERIODS, *numbered_key_columns(keys)))
+
+    async def of_windows(
+        self, keys: Sequence[PeriodKey], meter_ids: Sequence[str]
+    ) -> dict[PeriodKey, dict[str, list[DimensionedQuantity]]]:
+        """Return the quantities of some meters by dimensions from the windows, whatever the card in force."""
+        rows = await self._connection.fetch(_OF_WINDOWS, *numbered_key_columns(keys), list(meter_ids))
+        return _by_key(keys, rows)
+
+
+def _by_key(
+    keys: Sequence[PeriodKey], rows: Iterable[tuple[int, str, dict[str, str], Decimal]]
+) -> dict[PeriodKey, dict[str, list[DimensionedQuantity]]]:
+    found: dict[PeriodKey, defaultdict[str, list[DimensionedQuantity]]] = {key: defaultdict(list) for key in keys}
+    for number, meter_id, dimensions, value in rows:
+        found[keys[number - 1]][meter_id].append(DimensionedQuantity(dimensions, value))
+    return {key: dict(meters) for key, meters in found.items()}

@@ -8,6 +8,7 @@ from typing import NotRequired, TypedDict
 from libs.money import RoundingMode, plain
 from services.rating.domain.price_terms import NO_TERMS
 from services.rating.domain.prices import DEFAULT_OPTIONS, Flat, Graduated, Package, PerUnit, Volume
+from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price
 from services.rating.store.model_json import ModelJson, model_from_json, model_to_json
 from services.rating.store.terms_json import (
@@ -34,6 +35,14 @@ class ExtendedJson(TypedDict):
     options: OptionsJson
 
 
+class ProratedJson(TypedDict):
+    """A price as the second version could not have it."""
+
+    proration: str
+    included_quantity: str
+    model: ModelJson
+
+
 class PriceJson(TypedDict):
     price_id: str
     display_name: str
@@ -45,6 +54,8 @@ class PriceJson(TypedDict):
     """Of a price on exact usage: the included quantity, which is no number in its own place then."""
     extended: NotRequired[ExtendedJson]
     """Instead of included quantity and model, which then are stand-ins."""
+    prorated: NotRequired[ProratedJson]
+    """Instead of those of `extended`, which then are stand-ins too."""
 
 
 def price_to_json(price: Price) -> PriceJson:
@@ -65,6 +76,14 @@ def price_to_json(price: Price) -> PriceJson:
             options=options_to_json(price.options),
         )
         stored["model"] = _STAND_IN
+        if price.proration is not Proration.NONE:
+            stored["prorated"] = ProratedJson(
+                proration=price.proration.value,
+                included_quantity=stored["extended"]["included_quantity"],
+                model=stored["extended"]["model"],
+            )
+            stored["extended"]["included_quantity"] = _NOT_FOR_OLD_CODE
+            stored["extended"]["model"] = _STAND_IN
     if price.exact_usage:
         stored["exact_usage_included"] = stored["included_quantity"]
     if price.exact_usage or "extended" in stored:
@@ -74,11 +93,13 @@ def price_to_json(price: Price) -> PriceJson:
 
 def price_from_json(stored: PriceJson) -> Price:
     """Return the price that `price_to_json` was given."""
-    extended = stored.get("extended")
-    if extended is None:
-        included, model = stored.get("exact_usage_included", stored["included_quantity"]), stored["model"]
-    else:
+    extended, prorated = stored.get("extended"), stored.get("prorated")
+    if prorated is not None:
+        included, model = prorated["included_quantity"], prorated["model"]
+    elif extended is not None:
         included, model = extended["included_quantity"], extended["model"]
+    else:
+        included, model = stored.get("exact_usage_included", stored["included_quantity"]), stored["model"]
     return Price(
         price_id=stored["price_id"],
         model=model_from_json(model),
@@ -89,10 +110,13 @@ def price_from_json(stored: PriceJson) -> Price:
         exact_usage="exact_usage_included" in stored,
         terms=NO_TERMS if extended is None else terms_from_json(extended["terms"]),
         options=DEFAULT_OPTIONS if extended is None else options_from_json(extended["options"]),
+        proration=Proration.NONE if prorated is None else Proration(prorated["proration"]),
     )
 
 
 def _is_known_to_old_code(price: Price, model: ModelJson) -> bool:
+    if price.proration is not Proration.NONE:
+        return False
     known_model = isinstance(price.model, Flat | PerUnit | Package | Graduated | Volume)
     uses_new_fields = not {"per", "rounding"}.isdisjoint(model) or any(
         "cap_amount" in t for t in model.get("tiers", [])

@@ -10,6 +10,7 @@ from datetime import datetime
 import asyncpg
 
 from services.rating.domain.billing_period import PeriodKey
+from services.rating.domain.price_override import PriceOverride
 from services.rating.domain.queue import Mark, SetAside
 from services.rating.store.keys import KEYS, OF_KEY, key_columns
 
@@ -22,6 +23,13 @@ _MARK_PRICED_BY = """
 INSERT INTO rating_marks (mark, tenant_id, subscription_id, period_start, marked_at, urgent)
 SELECT nextval('rating_mark'), tenant_id, subscription_id, period_start, $4, true FROM billing_periods
 WHERE tenant_id = $1 AND rate_card_id = $2 AND ($3::timestamptz IS NULL OR period_start >= $3)
+"""
+
+_MARK_OVERRIDDEN = """
+INSERT INTO rating_marks (mark, tenant_id, subscription_id, period_start, marked_at, urgent)
+SELECT nextval('rating_mark'), tenant_id, subscription_id, period_start, $7, true FROM billing_periods
+WHERE tenant_id = $1 AND rate_card_id = $2 AND ($3 = '' OR customer_id = $3) AND ($4 = '' OR subscription_id = $4)
+    AND ($5::timestamptz IS NULL OR period_start >= $5) AND ($6::timestamptz IS NULL OR period_start < $6)
 """
 
 _WAITING = """
@@ -82,6 +90,13 @@ class PostgresRatingQueue:
     async def mark_priced_by(self, tenant_id: str, rate_card_id: str, since: datetime | None, now: datetime) -> None:
         """Mark the periods that a card prices and that start at or after `since` (None: all), urgently."""
         await self._connection.execute(_MARK_PRICED_BY, tenant_id, rate_card_id, since, now)
+
+    async def mark_overridden(
+        self, tenant_id: str, override: PriceOverride, since: datetime | None, now: datetime
+    ) -> None:
+        """Mark the periods that an override prices and that start at or after `since` (None: all), urgently."""
+        target = (override.rate_card_id, override.customer_id, override.subscription_id)
+        await self._connection.execute(_MARK_OVERRIDDEN, tenant_id, *target, since, override.end_at, now)
 
     async def waiting(self, limit: int, after: int = 0) -> list[Mark]:
         """Return the oldest marks behind a number, also those that somebody is working on."""

@@ -15,13 +15,15 @@ from services.rating.domain.rate_card import RateCard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.store.price_json import price_from_json, price_to_json
 
-_COLUMNS = "c.rate_card_id, c.version, c.display_name, c.currency, c.effective_at, c.prices, c.created_at"
+_NAMES = "rate_card_id, version, display_name, currency, effective_at, prices, created_at, override_reason"
+_COLUMNS = ", ".join(f"c.{name}" for name in _NAMES.split(", "))
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('rate-card:' || $1 || ':' || $2, 0))"
 
 _INSERT = """
-INSERT INTO rate_cards (tenant_id, rate_card_id, version, display_name, currency, effective_at, prices, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO rate_cards (tenant_id, rate_card_id, version, display_name, currency, effective_at, prices, created_at,
+                        override_reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 
 _VERSION = f"""
@@ -37,7 +39,7 @@ WHERE tenant_id = $1 AND rate_card_id > $2 ORDER BY rate_card_id, version DESC L
 _ALL_VERSIONS = f"""
 SELECT k.tenant_id, {_COLUMNS} FROM unnest($1::text[], $2::text[]) AS k(tenant_id, rate_card_id)
 CROSS JOIN LATERAL (
-    SELECT rate_card_id, version, display_name, currency, effective_at, prices, created_at FROM rate_cards
+    SELECT {_NAMES} FROM rate_cards
     WHERE tenant_id = k.tenant_id AND rate_card_id = k.rate_card_id
     OFFSET 0
 ) c
@@ -54,7 +56,7 @@ class PostgresRateCardStore:
         """Let nobody else add a version until the transaction ends, also if there is none yet."""
         await self._connection.execute(_LOCK, tenant_id, rate_card_id)
 
-    async def add(self, tenant_id: str, card: RateCard, created_at: datetime) -> None:
+    async def add(self, tenant_id: str, card: RateCard, created_at: datetime, override_reason: str = "") -> None:
         """Add a version that does not exist yet."""
         prices = json.dumps([price_to_json(price) for price in card.prices])
         await self._connection.execute(
@@ -67,6 +69,7 @@ class PostgresRateCardStore:
             card.effective_at,
             prices,
             created_at,
+            override_reason,
         )
 
     async def find(self, tenant_id: str, rate_card_id: str, version: int = 0) -> StoredRateCard | None:
@@ -100,4 +103,4 @@ def _card(row: asyncpg.Record) -> RateCard:
 
 
 def _stored_card(row: asyncpg.Record) -> StoredRateCard:
-    return StoredRateCard(_card(row), row["created_at"])
+    return StoredRateCard(_card(row), row["created_at"], row["override_reason"])

@@ -56,6 +56,31 @@ rate_cards = sa.Table(
     _instant("effective_at", nullable=True),
     sa.Column("prices", JSONB, nullable=False),
     _instant("created_at"),
+    _text("override_reason"),
+)
+
+# For all subscriptions of a customer or for one: the other id is empty. Of a row only end_at changes.
+price_overrides = sa.Table(
+    "price_overrides",
+    metadata,
+    _key("tenant_id"),
+    _key("override_id"),
+    sa.Column("number", sa.BigInteger, sa.Identity(always=True), nullable=False),
+    _text("rate_card_id"),
+    _text("customer_id"),
+    _text("subscription_id"),
+    sa.Column("prices", JSONB, nullable=False),
+    _instant("effective_at", nullable=True),
+    _instant("end_at", nullable=True),
+    _text("reason"),
+    _instant("created_at"),
+    sa.Index("price_overrides_customer_id", "tenant_id", "customer_id", postgresql_where=sa.text("customer_id <> ''")),
+    sa.Index(
+        "price_overrides_subscription_id",
+        "tenant_id",
+        "subscription_id",
+        postgresql_where=sa.text("subscription_id <> ''"),
+    ),
 )
 
 # dimensions_key is a digest of the dimensions, whose text could be too long for an index.
@@ -123,9 +148,12 @@ billing_periods = sa.Table(
     _text("rate_card_id"),
     _whole("version"),
     _text("time_zone"),
+    _instant("whole_start", nullable=True),
+    _instant("whole_end", nullable=True),
     sa.Column("fetched", sa.Boolean, nullable=False),
     sa.Index("billing_periods_of_customer", "customer_id", "tenant_id"),
     sa.Index("billing_periods_of_rate_card", "rate_card_id"),
+    sa.Index("billing_periods_by_customer", "tenant_id", "customer_id", "subscription_id", "period_start"),
 )
 
 # Roll-up of usage_windows by billing period, over all dimensions: what a charge's quantity is taken from.

@@ -15,6 +15,7 @@ from services.rating.store.billing_periods import PostgresBillingPeriodStore
 from services.rating.store.charges import PostgresChargeStore
 from services.rating.store.dimensions import PostgresDimensionStore
 from services.rating.store.exact_usage import PostgresExactUsageStore
+from services.rating.store.price_overrides import PostgresPriceOverrideStore
 from services.rating.store.queue import PostgresRatingQueue
 from services.rating.store.rate_cards import PostgresRateCardStore
 from services.rating.store.reconciliation import PostgresReconciliation
@@ -33,6 +34,7 @@ class PostgresWork:
     dimensions: PostgresDimensionStore
     periods: PostgresBillingPeriodStore
     cards: PostgresRateCardStore
+    overrides: PostgresPriceOverrideStore
     charges: PostgresChargeStore
     queue: PostgresRatingQueue
     watermarks: PostgresWatermarkStore
@@ -63,6 +65,7 @@ class PostgresUnitOfWork:
             dimensions=PostgresDimensionStore(driver),
             periods=PostgresBillingPeriodStore(driver),
             cards=PostgresRateCardStore(driver),
+            overrides=PostgresPriceOverrideStore(driver),
             charges=PostgresChargeStore(driver, StateOutbox(connection, tables.charge_marks)),
             queue=PostgresRatingQueue(driver),
             watermarks=PostgresWatermarkStore(driver, watermarks, self._encode_watermark),

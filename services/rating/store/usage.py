@@ -105,17 +105,18 @@ class PostgresUsageStore:
             found[index][meter_id] = UsageDigest(*totals)
         return found
 
-    async def explain(self, period: BillingPeriod, meter_id: str) -> list[ExplainedUsage]:
-        """Return the usage of a meter in a billing period by UTC day."""
+    async def explain(self, period: BillingPeriod, meter_ids: Sequence[str]) -> dict[str, list[ExplainedUsage]]:
+        """Return the usage of each of the meters in a billing period by UTC day; days without usage are left out."""
         key, whole = period.key, period.period
         rows = await self._connection.fetch(
-            usage_sql.EXPLAIN, key.tenant_id, period.customer_id, meter_id, whole.start, whole.end
+            usage_sql.EXPLAIN, key.tenant_id, period.customer_id, list(meter_ids), whole.start, whole.end
         )
-        return [
-            ExplainedUsage(cut, row["value"], row["event_count"], row["window_count"])
-            for row in rows
-            if (cut := _utc_day(row["day"].year, row["day"].month, row["day"].day).intersection(whole))
-        ]
+        found: dict[str, list[ExplainedUsage]] = {meter_id: [] for meter_id in meter_ids}
+        for row in rows:
+            if cut := _utc_day(row["day"].year, row["day"].month, row["day"].day).intersection(whole):
+                day = ExplainedUsage(cut, row["value"], row["event_count"], row["window_count"])
+                found[row["meter_id"]].append(day)
+        return found
 
 
 def _utc_day(year: int, month: int, day: int) -> Period:

@@ -151,17 +151,17 @@ WITH whole AS (
     SELECT (date_trunc('day', $4::timestamptz - interval '1 microsecond', 'UTC') + interval '1 day') AS first_instant,
            date_trunc('day', $5::timestamptz, 'UTC') AS end_instant
 )
-SELECT day, value, event_count, window_count
+SELECT meter_id, day, value, event_count, window_count
 FROM usage_days, whole
-WHERE tenant_id = $1 AND customer_id = $2 AND meter_id = $3
+WHERE tenant_id = $1 AND customer_id = $2 AND meter_id = ANY($3)
     AND day >= (first_instant AT TIME ZONE 'UTC')::date AND day < (end_instant AT TIME ZONE 'UTC')::date
 UNION ALL
-SELECT (window_start AT TIME ZONE 'UTC')::date, sum(value), sum(event_count)::bigint, count(*)
+SELECT meter_id, (window_start AT TIME ZONE 'UTC')::date, sum(value), sum(event_count)::bigint, count(*)
 FROM usage_windows, whole
-WHERE tenant_id = $1 AND customer_id = $2 AND meter_id = $3 AND window_start >= $4 AND window_start < $5
+WHERE tenant_id = $1 AND customer_id = $2 AND meter_id = ANY($3) AND window_start >= $4 AND window_start < $5
     AND (window_start < first_instant OR window_start >= end_instant)
-GROUP BY 1
-ORDER BY 1
+GROUP BY 1, 2
+ORDER BY 1, 2
 """
 
 # Digests of the stored windows, not of a roll-up, by index of the scope.

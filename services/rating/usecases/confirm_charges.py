@@ -9,6 +9,7 @@ from functools import partial
 
 from libs.clock import Clock
 from libs.database import retry_transient
+from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.exact_usage import Answers
 from services.rating.domain.period_charge import PeriodCharge
@@ -27,11 +28,15 @@ _REPAIRS = 2
 
 @dataclass(frozen=True, slots=True)
 class ConfirmedCharges:
-    """The charges of one billing period; `reason` says why they are not confirmed, and is empty if they are."""
+    """The charges of one billing period; `reason` says why they are not confirmed, and is empty if they are.
+
+    `period` is what they are for, None if it is unknown here.
+    """
 
     period_start: datetime
     reason: str
     charges: list[PeriodCharge]
+    period: Period | None
 
 
 class ConfirmCharges:
@@ -135,8 +140,8 @@ def _confirmed(
     differing: set[PeriodKey],
 ) -> ConfirmedCharges:
     if period is None:
-        return ConfirmedCharges(at, BILLING_PERIOD_UNKNOWN, [])
+        return ConfirmedCharges(at, BILLING_PERIOD_UNKNOWN, [], None)
     if problem := rated.problems.get(period.key):
-        return ConfirmedCharges(period.key.period_start, problem.reason, [])
+        return ConfirmedCharges(period.key.period_start, problem.reason, [], period.period)
     reason = USAGE_DIFFERS if period.key in differing else ""
-    return ConfirmedCharges(period.key.period_start, reason, charges[period.key])
+    return ConfirmedCharges(period.key.period_start, reason, charges[period.key], period.period)

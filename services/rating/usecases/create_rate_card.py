@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from libs.clock import Clock
 from libs.errors import InvalidInput, Violation
-from services.rating.domain.meter_use import meter_violations
 from services.rating.domain.rate_card import RateCard
+from services.rating.domain.rollout_guard import RolloutGuard
 from services.rating.domain.stored_card import StoredRateCard
-from services.rating.domain.validation import check_rate_card
+from services.rating.usecases.check_rate_card import CheckRateCard
 from services.rating.usecases.errors import RateCardCurrencyFixed, RateCardEffectiveTimeNotLater, RateCardNotFound
-from services.rating.usecases.ports import IngestMeters, OpenWork, Work
+from services.rating.usecases.guard_rollout import GuardRollout
+from services.rating.usecases.ports import OpenWork, Work
 
 _METHOD = "CreateRateCard"
 
@@ -26,17 +26,32 @@ class Request:
     request_id: str
     fingerprint: bytes
 
+    @property
+    def key(self) -> tuple[str, str, str, bytes]:
+        """Tenant, method, request id and fingerprint."""
+        return self.tenant_id, _METHOD, self.request_id, self.fingerprint
+
 
 class CreateRateCard:
     """Adds a version, and has the billing periods that it prices rated again."""
 
-    def __init__(self, open_work: OpenWork, meters: IngestMeters, clock: Clock, on_marked: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        open_work: OpenWork,
+        check: CheckRateCard,
+        guard_rollout: GuardRollout,
+        clock: Clock,
+        on_marked: Callable[[], None],
+    ) -> None:
         self._open_work = open_work
-        self._meters = meters
+        self._check = check
+        self._guard_rollout = guard_rollout
         self._clock = clock
         self._on_marked = on_marked
 
-    async def __call__(self, request: Request, card: RateCard, violations: Sequence[Violation]) -> StoredRateCard:
+    async def __call__(
+        self, request: Request, card: RateCard, violations: Sequence[Violation], guard: RolloutGuard | None = None
+    ) -> StoredRateCard:
         """Return the version as stored, also when the request was carried out before.
 
         `violations` are what was found wrong while the card was read; where two tell of one field, they come first.
@@ -45,20 +60,29 @@ class CreateRateCard:
             the version before prices them, too
         :raises RequestIdReused: if the request id came with another card before
         :raises RateCardCurrencyFixed, RateCardEffectiveTimeNotLater: if the versions before forbid this one
+        :raises RolloutGuardExceeded: if it would change too much
         :raises Unavailable: if ingest does not answer
         """
-        card, archived = await self._checked(request.tenant_id, card, violations)
+        card, archived = await self._check(request.tenant_id, card, violations)
+        if guard is not None:
+            async with self._open_work(request.tenant_id) as work:
+                carried_out = await work.requests.find(*request.key)
+                if carried_out is not None:
+                    return await _find(work, request.tenant_id, card.rate_card_id, int(carried_out))
+            await self._guard_rollout(request.tenant_id, card, guard)
         async with self._open_work(request.tenant_id) as work:
-            stored = await self._create(work, request, card, archived)
+            stored = await self._create(work, request, card, archived, guard.override_reason if guard else "")
         self._on_marked()
         return stored
 
-    async def plan(self, tenant_id: str, card: RateCard, violations: Sequence[Violation]) -> RateCard:
+    async def plan(
+        self, tenant_id: str, card: RateCard, violations: Sequence[Violation], guard: RolloutGuard | None = None
+    ) -> RateCard:
         """Return the version that would be stored, which is the newest one if that says the same; stores nothing.
 
         Raises as storing it does.
         """
-        card, archived = await self._checked(tenant_id, card, violations)
+        card, archived = await self._check(tenant_id, card, violations)
         async with self._open_work(tenant_id) as work:
             newest = await work.cards.find(tenant_id, card.rate_card_id)
         _check_archived(card, newest.card if newest else None, archived)
@@ -67,53 +91,36 @@ class CreateRateCard:
         if replace(newest.card, version=0) == card:
             return newest.card
         _check_succession(newest.card, card)
+        if guard is not None:
+            await self._guard_rollout(tenant_id, card, guard)
         return replace(card, version=newest.card.version + 1)
 
-    async def _checked(
-        self, tenant_id: str, card: RateCard, violations: Sequence[Violation]
-    ) -> tuple[RateCard, set[str]]:
-        by_field = {violation.field: violation for violation in [*check_rate_card(card), *violations]}
-        if by_field:
-            raise InvalidInput(list(by_field.values()))
-        return await self._with_meters(tenant_id, card)
-
-    async def _with_meters(self, tenant_id: str, card: RateCard) -> tuple[RateCard, set[str]]:
-        """The card with what its prices have to know of their meters for good, and which of these are archived."""
-        facts = await self._meters.facts(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
-        violations = meter_violations(card, facts)
-        if violations:
-            raise InvalidInput(violations)
-        prices = [
-            replace(price, exact_usage=price.meter_id is not None and not facts[price.meter_id].additive)
-            for price in card.prices
-        ]
-        archived = {meter_id for meter_id, meter in facts.items() if meter.archived}
-        return replace(card, prices=tuple(prices)), archived
-
-    async def _create(self, work: Work, request: Request, card: RateCard, archived: set[str]) -> StoredRateCard:
+    async def _create(
+        self, work: Work, request: Request, card: RateCard, archived: set[str], override_reason: str
+    ) -> StoredRateCard:
         tenant_id, now = request.tenant_id, self._clock()
         # Whoever stores a billing period of the tenant has to wait, and then finds the card, or is seen here.
         await work.usage.lock([tenant_id], exclusive=True)
         await work.cards.lock(tenant_id, card.rate_card_id)
         newest = await work.cards.find(tenant_id, card.rate_card_id)
         version = newest.card.version + 1 if newest else 1
-        first_version = await work.requests.claim(
-            tenant_id, _METHOD, request.request_id, request.fingerprint, str(version), now
-        )
+        first_version = await work.requests.claim(*request.key, str(version), now)
         if first_version is not None:
             return await _find(work, tenant_id, card.rate_card_id, int(first_version))
         _check_archived(card, newest.card if newest else None, archived)
         if newest is not None:
             _check_succession(newest.card, card)
-        return await self._add(work, tenant_id, replace(card, version=version), now)
+        stored = StoredRateCard(replace(card, version=version), now, override_reason)
+        await self._add(work, tenant_id, stored)
+        return stored
 
-    async def _add(self, work: Work, tenant_id: str, card: RateCard, now: datetime) -> StoredRateCard:
-        await work.cards.add(tenant_id, card, now)
+    async def _add(self, work: Work, tenant_id: str, stored: StoredRateCard) -> None:
+        card, now = stored.card, stored.created_at
+        await work.cards.add(tenant_id, card, now, stored.override_reason)
         await work.exact_usage.add_prices(tenant_id, card)
         await work.dimensions.add_prices(tenant_id, card)
         # Also periods that failed for want of this card.
         await work.queue.mark_priced_by(tenant_id, card.rate_card_id, card.effective_at, now)
-        return StoredRateCard(card, now)
 
 
 class GetRateCards:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from libs.errors import FailedPrecondition, NotFound
+from libs.errors import AlreadyExists, FailedPrecondition, NotFound
 
 
 class BillingPeriodNotFound(NotFound):
@@ -27,6 +27,36 @@ class RateCardCurrencyFixed(FailedPrecondition):
     """All versions of a card have the currency of the first."""
 
     reason = "RATE_CARD_CURRENCY_FIXED"
+
+
+class PriceOverrideNotFound(NotFound):
+    """There is no such override."""
+
+    reason = "PRICE_OVERRIDE_NOT_FOUND"
+
+
+class PriceOverrideExists(AlreadyExists):
+    """There is an override of that id."""
+
+    reason = "PRICE_OVERRIDE_EXISTS"
+
+
+class PriceOverrideEndsEarlier(FailedPrecondition):
+    """An end can only become earlier: what was ended may have been agreed anew."""
+
+    reason = "PRICE_OVERRIDE_ENDS_EARLIER"
+
+
+class NotRated(FailedPrecondition):
+    """A billing period cannot be priced at present."""
+
+    reason = "NOT_RATED"
+
+
+class RolloutGuardExceeded(FailedPrecondition):
+    """A card would change what customers pay by more than its guard allows."""
+
+    reason = "ROLLOUT_GUARD_EXCEEDED"
 
 
 class RateCardEffectiveTimeNotLater(FailedPrecondition):

@@ -11,6 +11,7 @@ from libs.money import exact
 from services.rating.domain.billing_period import BillingPeriod
 from services.rating.domain.charges import Charge, rate_card_charges
 from services.rating.domain.period_charge import PeriodCharge
+from services.rating.domain.proration import PartOfPeriod
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, ExplainedUsage
 from services.rating.usecases.create_rate_card import GetRateCards
@@ -58,7 +59,7 @@ class GetCharges:
                 raise ChargeNotFound(message, subscriptionId=subscription_id, priceId=price_id)
             if not charge.meter_id or charge.withdrawn:
                 return ExplainedCharge(charge, [])
-            days = await work.usage.explain(period, charge.meter_id)
+            days = (await work.usage.explain(period, [charge.meter_id]))[charge.meter_id]
             if charge.meter_id in (await work.exact_usage.of_periods([period.key]))[period.key]:
                 days = [replace(day, quantity=None) for day in days]
             return ExplainedCharge(charge, days)
@@ -78,10 +79,12 @@ class PreviewCharge:
         quantities: Mapping[str, Decimal],
         event_counts: Mapping[str, int],
         by_dimensions: Mapping[str, Sequence[DimensionedQuantity]],
+        shortened: PartOfPeriod | None = None,
     ) -> tuple[RateCard, tuple[Charge, ...]]:
         """Return the card and what the quantities and numbers of events (by meter) cost; the newest version for 0.
 
-        What is given by dimensions is added to the quantity of its meter.
+        What is given by dimensions is added to the quantity of its meter. `shortened`: they are those of a part of a
+        billing period.
 
         :raises RateCardNotFound: if there is no such card
         """
@@ -97,7 +100,7 @@ class PreviewCharge:
             else by_dimensions[meter_id]
             for meter_id in totals
         }
-        return card, rate_card_charges(card, totals, event_counts, split)
+        return card, rate_card_charges(card, totals, event_counts, split, shortened)
 
 
 async def _period(work: Work, tenant_id: str, subscription_id: str, at: datetime) -> BillingPeriod:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from libs.clock import Clock
+from libs.periods import UnknownZone
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.charges import NO_DIMENSIONS
 from services.rating.domain.exact_usage import Answers, ExactUsage
@@ -19,6 +20,7 @@ from services.rating.domain.period_charge import (
     matrix_meters,
     withdrawn_charge,
 )
+from services.rating.domain.price_override import PriceOverride, overridden
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage, differing_dimensions
@@ -58,12 +60,13 @@ async def rate_periods(
     locked = list(periods)
     usage, exact = await work.usage.of_periods(locked), await _exact_usage(work, periods, answers)
     versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
+    overrides = await work.overrides.of_periods(list(periods.values()))
     known_problems = await work.charges.problems(locked)
 
     rated = RatedPeriods(periods)
     cards: dict[PeriodKey, RateCard] = {}
     for key, period in periods.items():
-        card = _card_of(period, versions.get((key.tenant_id, period.rate_card_id), []))
+        card = card_of(period, versions.get((key.tenant_id, period.rate_card_id), []), overrides.get(key, ()))
         if isinstance(card, RatingProblem):
             rated.problems[key] = card
         elif missing := exact_meters(card) - exact[key].keys():
@@ -75,7 +78,7 @@ async def rate_periods(
     by_dimensions = await work.dimensions.of_periods(split) if split else {}
     fresh: dict[PeriodKey, list[PeriodCharge]] = {}
     for key, card in cards.items():
-        charges = _charges_of(periods[key], card, usage[key], exact[key], by_dimensions.get(key, NO_DIMENSIONS))
+        charges = charges_of(periods[key], card, usage[key], exact[key], by_dimensions.get(key, NO_DIMENSIONS))
         if isinstance(charges, RatingProblem):
             rated.problems[key] = charges
         else:
@@ -106,28 +109,33 @@ async def _exact_usage(
     return exact
 
 
-def _card_of(period: BillingPeriod, versions: Sequence[RateCard]) -> RateCard | RatingProblem:
+def card_of(
+    period: BillingPeriod, versions: Sequence[RateCard], overrides: Sequence[PriceOverride]
+) -> RateCard | RatingProblem:
+    """Return the version that prices a billing period with what was agreed for it, or why none does."""
     if not versions:
         return RatingProblem(RATE_CARD_UNKNOWN, f"there is no rate card {period.rate_card_id}")
     card = card_in_force(versions, period.key.period_start)
     if card is None:
         start = period.key.period_start.isoformat()
         return RatingProblem(RATE_CARD_NOT_IN_FORCE, f"no version of {period.rate_card_id} is in force at {start}")
-    return card
+    return overridden(card, overrides)
 
 
-def _charges_of(
+def charges_of(
     period: BillingPeriod,
     card: RateCard,
     usage: Mapping[str, MeterUsage],
     exact: Mapping[str, ExactUsage],
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]],
 ) -> list[PeriodCharge] | RatingProblem:
+    """Return the charges of a billing period, or why it cannot be priced."""
     if differing := differing_dimensions(matrix_meters(card), usage, by_dimensions):
         return RatingProblem(DIMENSIONS_DIFFER, f"dimensions do not add up to the quantity of {', '.join(differing)}")
     try:
         return charges_of_period(period, card, usage, exact, by_dimensions)
-    except (ArithmeticError, ValueError) as error:  # One impossible amount must not stop the periods beside it.
+    # One impossible amount, or a zone that only newer databases have, must not stop the periods beside it.
+    except (ArithmeticError, ValueError, UnknownZone) as error:
         return RatingProblem(PRICING_FAILED, f"{type(error).__name__}: {error}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.wire.times import period_from_pb
 from steelyard.billing.v1 import billing_period_pb2
@@ -22,4 +23,9 @@ def billing_period_from_pb(tenant_id: str, state: billing_period_pb2.BillingPeri
         state.rate_card_id,
         state.version,
         state.time_zone or "UTC",
+        _whole(state),
     )
+
+
+def _whole(state: billing_period_pb2.BillingPeriodState) -> Period | None:
+    return period_from_pb(state.whole_period) if state.HasField("whole_period") else None

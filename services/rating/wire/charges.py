@@ -52,6 +52,7 @@ def charge_content(charge: PeriodCharge) -> bytes:
             charge.rate_card_id,
             charge.rate_card_version,
             charge.engine_version,
+            charge.override_id,
         )
         + usage.SerializeToString()
     )
@@ -95,6 +96,7 @@ def charge_from_content(
         withdrawn=withdrawn,
         version=version,
         trace_parent=trace_parent,
+        override_id=message.override_id,
     )
 
 
@@ -141,6 +143,7 @@ def _price_content(
     rate_card_id: str,
     rate_card_version: int,
     engine_version: str,
+    override_id: str,
 ) -> bytes:
     return charge_pb2.Charge(
         price_id=price_id,
@@ -152,6 +155,7 @@ def _price_content(
         rate_card_id=rate_card_id,
         rate_card_version=rate_card_version,
         engine_version=engine_version,
+        override_id=override_id,
     ).SerializeToString()
 
 

@@ -16,6 +16,7 @@ from services.rating.domain.price_terms import (
     UnitConversion,
 )
 from services.rating.domain.prices import DEFAULT_OPTIONS, ONE, NegativeQuantity, PricingOptions, ZeroQuantityFlat
+from services.rating.domain.proration import Proration
 from services.rating.wire.card_reading import Reading
 from steelyard.rating.v1 import rate_card_pb2 as pb
 
@@ -35,6 +36,18 @@ _NEGATIVE_QUANTITIES = {
     pb.NEGATIVE_QUANTITY_UNSPECIFIED: NegativeQuantity.CLAMP_ZERO,
     pb.NEGATIVE_QUANTITY_CLAMP_ZERO: NegativeQuantity.CLAMP_ZERO,
     pb.NEGATIVE_QUANTITY_ERROR: NegativeQuantity.ERROR,
+}
+
+_PRORATIONS = {
+    pb.PRORATION_UNSPECIFIED: Proration.NONE,
+    pb.PRORATION_NONE: Proration.NONE,
+    pb.PRORATION_BY_DAY: Proration.BY_DAY,
+    pb.PRORATION_BY_SECOND: Proration.BY_SECOND,
+}
+_PRORATIONS_TO_PB = {
+    Proration.NONE: pb.PRORATION_UNSPECIFIED,
+    Proration.BY_DAY: pb.PRORATION_BY_DAY,
+    Proration.BY_SECOND: pb.PRORATION_BY_SECOND,
 }
 
 
@@ -65,6 +78,16 @@ def options_from_pb(message: pb.Price, path: str, reading: Reading) -> PricingOp
             DEFAULT_OPTIONS.negative_quantity,
         ),
     )
+
+
+def proration_from_pb(message: pb.Price, path: str, reading: Reading) -> Proration:
+    """Return how a price is shared by parts of billing periods."""
+    return reading.choice(_PRORATIONS, message.proration, f"{path}.proration", Proration.NONE)
+
+
+def proration_to_pb(proration: Proration, message: pb.Price) -> None:
+    """Set how a price is shared; the default stays unset."""
+    message.proration = _PRORATIONS_TO_PB[proration]
 
 
 def terms_to_pb(terms: PriceTerms, message: pb.Price) -> None:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from libs.money import RoundingMode, plain
 from services.rating.domain.prices import ZERO
 from services.rating.domain.rate_card import Price, RateCard
+from services.rating.domain.rollout_guard import RolloutGuard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.charges import ROUNDING_MODES
 from services.rating.wire.price_models import model_from_pb, model_to_pb
-from services.rating.wire.price_terms import options_from_pb, options_to_pb, terms_from_pb, terms_to_pb
-from services.rating.wire.times import instant_from_pb, instant_to_pb
+from services.rating.wire.price_terms import (
+    options_from_pb,
+    options_to_pb,
+    proration_from_pb,
+    proration_to_pb,
+    terms_from_pb,
+    terms_to_pb,
+)
+from services.rating.wire.times import instant_from_pb, instant_to_pb, period_from_pb
 from steelyard.rating.v1 import rate_card_pb2 as pb
+from steelyard.rating.v1 import rate_card_service_pb2
 
+_REASON_LENGTH_MAX = 500
 _MODES = {pb.ROUNDING_MODE_UNSPECIFIED: RoundingMode.HALF_EVEN} | {wire: mode for mode, wire in ROUNDING_MODES.items()}
 
 
@@ -29,15 +39,33 @@ def rate_card_from_pb(message: pb.RateCard, reading: Reading) -> RateCard:
         version=0,
         currency=message.currency,
         effective_at=effective_at,
-        prices=tuple(_price(price, f"prices[{index}]", reading) for index, price in enumerate(message.prices)),
+        prices=tuple(price_from_pb(price, f"prices[{index}]", reading) for index, price in enumerate(message.prices)),
         display_name=message.display_name,
     )
+
+
+def guard_from_pb(message: rate_card_service_pb2.RolloutGuard, reading: Reading) -> RolloutGuard | None:
+    """Return the guard of a request; None if it cannot be read, which `reading` then tells."""
+    percent = reading.number(message.max_change_percent, "rollout_guard.max_change_percent")
+    if percent < 0:
+        reading.add("rollout_guard.max_change_percent", "NEGATIVE", "must not be negative")
+    if len(message.override_reason) > _REASON_LENGTH_MAX:
+        reading.add("rollout_guard.override_reason", "TOO_LONG", f"must be at most {_REASON_LENGTH_MAX} characters")
+    if "\0" in message.override_reason:
+        reading.add("rollout_guard.override_reason", "CONTROL_CHARACTER", "must not contain U+0000")
+    try:
+        within = period_from_pb(message.period)
+    except (ValueError, OverflowError) as error:
+        reading.add("rollout_guard.period", "INVALID_PERIOD", str(error))
+        return None
+    return RolloutGuard(within, percent, message.override_reason)
 
 
 def rate_card_to_pb(stored: StoredRateCard) -> pb.RateCard:
     """Return a stored version for the wire."""
     message = rate_card_message(stored.card)
     message.create_time.CopyFrom(instant_to_pb(stored.created_at))
+    message.override_reason = stored.override_reason
     return message
 
 
@@ -48,14 +76,15 @@ def rate_card_message(card: RateCard) -> pb.RateCard:
         version=card.version,
         display_name=card.display_name,
         currency=card.currency,
-        prices=[_price_to_pb(price) for price in card.prices],
+        prices=[price_to_pb(price) for price in card.prices],
     )
     if card.effective_at is not None:
         message.effective_time.CopyFrom(instant_to_pb(card.effective_at))
     return message
 
 
-def _price(message: pb.Price, path: str, reading: Reading) -> Price:
+def price_from_pb(message: pb.Price, path: str, reading: Reading) -> Price:
+    """Return a price."""
     return Price(
         price_id=message.price_id,
         model=model_from_pb(message, path, reading),
@@ -65,10 +94,12 @@ def _price(message: pb.Price, path: str, reading: Reading) -> Price:
         display_name=message.display_name,
         terms=terms_from_pb(message, path, reading),
         options=options_from_pb(message, path, reading),
+        proration=proration_from_pb(message, path, reading),
     )
 
 
-def _price_to_pb(price: Price) -> pb.Price:
+def price_to_pb(price: Price) -> pb.Price:
+    """Return a price for the wire."""
     message = pb.Price(
         price_id=price.price_id,
         display_name=price.display_name,
@@ -79,4 +110,5 @@ def _price_to_pb(price: Price) -> pb.Price:
     model_to_pb(price.model, message)
     terms_to_pb(price.terms, message)
     options_to_pb(price.options, message)
+    proration_to_pb(price.proration, message)
     return message

@@ -81,7 +81,7 @@ class Running:
         made = await tenants.CreateApiKey(request)
         return made.api_key.key_id, made.secret
 
-    async def subscribe(self, key: str, time_zone: str = "") -> None:
+    async def subscribe(self, key: str, time_zone: str = "", start_date: str = "") -> None:
         customer = customer_service_pb2.Customer(customer_id="cust-01", time_zone=time_zone)
         customers = customer_service_pb2_grpc.CustomerServiceStub(self.channel(key))
         await customers.CreateCustomer(customer_service_pb2.CreateCustomerRequest(request_id=new(), customer=customer))
@@ -90,6 +90,7 @@ class Running:
             customer_id="cust-01",
             rate_card_id="standard",
             billing_anchor=subscription_service_pb2.BILLING_ANCHOR_CALENDAR,
+            start_date=start_date,
         )
         subscriptions = subscription_service_pb2_grpc.SubscriptionServiceStub(self.channel(key))
         await subscriptions.CreateSubscription(
@@ -303,6 +304,24 @@ async def test_billing_periods_say_the_zone_of_their_days(running: Running) -> N
     changed = billing_period_pb2.BillingPeriodsChanged.FromString(state)
 
     assert {item.time_zone for item in (*snapshot.billing_periods, *changed.billing_periods)} == {"Asia/Kathmandu"}
+
+
+async def test_billing_periods_say_what_they_are_a_part_of(running: Running) -> None:
+    _, key = await running.tenant_key("acme")
+    await running.subscribe(key, start_date="2026-01-15")
+    periods = billing_period_service_pb2_grpc.BillingPeriodServiceStub(running.internal())
+
+    request = billing_period_service_pb2.ListBillingPeriodsRequest(subscription_id="sub-01")
+    snapshot = await periods.ListBillingPeriods(request, metadata=as_tenant("acme"))
+    [(_, state)] = await _messages(running.nats, BILLING.name, "billing.billing_period.changed.v1", 1)
+    changed = billing_period_pb2.BillingPeriodsChanged.FromString(state)
+
+    assert list(changed.billing_periods) == list(snapshot.billing_periods)
+    first, second = snapshot.billing_periods
+    assert first.period.start.ToDatetime(UTC).day == 15
+    assert first.whole_period.start.ToDatetime(UTC) == JANUARY
+    assert first.whole_period.end == first.period.end
+    assert not second.HasField("whole_period")
 
 
 async def _code(call: Awaitable[object]) -> grpc.StatusCode:

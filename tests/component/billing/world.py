@@ -80,10 +80,20 @@ class World:
         order = SubscriptionOrder(subscription_id, customer_id, "standard", starts_on, anchor)
         return await create(request=request or a_request("CreateSubscription"), tenant_id=tenant_id, order=order)
 
-    async def cancel(self, tenant_id: str, subscription_id: str = "sub-01") -> SubscriptionView:
+    async def cancel(
+        self,
+        tenant_id: str,
+        subscription_id: str = "sub-01",
+        *,
+        last_date: date | None = None,
+        request: Request | None = None,
+    ) -> SubscriptionView:
         cancel = CancelSubscription(unit_of_work=self.api, clock=self.real)
         return await cancel(
-            request=a_request("CancelSubscription"), tenant_id=tenant_id, subscription_id=subscription_id
+            request=request or a_request("CancelSubscription"),
+            tenant_id=tenant_id,
+            subscription_id=subscription_id,
+            last_date=last_date,
         )
 
     async def advance(self, tenant_id: str, to: datetime) -> datetime:

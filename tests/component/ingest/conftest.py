@@ -12,7 +12,8 @@ from libs.embedded.databases import ServiceDatabase
 from libs.embedded.postgres import EmbeddedPostgres
 from services.ingest.store.recording_transactions import PostgresRecordingTransactions
 from services.ingest.usecases.record_usage import RecordUsage
-from tests.component.ingest.builders import NOON, migrate_ingest
+from tests.component.ingest.builders import NOON, a_meter, add_meters, migrate_ingest
+from tests.component.ingest.sealing import Log
 from tests.support.servers import DatabaseFactory
 
 
@@ -38,6 +39,13 @@ async def worker(ingest_database: ServiceDatabase) -> AsyncIterator[Database]:
 @pytest.fixture
 def record(worker: Database) -> RecordUsage:
     return RecordUsage(PostgresRecordingTransactions(worker), lambda: NOON)
+
+
+@pytest.fixture
+async def log(api: Database, worker: Database) -> Log:
+    """A log that two meters measure."""
+    await add_meters(api, a_meter(), a_meter("calls", expression=""))
+    return Log(api, worker)
 
 
 @pytest.fixture

@@ -299,7 +299,9 @@ class TestTenants:
             "SELECT table_name FROM information_schema.columns WHERE column_name = 'tenant_id'",
         )
         queues = {"meter_publications", "stream_positions", "abandoned_batches", "missing_batches", "batch_floors"}
-        queues |= {"parked_queue", "usage_window_marks", "outbox_leases"}
+        queues |= {"parked_queue", "usage_window_marks", "outbox_leases", "replay_queue"}
+        queues |= {"unsealed_batches", "hours_to_seal", "sealed_through"}
+        queues |= {"unsealed_batches", "hours_to_seal", "sealed_through"}
 
         seen = set()
         for (table,) in tables:

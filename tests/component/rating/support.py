@@ -16,22 +16,29 @@ from services.rating.domain.exact_usage import ExactUsage, QuantityScope
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.prices import Flat, Graduated, PerUnit, Tier
 from services.rating.domain.rate_card import Price, RateCard
+from services.rating.domain.rollout_guard import RolloutGuard
+from services.rating.domain.stored_card import StoredRateCard
 from services.rating.domain.usage import MeterFacts, UsageDigest, UsageScope, WindowBatch, WindowRow
 from services.rating.store.unit_of_work import PostgresUnitOfWork
 from services.rating.usecases.accept_billing_periods import AcceptBillingPeriods
 from services.rating.usecases.apply_usage import ApplyUsage
 from services.rating.usecases.ask_quantities import AskQuantities
+from services.rating.usecases.check_rate_card import CheckRateCard
 from services.rating.usecases.confirm_charges import ConfirmCharges
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards, Request
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
+from services.rating.usecases.forecast_charges import ForecastCharges
 from services.rating.usecases.forward_watermark import ForwardWatermark
 from services.rating.usecases.get_charges import GetCharges
+from services.rating.usecases.guard_rollout import GuardRollout
+from services.rating.usecases.price_overrides import PriceOverrides
 from services.rating.usecases.rate_asked_periods import RateAskedPeriods
 from services.rating.usecases.rate_chunk import RateChunk
 from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.reconcile import Reconcile
+from services.rating.usecases.simulate import Simulate
 from services.rating.wire.usage import watermark_to_bytes
 
 TENANT = "acme"
@@ -70,9 +77,10 @@ def billing_period(
     tenant: str = TENANT,
     version: int = 1,
     time_zone: str = "UTC",
+    whole: Period | None = None,
 ) -> BillingPeriod:
     key = PeriodKey(tenant, subscription, period.start)
-    return BillingPeriod(key, period.end, customer, card, version, time_zone)
+    return BillingPeriod(key, period.end, customer, card, version, time_zone, whole)
 
 
 def rate_card(
@@ -227,8 +235,14 @@ class Rating:
         )
         self.rate_due = self.another_rater()
         self.forward_watermark = ForwardWatermark(self.open_work)
-        self.create_rate_card = CreateRateCard(self.open_api, self.ingest, self.clock, self._on_marked)
+        self.simulate = Simulate(self.open_api, AskQuantities(self.open_api, self.ingest))
+        self.create_rate_card = CreateRateCard(
+            self.open_api, CheckRateCard(self.ingest), GuardRollout(self.simulate), self.clock, self._on_marked
+        )
         self.get_rate_cards = GetRateCards(self.open_api)
+        self.price_overrides = PriceOverrides(
+            self.open_api, CheckRateCard(self.ingest), self.get_rate_cards, self.clock, self._on_marked
+        )
         self.get_charges = GetCharges(self.open_api)
         fetch_as_api = FetchUsage(self.ingest, ApplyUsage(self.open_api, self.clock, self._on_marked))
         accept_as_api = AcceptBillingPeriods(self.open_api, fetch_as_api, self.clock, self._on_marked)
@@ -242,6 +256,7 @@ class Rating:
             self.clock,
             self.rated.append,
         )
+        self.forecast_charges = ForecastCharges(self.open_api, AskQuantities(self.open_api, self.ingest))
         self.reconcile = Reconcile(self.open_api, self.ingest)
 
     def another_rater(self) -> Callable[[], Awaitable[bool]]:
@@ -265,9 +280,11 @@ class Rating:
         self.ingest.put(*rows)
         return await self.apply_usage(WindowBatch(rows))
 
-    async def add_card(self, card: RateCard, *, tenant: str = TENANT) -> None:
-        request_id = f"00000000-0000-0000-0000-{next(_versions):012d}"
-        await self.create_rate_card(Request(tenant, request_id, repr(card).encode()), card, [])
+    async def add_card(
+        self, card: RateCard, guard: RolloutGuard | None = None, *, tenant: str = TENANT, request_id: str = ""
+    ) -> StoredRateCard:
+        request_id = request_id or f"00000000-0000-0000-0000-{next(_versions):012d}"
+        return await self.create_rate_card(Request(tenant, request_id, repr(card).encode()), card, [], guard)
 
     async def start_march(self, *cards: RateCard) -> None:
         """Cards (the standard one if none is given) and the first charges of sub-1 in March."""

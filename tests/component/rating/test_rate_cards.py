@@ -105,7 +105,7 @@ class TestCreate:
 
         stored = await rating.sql("SELECT version FROM rate_cards ORDER BY version")
 
-        refused = [outcome for outcome in outcomes if outcome is not None]
+        refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         assert [version for (version,) in stored] == list(range(1, 5 - len(refused)))
         assert all(isinstance(outcome, RateCardEffectiveTimeNotLater) for outcome in refused)
 

@@ -66,6 +66,13 @@ async def test_a_tenant_sees_only_its_own_rows(rating: Rating, table: str) -> No
     await rating.add_card(rate_card(*STANDARD, matrix))
     await rating.accept([billing_period(), billing_period(period=APRIL), billing_period(tenant="other")])
     await rating.rate_all()
+    if table == "price_overrides":
+        for tenant in ("acme", "other"):
+            await rating.sql(
+                "INSERT INTO price_overrides (tenant_id, override_id, rate_card_id, customer_id, subscription_id,"
+                f" prices, reason, created_at) VALUES ('{tenant}', 'o', 'c', 'c', '', '[]', '', now())",
+                tenant=tenant,
+            )
     if table == "parked_messages":
         await rating.sql(
             "INSERT INTO parked_messages VALUES ('acme', 'p', 'c', 's', now(), 1, 'x', '{}', '', 'e', now(), NULL)"

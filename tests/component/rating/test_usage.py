@@ -223,7 +223,7 @@ async def test_usage_of_a_day_is_explained_up_to_the_edges_of_the_period(rating:
     await rating.receive(*(window(hour, at=MARCH.start + hour * HOUR) for hour in hours))
 
     async with rating.open_work("acme") as work:
-        explained = await work.usage.explain(period, TOKENS)
+        explained = (await work.usage.explain(period, [TOKENS]))[TOKENS]
 
     inside = [hour for hour in hours if local.contains(MARCH.start + hour * HOUR)]
     by_day = [[hour for hour in inside if hour // 24 == day] for day in range(4)]

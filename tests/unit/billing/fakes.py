@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from libs.errors import NotFound, ResourceExhausted, Unavailable
 from libs.money import RoundingMode
+from libs.periods import Period
 from services.billing.domain.charge import Charge, ChargePart, PeriodKey
 from services.billing.domain.invoice import PaymentNotCancelable
 from services.billing.usecases.ports import Confirmed
@@ -63,12 +64,13 @@ class MovingClock:
 
 
 class FakeRating:
-    """Rating with one charge of 12.345 per period unless told otherwise."""
+    """Rating with one charge of 12.345 per period unless told otherwise; `periods` are what it says these are for."""
 
     def __init__(self) -> None:
         self.currencies = {"standard": "EUR"}
         self.by_period: dict[PeriodKey, tuple[Charge, ...]] = {}
         self.refusals: dict[PeriodKey, str] = {}
+        self.periods: dict[PeriodKey, Period] = {}
         self.asked: list[list[PeriodKey]] = []
         self.is_away = False
         self.answers_max = 500
@@ -90,7 +92,9 @@ class FakeRating:
         if len(keys) > self.answers_max:
             raise ResourceExhausted("the message is too large")
         return [
-            Confirmed(key, (), self.refusals[key]) if key in self.refusals else Confirmed(key, self.charges_of(key))
+            Confirmed(key, (), self.refusals[key])
+            if key in self.refusals
+            else Confirmed(key, self.charges_of(key), period=self.periods.get(key))
             for key in keys
         ]
 

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from libs.cli.yaml_messages import read_documents, to_yaml
-from libs.money import round_to_minor
+from libs.money import plain, round_to_minor
+from libs.periods import Period
 from services.rating.domain.charges import rate_card_charges
+from services.rating.domain.proration import PartOfPeriod
 from services.rating.domain.rate_card import RateCard
+from services.rating.domain.rated_price import PartKind
 from services.rating.domain.usage import DimensionedQuantity
 from services.rating.domain.validation import check_rate_card
 from services.rating.wire.card_reading import Reading
+from services.rating.wire.price_overrides import override_from_pb
 from services.rating.wire.rate_cards import rate_card_from_pb, rate_card_message
+from steelyard.rating.v1 import price_override_service_pb2 as override_pb
 from steelyard.rating.v1 import rate_card_pb2 as pb
 
 GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "guides" / "pricing.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (\w+) \| ([\d.]*) ?\| ([\d]*) ?\| ([\d.]+) \|$", re.MULTILINE)
 
 
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+OVERRIDES = [block for block in BLOCKS if block.startswith("override_id")]
+
+
 def cards() -> dict[str, RateCard]:
     found = {}
-    for block in re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL):
+    for block in BLOCKS:
+        if block in OVERRIDES:
+            continue
         for document in read_documents(block, pb.RateCard):
             reading = Reading()
             card = rate_card_from_pb(document.message, reading)
@@ -38,9 +50,17 @@ COSTS = [tuple(match.groups()) for match in ROW.finditer(GUIDE)]
 
 
 def test_there_are_examples() -> None:
-    assert set(CARDS) == {"models", "agreed", "together", "matrix"}
+    assert set(CARDS) == {"models", "agreed", "together", "matrix", "prorated"}
     priced = {price.price_id for name in ("models", "agreed") for price in CARDS[name].prices}
     assert {name for name, _, _, _ in COSTS} == priced
+
+
+def test_an_override_is_one_that_can_be_made() -> None:
+    (document,) = read_documents(OVERRIDES[0], override_pb.PriceOverride)
+    reading = Reading()
+    override = override_from_pb(document.message, reading)
+    card = RateCard(override.rate_card_id, 0, "USD", None, override.prices)
+    assert (reading.violations, check_rate_card(card)) == ([], [])
 
 
 @pytest.mark.parametrize(("price_id", "quantity", "events", "amount"), COSTS)
@@ -68,6 +88,22 @@ def test_a_matrix_comes_to_what_the_guide_says() -> None:
     ]
     (charge,) = rate_card_charges(CARDS["matrix"], {"sms": Decimal(1015)}, by_dimensions={"sms": sms})
     assert [part.amount for part in charge.rated.parts] == [Decimal("8"), Decimal("0.2"), Decimal("0.5")]
+
+
+def test_a_part_of_a_period_comes_to_what_the_guide_says() -> None:
+    month = Period(datetime(2026, 2, 28, 23, tzinfo=UTC), datetime(2026, 3, 31, 22, tzinfo=UTC))
+    part = PartOfPeriod(Period(datetime(2026, 3, 14, 23, tzinfo=UTC), month.end), month, "Europe/Berlin")
+    charges = rate_card_charges(CARDS["prorated"], {"messages": Decimal(2000)}, shortened=part)
+    said = dict(re.findall(r"^\| (\w+) \| [^|]*\| (\d+\.\d\d) \|$", GUIDE, re.MULTILINE))
+    shares = re.findall(r"\| (\d+) of (\d+) (days|seconds)", GUIDE)
+
+    assert {charge.price_id: charge.amount for charge in charges} == {name: Decimal(said[name]) for name in said}
+    assert [
+        (plain(part.quantity), plain(part.per), part.label)
+        for charge in charges
+        for part in charge.rated.parts
+        if part.kind is PartKind.PRORATED
+    ] == shares
 
 
 @pytest.mark.parametrize("name", sorted(CARDS))

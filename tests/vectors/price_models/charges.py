@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 from itertools import product, starmap
 from typing import Any
 
-from libs.money import allocate, exact, round_decimal
+from libs.money import Exact, RoundingFunction, allocate, exact, round_exact, share_of_value, to_quotient_scale
 from services.rating.domain.pipeline import converted, rate_price
-from services.rating.domain.prices import ZERO, Dynamic, Matrix, MatrixRow
+from services.rating.domain.prices import ZERO, Dynamic, Matrix, MatrixRow, Volume
+from services.rating.domain.pricing.volume import volume_amount
+from services.rating.domain.prorated_price import for_share
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import NegativeQuantityRefused, PartKind, RatedPrice
 from services.rating.domain.usage import DimensionedQuantity
@@ -19,18 +22,17 @@ from tests.vectors.price_models.prices import (
     commitment_of,
     conversion_of,
     price_of,
-    rounding_function,
+    rounding_of,
     with_terms,
 )
 
 Result = dict[str, Any]
+_SHOWN = 14
+"""Digits after the point of what vectors call unrounded."""
 
 
 def charge(vector: Given) -> Result:
     given, expected = vector["input"], vector["expected"]
-    for name in ("tier_quantity", "full_quantity"):
-        if given.get(name) is not None:
-            unsupported("no_such_option", name)
     if "error" in expected and given["price"].get("tiers", [{"up_to": None}])[-1]["up_to"] is not None:
         return {"error": "the last tier has to be open"}  # `check_price` refuses the price itself.
     price = price_of(given["price"], vector["convention"])
@@ -42,13 +44,29 @@ def charge(vector: Given) -> Result:
         rated = rate_price(price, Decimal(given["quantity"]))
     except NegativeQuantityRefused as error:
         return {"error": str(error)}
+    if (tier_quantity := given.get("tier_quantity")) is not None:
+        return _with_unit_amount(given, _by_another_tier(price, given, Decimal(tier_quantity)), {})
     priced = [part for part in rated.parts if part.kind not in (PartKind.CONVERTED, PartKind.INCLUDED)]
-    return {
-        "amount": _rounded(rated.amount, given.get("rounding")),
+    others = {
         "tiers": [{"units": part.quantity, "amount": part.amount} for part in priced],
         "packages": _sum_of(rated, PartKind.PACKAGE),
         "billable_quantity": sum((part.quantity for part in priced), ZERO),
     }
+    return _with_unit_amount(given, rated.amount, others)
+
+
+def _with_unit_amount(given: Given, amount: Decimal, others: Result) -> Result:
+    shown = rounded(amount, given.get("rounding"))
+    whole = Fraction(given.get("full_quantity") or given["quantity"])
+    per_unit = to_quotient_scale(Fraction(shown) / whole) if whole else ZERO
+    return {"amount": shown, "effective_unit_amount": per_unit, **others}
+
+
+def _by_another_tier(price: Price, given: Given, tier_quantity: Decimal) -> Decimal:
+    if not isinstance(price.model, Volume):
+        unsupported("no_such_option", f"tier_quantity of {given['price']['model']}")
+    with exact():
+        return volume_amount(price.model, Decimal(given["quantity"]), price.options.zero_quantity_flat, tier_quantity)
 
 
 def charge_dimensions(vector: Given) -> Result:
@@ -107,15 +125,20 @@ def included_usage(vector: Given) -> Result:
 
 def minimum(vector: Given) -> Result:
     given = vector["input"]
-    if given.get("proration"):
-        unsupported("no_runner", "a minimum of part of a period")
     limited = with_terms(Price("price", Dynamic(), "meter"), minimum_amount=Decimal(given["minimum_amount"]))
+    whole = Decimal(given["minimum_amount"])
+    promised: Exact = whole
+    if part := given.get("proration"):
+        share = Fraction(part["days"], part["period_days"])
+        limited, promised = for_share(limited, share), share_of_value(whole, share)
     rated = rate_price(limited, Decimal(given["charge_amount"]))
+    spent = Fraction(given["charge_amount"])
     missing = sum((part.amount for part in rated.parts if part.kind is PartKind.MINIMUM), ZERO)
     return {
-        "true_up": _rounded(missing, given.get("rounding")),
-        "true_up_unrounded": missing,
-        "total": _rounded(rated.amount, given.get("rounding")),
+        "true_up": rounded(missing, given.get("rounding")),
+        "true_up_unrounded": round_exact(max(Fraction(0), Fraction(promised) - spent), RoundingFunction.ROUND, _SHOWN),
+        "prorated_minimum": round_exact(promised, RoundingFunction.ROUND, _SHOWN),
+        "total": rounded(rated.amount, given.get("rounding")),
     }
 
 
@@ -152,7 +175,7 @@ def allocation(vector: Given) -> Result:
 
 def rounding(vector: Given) -> Result:
     given = vector["input"]
-    return {"amount": _rounded(Decimal(given["amount"]), given)}
+    return {"amount": rounded(Decimal(given["amount"]), given)}
 
 
 def _adjusted(price: Price, adjustment: Given) -> Price:
@@ -176,5 +199,5 @@ def _sum_of(rated: RatedPrice, kind: PartKind) -> Decimal:
     return sum((part.quantity for part in rated.parts if part.kind is kind), ZERO)
 
 
-def _rounded(amount: Decimal, given: Given | None) -> Decimal:
-    return amount if given is None else round_decimal(amount, rounding_function(given["mode"]), given["digits"])
+def rounded(amount: Decimal, given: Given | None) -> Decimal:
+    return amount if given is None else rounding_of(given)(amount)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from libs.money import RoundingFunction
+from libs.money import Rounding, RoundingFunction, RoundingMode, round_amount, round_exact, to_quotient_scale
 from services.rating.domain.price_terms import (
     Commitment,
     CommitmentKind,
@@ -46,9 +46,20 @@ _FUNCTIONS = {
     "down": RoundingFunction.FLOOR,
 }
 
+_MONEY_MODES = {"half_even": RoundingMode.HALF_EVEN, "truncate": RoundingMode.DOWN}
+
 
 def rounding_function(mode: str) -> RoundingFunction:
     return _FUNCTIONS.get(mode) or unsupported("rounding_mode", mode)
+
+
+def rounding_of(given: Given) -> Rounding:
+    """Rounding to digits, of quantities or of money."""
+    mode, digits = given["mode"], given["digits"]
+    if mode in _MONEY_MODES:
+        return lambda amount: round_amount(to_quotient_scale(amount), digits, _MONEY_MODES[mode])
+    function = rounding_function(mode)
+    return lambda amount: round_exact(amount, function, digits)
 
 
 def price_of(given: Given, convention: Given) -> Price:

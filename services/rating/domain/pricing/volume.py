@@ -29,11 +29,14 @@ def rate_volume(price: Volume, quantity: Decimal, zero_quantity_flat: ZeroQuanti
     )
 
 
-def volume_amount(price: Volume, quantity: Decimal, zero_quantity_flat: ZeroQuantityFlat) -> Decimal:
-    """The amount alone. Raises as `rate_volume` does."""
+def volume_amount(
+    price: Volume, quantity: Decimal, zero_quantity_flat: ZeroQuantityFlat, tier_quantity: Decimal | None = None
+) -> Decimal:
+    """The amount alone. Raises as `rate_volume` does. `tier_quantity` chooses the tier, if it is another one: what a
+    group of subscriptions uses together, say."""
     if not quantity and zero_quantity_flat is ZeroQuantityFlat.NO_CHARGE:
         return ZERO
-    _, tier = _tier_of(price, quantity)
+    _, tier = _tier_of(price, quantity if tier_quantity is None else tier_quantity)
     return _tier_amount(tier, quantity)
 
 

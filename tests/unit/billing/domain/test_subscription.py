@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from libs.errors import InvalidInput
 from libs.periods import Period, find_zone
-from services.billing.domain.subscription import BillingAnchor, BillingPeriodNotFound, Subscription, check_start
+from services.billing.domain.subscription import (
+    BillingAnchor,
+    BillingPeriodNotFound,
+    Subscription,
+    SubscriptionEnded,
+    check_start,
+)
 from tests.unit.billing.fakes import utc
 
 MARCH = Period(utc(2026, 2, 27, 23), utc(2026, 3, 30, 22))
@@ -38,6 +44,16 @@ class TestPeriods:
             (utc(2026, 1, 31, 23), utc(2026, 2, 28, 23)),
             (utc(2026, 2, 28, 23), utc(2026, 3, 31, 22)),
         ]
+
+    def test_that_a_start_shortens_are_parts_of_calendar_months(self) -> None:
+        subscription = a_subscription(anchor=BillingAnchor.CALENDAR)
+        assert subscription.whole_period(0) == Period(utc(2025, 12, 31, 23), utc(2026, 1, 31, 23))
+        assert subscription.whole_period(1) is None
+        assert a_subscription(date(2026, 2, 1), BillingAnchor.CALENDAR).whole_period(0) is None
+
+    @given(st.dates(date(2026, 1, 1), date(2028, 12, 31)))
+    def test_are_never_shortened_by_a_start_on_their_own_anniversary(self, starts_on: date) -> None:
+        assert a_subscription(starts_on).whole_period(0) is None
 
     def test_are_made_one_ahead_and_never_twice(self) -> None:
         subscription = a_subscription()
@@ -70,6 +86,45 @@ class TestCanceling:
     def test_a_second_time_changes_nothing(self) -> None:
         once = a_subscription().canceled(MARCH)
         assert once.canceled(Period(utc(2026, 8, 30), utc(2026, 9, 30))) == once
+
+
+class TestEndingInTheMiddle:
+    @pytest.mark.parametrize(
+        ("last_date", "ends_at"),
+        [
+            pytest.param(date(2026, 2, 28), utc(2026, 2, 28, 23), id="first-day"),
+            pytest.param(date(2026, 3, 29), utc(2026, 3, 29, 22), id="day-of-23-hours"),
+            pytest.param(date(2026, 3, 30), MARCH.end, id="last-day"),
+        ],
+    )
+    def test_is_at_the_midnight_after_the_last_date(self, last_date: date, ends_at: datetime) -> None:
+        assert a_subscription().end_after(last_date, MARCH) == ends_at
+
+    @pytest.mark.parametrize("last_date", [date.min, date(2026, 2, 27), date(2026, 3, 31), date.max], ids=str)
+    def test_is_in_the_current_period(self, last_date: date) -> None:
+        with pytest.raises(InvalidInput):
+            a_subscription().end_after(last_date, MARCH)
+        with pytest.raises(InvalidInput):
+            a_subscription().end_after(date(2026, 3, 1), None)
+
+    def test_may_come_before_an_end_that_is_set_and_not_after_it(self) -> None:
+        ends_on_the_20th = replace(a_subscription(), ended_at=utc(2026, 3, 20, 23))
+        cut = Period(MARCH.start, utc(2026, 3, 20, 23))
+
+        assert ends_on_the_20th.end_after(date(2026, 3, 10), cut) == utc(2026, 3, 10, 23)
+        assert ends_on_the_20th.end_after(date(2026, 3, 20), cut) == cut.end
+        for current in (cut, None):
+            with pytest.raises(SubscriptionEnded):
+                ends_on_the_20th.end_after(date(2026, 3, 21), current)
+
+    def test_ends_the_period_that_is_shown(self) -> None:
+        ended = replace(a_subscription(), ended_at=utc(2026, 3, 20, 23))
+
+        assert ended.current_period(utc(2026, 3, 10)) == Period(MARCH.start, utc(2026, 3, 20, 23))
+        assert ended.current_period(utc(2026, 6, 10)) == Period(MARCH.start, utc(2026, 3, 20, 23))
+        assert ended.period_at(utc(2026, 3, 10)).end == utc(2026, 3, 20, 23)
+        with pytest.raises(BillingPeriodNotFound):
+            ended.period_at(utc(2026, 3, 21))
 
 
 class TestPeriodAt:

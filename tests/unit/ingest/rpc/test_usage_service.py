@@ -37,6 +37,7 @@ def a_large_event(number: int) -> StoredEvent:
         ordinal=number,
         correction=None,
         replaces=None,
+        late=False,
     )
 
 

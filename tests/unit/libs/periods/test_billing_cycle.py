@@ -48,6 +48,22 @@ class TestAnniversary:
         assert start_days(BillingCycle(date(2026, 2, 20), 15, BERLIN), 3) == ["2026-02-20", "2026-03-15", "2026-04-15"]
 
 
+@given(days, anchor_days, zones, st.integers(0, 5))
+def test_whole_periods_are_those_between_two_anchor_days(
+    starts_on: date, anchor_day: int, zone: ZoneInfo, index: int
+) -> None:
+    if local_midnight(starts_on, zone) == local_midnight(starts_on + timedelta(days=1), zone):
+        return  # A day that the zone left out.
+    cycle = BillingCycle(starts_on, anchor_day, zone)
+    period, whole = cycle.period_at_index(index), cycle.whole_period_at_index(index)
+
+    assert whole.start <= period.start
+    assert whole.end == period.end
+    assert (whole == period) == (index > 0 or period.start == whole.start)
+    last_year = BillingCycle(starts_on - timedelta(days=400), anchor_day, zone)
+    assert last_year.period_containing(period.start) == whole
+
+
 class TestCalendar:
     @pytest.mark.parametrize(
         ("starts_on", "starts"),

@@ -19,6 +19,7 @@ from services.rating.domain.price_terms import (
     UnitConversion,
 )
 from services.rating.domain.prices import Flat, LinesBefore, Percentage, PerUnit
+from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price
 from services.rating.domain.terms_validation import MAX_DISCOUNTS
 from services.rating.domain.validation import check_price
@@ -116,3 +117,24 @@ def test_large_factors_do_not_multiply_beyond_what_can_be_held() -> None:
     large = Decimal(10**19)
     price = Price("p", PerUnit(large), "m", terms=PriceTerms(UnitConversion(MULTIPLY, large)))
     assert found(price) == [("price", "TOO_MANY_DIGITS")]
+
+
+@pytest.mark.parametrize(
+    ("price", "expected"),
+    [
+        pytest.param(Price("p", Flat(ONE)), [], id="flat"),
+        pytest.param(PRICE, [("proration", "NOT_ALLOWED")], id="per-unit"),
+        pytest.param(replace(PRICE, included_quantity=ONE), [], id="included"),
+        pytest.param(replace(PRICE, terms=PriceTerms(minimum_amount=ONE)), [], id="minimum"),
+        pytest.param(replace(PRICE, terms=PriceTerms(maximum_amount=ONE)), [], id="maximum"),
+        pytest.param(replace(PRICE, terms=PriceTerms(commitment=Commitment(AMOUNT, ONE))), [], id="commitment"),
+        pytest.param(
+            replace(PRICE, terms=PriceTerms(discounts=(AmountDiscount(ONE),))),
+            [("proration", "NOT_ALLOWED")],
+            id="discount",
+        ),
+    ],
+)
+def test_only_what_is_agreed_on_for_a_period_can_be_prorated(price: Price, expected: list[tuple[str, str]]) -> None:
+    assert found(replace(price, proration=Proration.BY_DAY)) == expected
+    assert found(price) == []

@@ -12,6 +12,7 @@ from libs.money import RoundingMode
 from services.rating.domain.pipeline import rate_price
 from services.rating.domain.price_terms import PriceTerms
 from services.rating.domain.prices import Flat, Graduated, Package, PerUnit, PriceModel, Tier, Volume
+from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price
 from services.rating.store.price_json import price_from_json, price_to_json
 from tests.unit.rating.domain.prices import any_prices
@@ -62,6 +63,16 @@ class TestExtendedPrices:
     def test_survive_json(self, price: Price, exact_usage: bool) -> None:
         price = replace(price, exact_usage=exact_usage)
         assert price_from_json(json.loads(json.dumps(price_to_json(price)))) == price
+
+    @given(any_prices, st.booleans())
+    def test_that_are_prorated_keep_code_that_does_not_know_it_from_pricing(self, price: Price, exact: bool) -> None:
+        prorated = replace(price, proration=Proration.BY_DAY, exact_usage=exact)
+        stored = json.loads(json.dumps(price_to_json(prorated)))
+        assert price_from_json(stored) == prorated
+
+        del stored["prorated"]
+        with pytest.raises(ArithmeticError):
+            rate_price(price_from_json(stored), Decimal(5))
 
     @given(any_prices)
     def test_keep_code_that_does_not_know_them_from_pricing(self, price: Price) -> None:

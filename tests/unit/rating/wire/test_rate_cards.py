@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from services.rating.domain.prices import Flat
+from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.wire.card_reading import Reading
@@ -19,8 +22,9 @@ from tests.unit.rating.domain.prices import any_prices
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-@given(any_prices)
-def test_a_card_survives_the_wire(price: Price) -> None:
+@given(any_prices, st.sampled_from(Proration))
+def test_a_card_survives_the_wire(price: Price, proration: Proration) -> None:
+    price = replace(price, proration=proration)
     card = RateCard("card", 0, "EUR", NOW, (price, Price("fee", Flat(Decimal(5)))), "Name")
     reading = Reading()
 
@@ -54,6 +58,7 @@ def test_a_card_survives_the_wire(price: Price) -> None:
         (pb.Price(dynamic=pb.DynamicPrice(), commitment=pb.Commitment()), "commitment.promise", "REQUIRED"),
         (pb.Price(dynamic=pb.DynamicPrice(), discounts=[pb.Discount()]), "discounts[0].discount", "REQUIRED"),
         (pb.Price(dynamic=pb.DynamicPrice(), minimum_amount="1,5"), "minimum_amount", "NOT_A_NUMBER"),
+        (pb.Price(dynamic=pb.DynamicPrice(), proration=9), "proration", "UNKNOWN_VALUE"),  # type: ignore[arg-type]
         (pb.Price(dynamic=pb.DynamicPrice(), zero_quantity=7), "zero_quantity", "UNKNOWN_VALUE"),  # type: ignore[arg-type]
     ],
 )

@@ -31,6 +31,7 @@ class BillingPeriodState(_message.Message):
     PERIOD_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
+    WHOLE_PERIOD_FIELD_NUMBER: _builtins.int
     subscription_id: _builtins.str
     """The subscription."""
     customer_id: _builtins.str
@@ -47,6 +48,12 @@ class BillingPeriodState(_message.Message):
     def period(self) -> _period_pb2.Period:
         """The period, computed once and stored."""
 
+    @_builtins.property
+    def whole_period(self) -> _period_pb2.Period:
+        """The whole period that the period is a part of, because its subscription starts or ends inside it; contains it.
+        Unset: the period is not shortened (so are those in messages of older versions).
+        """
+
     def __init__(
         self,
         *,
@@ -56,10 +63,11 @@ class BillingPeriodState(_message.Message):
         period: _period_pb2.Period | None = ...,
         version: _builtins.int = ...,
         time_zone: _builtins.str = ...,
+        whole_period: _period_pb2.Period | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "whole_period", b"whole_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "period", b"period", "rate_card_id", b"rate_card_id", "subscription_id", b"subscription_id", "time_zone", b"time_zone", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "period", b"period", "rate_card_id", b"rate_card_id", "subscription_id", b"subscription_id", "time_zone", b"time_zone", "version", b"version", "whole_period", b"whole_period"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

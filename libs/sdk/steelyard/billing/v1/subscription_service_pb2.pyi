@@ -267,19 +267,26 @@ class CancelSubscriptionRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SUBSCRIPTION_ID_FIELD_NUMBER: _builtins.int
+    LAST_DATE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required: a UUID chosen by the caller and kept over retries."""
     subscription_id: _builtins.str
     """The subscription."""
+    last_date: _builtins.str
+    """The last local date that is billed, YYYY-MM-DD in the subscription's zone, within its current billing period: the
+    subscription and that period end at the following midnight. Usage after it is not billed, and prices that are
+    prorated cost their share. Empty: the last date of the current billing period.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         subscription_id: _builtins.str = ...,
+        last_date: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "subscription_id", b"subscription_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_date", b"last_date", "request_id", b"request_id", "subscription_id", b"subscription_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

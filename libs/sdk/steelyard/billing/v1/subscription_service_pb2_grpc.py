@@ -91,10 +91,13 @@ class SubscriptionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelSubscription(self, request, context):
-        """CancelSubscription ends a subscription with its current billing period, which is invoiced as usual.
+        """CancelSubscription ends a subscription with its current billing period, or in the middle of it (last_date). The
+        period is invoiced as usual, a cut one after its new end.
 
         Idempotent by request_id. Caller: tenant key, internal.
-        Errors: NOT_FOUND SUBSCRIPTION_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED.
+        Errors: NOT_FOUND SUBSCRIPTION_NOT_FOUND; INVALID_ARGUMENT INVALID_DATE or OUT_OF_RANGE (last_date is not in the
+        current billing period); FAILED_PRECONDITION SUBSCRIPTION_ENDED (it ends before last_date already) or
+        BILLING_PERIOD_CLOSING (the invoice is being made); ALREADY_EXISTS REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,10 +51,13 @@ class SubscriptionServiceStub:
     Caller: tenant key, internal. Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
     """
     CancelSubscription: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.CancelSubscriptionRequest, _subscription_service_pb2.CancelSubscriptionResponse]
-    """CancelSubscription ends a subscription with its current billing period, which is invoiced as usual.
+    """CancelSubscription ends a subscription with its current billing period, or in the middle of it (last_date). The
+    period is invoiced as usual, a cut one after its new end.
 
     Idempotent by request_id. Caller: tenant key, internal.
-    Errors: NOT_FOUND SUBSCRIPTION_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED.
+    Errors: NOT_FOUND SUBSCRIPTION_NOT_FOUND; INVALID_ARGUMENT INVALID_DATE or OUT_OF_RANGE (last_date is not in the
+    current billing period); FAILED_PRECONDITION SUBSCRIPTION_ENDED (it ends before last_date already) or
+    BILLING_PERIOD_CLOSING (the invoice is being made); ALREADY_EXISTS REQUEST_ID_REUSED.
     """
 
 @_typing.type_check_only
@@ -80,10 +83,13 @@ class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
     Caller: tenant key, internal. Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
     """
     CancelSubscription: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.CancelSubscriptionRequest, _subscription_service_pb2.CancelSubscriptionResponse]  # type: ignore[assignment]
-    """CancelSubscription ends a subscription with its current billing period, which is invoiced as usual.
+    """CancelSubscription ends a subscription with its current billing period, or in the middle of it (last_date). The
+    period is invoiced as usual, a cut one after its new end.
 
     Idempotent by request_id. Caller: tenant key, internal.
-    Errors: NOT_FOUND SUBSCRIPTION_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED.
+    Errors: NOT_FOUND SUBSCRIPTION_NOT_FOUND; INVALID_ARGUMENT INVALID_DATE or OUT_OF_RANGE (last_date is not in the
+    current billing period); FAILED_PRECONDITION SUBSCRIPTION_ENDED (it ends before last_date already) or
+    BILLING_PERIOD_CLOSING (the invoice is being made); ALREADY_EXISTS REQUEST_ID_REUSED.
     """
 
 class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -130,10 +136,13 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _subscription_service_pb2.CancelSubscriptionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_subscription_service_pb2.CancelSubscriptionResponse, _abc.Awaitable[_subscription_service_pb2.CancelSubscriptionResponse]]:
-        """CancelSubscription ends a subscription with its current billing period, which is invoiced as usual.
+        """CancelSubscription ends a subscription with its current billing period, or in the middle of it (last_date). The
+        period is invoiced as usual, a cut one after its new end.
 
         Idempotent by request_id. Caller: tenant key, internal.
-        Errors: NOT_FOUND SUBSCRIPTION_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED.
+        Errors: NOT_FOUND SUBSCRIPTION_NOT_FOUND; INVALID_ARGUMENT INVALID_DATE or OUT_OF_RANGE (last_date is not in the
+        current billing period); FAILED_PRECONDITION SUBSCRIPTION_ENDED (it ends before last_date already) or
+        BILLING_PERIOD_CLOSING (the invoice is being made); ALREADY_EXISTS REQUEST_ID_REUSED.
         """
 
 def add_SubscriptionServiceServicer_to_server(servicer: SubscriptionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

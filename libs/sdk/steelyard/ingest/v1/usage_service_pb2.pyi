@@ -349,8 +349,11 @@ class StoredEvent(_message.Message):
     UNASSIGNED_FIELD_NUMBER: _builtins.int
     CORRECTION_FIELD_NUMBER: _builtins.int
     REPLACES_FIELD_NUMBER: _builtins.int
+    LATE_FIELD_NUMBER: _builtins.int
     unassigned: _builtins.bool
     """Whether the customer is unknown at present."""
+    late: _builtins.bool
+    """Whether its hour was sealed before it was recorded: it is in a later version of the hour's seal (see LogService)."""
     @_builtins.property
     def event(self) -> _usage_event_pb2.UsageEvent:
         """The event as sent."""
@@ -387,10 +390,11 @@ class StoredEvent(_message.Message):
         unassigned: _builtins.bool = ...,
         correction: Global___Correction | None = ...,
         replaces: Global___EventKey | None = ...,
+        late: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_time", b"accepted_time", "correction", b"correction", "event", b"event", "received_time", b"received_time", "replaces", b"replaces"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_time", b"accepted_time", "correction", b"correction", "event", b"event", "measured_values", b"measured_values", "received_time", b"received_time", "replaces", b"replaces", "unassigned", b"unassigned"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_time", b"accepted_time", "correction", b"correction", "event", b"event", "late", b"late", "measured_values", b"measured_values", "received_time", b"received_time", "replaces", b"replaces", "unassigned", b"unassigned"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from steelyard.common.v1 import period_pb2 as steelyard_dot_common_dot_v1_dot_pe
 from steelyard.rating.v1 import rate_card_pb2 as steelyard_dot_rating_dot_v1_dot_rate__card__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n steelyard/rating/v1/charge.proto\x12\x13steelyard.rating.v1\x1a steelyard/common/v1/period.proto\x1a#steelyard/rating/v1/rate_card.proto\"\xbd\x03\n\x06\x43harge\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12+\n\x06period\x18\x03 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x10\n\x08price_id\x18\x04 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x05 \x01(\t\x12\x10\n\x08meter_id\x18\x06 \x01(\t\x12\x10\n\x08position\x18\x07 \x01(\x05\x12\x10\n\x08\x63urrency\x18\x08 \x01(\t\x12\x10\n\x08quantity\x18\t \x01(\t\x12\x0e\n\x06\x61mount\x18\n \x01(\t\x12\x38\n\rrounding_mode\x18\x0b \x01(\x0e\x32!.steelyard.rating.v1.RoundingMode\x12\x14\n\x0crate_card_id\x18\x0c \x01(\t\x12\x19\n\x11rate_card_version\x18\r \x01(\x05\x12\x16\n\x0e\x65ngine_version\x18\x0e \x01(\t\x12.\n\x05parts\x18\x0f \x03(\x0b\x32\x1f.steelyard.rating.v1.ChargePart\x12\x0f\n\x07version\x18\x10 \x01(\x03\x12\x14\n\x0ctrace_parent\x18\x11 \x01(\t\"\xb1\x01\n\nChargePart\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x15\n\rfrom_quantity\x18\x02 \x01(\t\x12\x16\n\x0eup_to_quantity\x18\x03 \x01(\t\x12\x10\n\x08quantity\x18\x04 \x01(\t\x12\x13\n\x0bunit_amount\x18\x05 \x01(\t\x12\x13\n\x0b\x66lat_amount\x18\x06 \x01(\t\x12\x0e\n\x06\x61mount\x18\x07 \x01(\t\x12\x0b\n\x03per\x18\x08 \x01(\t\x12\r\n\x05label\x18\t \x01(\t\"Q\n\x0e\x43hargesChanged\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12,\n\x07\x63harges\x18\x02 \x03(\x0b\x32\x1b.steelyard.rating.v1.Chargeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n steelyard/rating/v1/charge.proto\x12\x13steelyard.rating.v1\x1a steelyard/common/v1/period.proto\x1a#steelyard/rating/v1/rate_card.proto\"\xd2\x03\n\x06\x43harge\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12+\n\x06period\x18\x03 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x10\n\x08price_id\x18\x04 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x05 \x01(\t\x12\x10\n\x08meter_id\x18\x06 \x01(\t\x12\x10\n\x08position\x18\x07 \x01(\x05\x12\x10\n\x08\x63urrency\x18\x08 \x01(\t\x12\x10\n\x08quantity\x18\t \x01(\t\x12\x0e\n\x06\x61mount\x18\n \x01(\t\x12\x38\n\rrounding_mode\x18\x0b \x01(\x0e\x32!.steelyard.rating.v1.RoundingMode\x12\x14\n\x0crate_card_id\x18\x0c \x01(\t\x12\x19\n\x11rate_card_version\x18\r \x01(\x05\x12\x16\n\x0e\x65ngine_version\x18\x0e \x01(\t\x12.\n\x05parts\x18\x0f \x03(\x0b\x32\x1f.steelyard.rating.v1.ChargePart\x12\x0f\n\x07version\x18\x10 \x01(\x03\x12\x14\n\x0ctrace_parent\x18\x11 \x01(\t\x12\x13\n\x0boverride_id\x18\x12 \x01(\t\"\xb1\x01\n\nChargePart\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x15\n\rfrom_quantity\x18\x02 \x01(\t\x12\x16\n\x0eup_to_quantity\x18\x03 \x01(\t\x12\x10\n\x08quantity\x18\x04 \x01(\t\x12\x13\n\x0bunit_amount\x18\x05 \x01(\t\x12\x13\n\x0b\x66lat_amount\x18\x06 \x01(\t\x12\x0e\n\x06\x61mount\x18\x07 \x01(\t\x12\x0b\n\x03per\x18\x08 \x01(\t\x12\r\n\x05label\x18\t \x01(\t\"Q\n\x0e\x43hargesChanged\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12,\n\x07\x63harges\x18\x02 \x03(\x0b\x32\x1b.steelyard.rating.v1.Chargeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.rating.v1.charge_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHARGE']._serialized_start=129
-  _globals['_CHARGE']._serialized_end=574
-  _globals['_CHARGEPART']._serialized_start=577
-  _globals['_CHARGEPART']._serialized_end=754
-  _globals['_CHARGESCHANGED']._serialized_start=756
-  _globals['_CHARGESCHANGED']._serialized_end=837
+  _globals['_CHARGE']._serialized_end=595
+  _globals['_CHARGEPART']._serialized_start=598
+  _globals['_CHARGEPART']._serialized_end=775
+  _globals['_CHARGESCHANGED']._serialized_start=777
+  _globals['_CHARGESCHANGED']._serialized_end=858
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,7 @@ class Charge(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     TRACE_PARENT_FIELD_NUMBER: _builtins.int
+    OVERRIDE_ID_FIELD_NUMBER: _builtins.int
     subscription_id: _builtins.str
     """The subscription."""
     customer_id: _builtins.str
@@ -75,6 +76,8 @@ class Charge(_message.Message):
     """Grows with every change; (owner epoch, counter) in one number."""
     trace_parent: _builtins.str
     """W3C traceparent of a recent change, if it was sampled."""
+    override_id: _builtins.str
+    """The override whose price it was; empty for the card's own."""
     @_builtins.property
     def period(self) -> _period_pb2.Period:
         """The billing period."""
@@ -103,10 +106,11 @@ class Charge(_message.Message):
         parts: _abc.Iterable[Global___ChargePart] | None = ...,
         version: _builtins.int = ...,
         trace_parent: _builtins.str = ...,
+        override_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "currency", b"currency", "customer_id", b"customer_id", "display_name", b"display_name", "engine_version", b"engine_version", "meter_id", b"meter_id", "parts", b"parts", "period", b"period", "position", b"position", "price_id", b"price_id", "quantity", b"quantity", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version", "rounding_mode", b"rounding_mode", "subscription_id", b"subscription_id", "trace_parent", b"trace_parent", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "currency", b"currency", "customer_id", b"customer_id", "display_name", b"display_name", "engine_version", b"engine_version", "meter_id", b"meter_id", "override_id", b"override_id", "parts", b"parts", "period", b"period", "position", b"position", "price_id", b"price_id", "quantity", b"quantity", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version", "rounding_mode", b"rounding_mode", "subscription_id", b"subscription_id", "trace_parent", b"trace_parent", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -128,7 +132,8 @@ class ChargePart(_message.Message):
     PER_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """What it is. Before pricing: "converted" (the quantity in the units that are priced), "included". Of the model:
+    """What it is. Before pricing: "prorated" (`quantity` of `per` days or seconds: the share of what is agreed on for a
+    billing period), "converted" (the quantity in the units that are priced), "included". Of the model:
     "flat", "per_unit", "package", "tier", "step", "percentage", "events", "dynamic",
     "row". After it: "minimum" (what was
     missing), "maximum" (what was above, negative), "overage" (what is due beyond the price for usage above the
@@ -149,7 +154,7 @@ class ChargePart(_message.Message):
     per: _builtins.str
     """Units that cost unit_amount; empty is 1."""
     label: _builtins.str
-    """Of a "row": the dimensions that it matched, for people, or "other"; else empty."""
+    """Of a "row": the dimensions that it matched, for people, or "other"; of "prorated": "days" or "seconds"; else empty."""
     def __init__(
         self,
         *,

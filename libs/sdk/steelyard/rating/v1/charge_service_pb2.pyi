@@ -148,6 +148,7 @@ class PreviewChargeRequest(_message.Message):
     QUANTITIES_FIELD_NUMBER: _builtins.int
     EVENT_COUNTS_FIELD_NUMBER: _builtins.int
     BY_DIMENSIONS_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     rate_card_id: _builtins.str
     """The card."""
     rate_card_version: _builtins.int
@@ -164,6 +165,10 @@ class PreviewChargeRequest(_message.Message):
     def by_dimensions(self) -> _containers.RepeatedCompositeFieldContainer[Global___DimensionedQuantity]:
         """Quantities by dimensions, for prices that depend on them; added to `quantities`."""
 
+    @_builtins.property
+    def part(self) -> Global___PartOfBillingPeriod:
+        """The part of a billing period that is priced, for prices that are prorated. Unset: a whole one."""
+
     def __init__(
         self,
         *,
@@ -172,14 +177,49 @@ class PreviewChargeRequest(_message.Message):
         quantities: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         event_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         by_dimensions: _abc.Iterable[Global___DimensionedQuantity] | None = ...,
+        part: Global___PartOfBillingPeriod | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_dimensions", b"by_dimensions", "event_counts", b"event_counts", "quantities", b"quantities", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_dimensions", b"by_dimensions", "event_counts", b"event_counts", "part", b"part", "quantities", b"quantities", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewChargeRequest: _TypeAlias = PreviewChargeRequest  # noqa: Y015
+
+@_typing.final
+class PartOfBillingPeriod(_message.Message):
+    """PartOfBillingPeriod is a billing period whose subscription starts or ends inside a whole one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERIOD_FIELD_NUMBER: _builtins.int
+    WHOLE_PERIOD_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    time_zone: _builtins.str
+    """The IANA zone whose days count; empty is UTC."""
+    @_builtins.property
+    def period(self) -> _period_pb2.Period:
+        """What is priced; within `whole_period`."""
+
+    @_builtins.property
+    def whole_period(self) -> _period_pb2.Period:
+        """What it is a part of."""
+
+    def __init__(
+        self,
+        *,
+        period: _period_pb2.Period | None = ...,
+        whole_period: _period_pb2.Period | None = ...,
+        time_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "whole_period", b"whole_period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "time_zone", b"time_zone", "whole_period", b"whole_period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartOfBillingPeriod: _TypeAlias = PartOfBillingPeriod  # noqa: Y015
 
 @_typing.final
 class DimensionedQuantity(_message.Message):
@@ -356,6 +396,156 @@ class ExplainedUsage(_message.Message):
 Global___ExplainedUsage: _TypeAlias = ExplainedUsage  # noqa: Y015
 
 @_typing.final
+class ForecastChargesRequest(_message.Message):
+    """ForecastChargesRequest names a billing period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___BillingPeriodKey:
+        """The period."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Everything used before it is known; unset: now (real time). For a tenant on a test clock give the clock's time."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___BillingPeriodKey | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForecastChargesRequest: _TypeAlias = ForecastChargesRequest  # noqa: Y015
+
+@_typing.final
+class ForecastChargesResponse(_message.Message):
+    """ForecastChargesResponse has the estimate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AS_OF_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    SO_FAR_MINOR_FIELD_NUMBER: _builtins.int
+    EXPECTED_MINOR_FIELD_NUMBER: _builtins.int
+    LOW_MINOR_FIELD_NUMBER: _builtins.int
+    HIGH_MINOR_FIELD_NUMBER: _builtins.int
+    INTERVAL_PERCENT_FIELD_NUMBER: _builtins.int
+    currency: _builtins.str
+    """ISO 4217 code of all amounts."""
+    so_far_minor: _builtins.int
+    """Sum of the lines at the quantities so far, each rounded, in minor units."""
+    expected_minor: _builtins.int
+    """Sum of the lines at the expected quantities."""
+    low_minor: _builtins.int
+    """Sum of the lowest amounts of all lines: as if all meters were low at once."""
+    high_minor: _builtins.int
+    """Sum of the highest amounts of all lines."""
+    interval_percent: _builtins.int
+    """How many of 100 cases lie between low and high quantities, if days go on as they did."""
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """The instant that the estimate was made for."""
+
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForecastLine]:
+        """In the order of the card."""
+
+    def __init__(
+        self,
+        *,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        currency: _builtins.str = ...,
+        lines: _abc.Iterable[Global___ForecastLine] | None = ...,
+        so_far_minor: _builtins.int = ...,
+        expected_minor: _builtins.int = ...,
+        low_minor: _builtins.int = ...,
+        high_minor: _builtins.int = ...,
+        interval_percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "currency", b"currency", "expected_minor", b"expected_minor", "high_minor", b"high_minor", "interval_percent", b"interval_percent", "lines", b"lines", "low_minor", b"low_minor", "so_far_minor", b"so_far_minor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForecastChargesResponse: _TypeAlias = ForecastChargesResponse  # noqa: Y015
+
+@_typing.final
+class ForecastLine(_message.Message):
+    """ForecastLine is the estimate of one price."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_ID_FIELD_NUMBER: _builtins.int
+    METER_ID_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    QUANTITY_SO_FAR_FIELD_NUMBER: _builtins.int
+    EXPECTED_QUANTITY_FIELD_NUMBER: _builtins.int
+    LOW_QUANTITY_FIELD_NUMBER: _builtins.int
+    HIGH_QUANTITY_FIELD_NUMBER: _builtins.int
+    SO_FAR_MINOR_FIELD_NUMBER: _builtins.int
+    EXPECTED_MINOR_FIELD_NUMBER: _builtins.int
+    LOW_MINOR_FIELD_NUMBER: _builtins.int
+    HIGH_MINOR_FIELD_NUMBER: _builtins.int
+    price_id: _builtins.str
+    """The price."""
+    meter_id: _builtins.str
+    """Its meter; empty for a price without."""
+    method: _builtins.str
+    """How the quantity was estimated. "daily_mean": so far, and for the rest the mean of the whole UTC days that are over;
+    the interval comes from how much these differ. "rate_so_far": fewer than two whole days are over, the rest goes on
+    as the period did so far, low and high are what is expected. "as_now": nothing is estimated, because the period is
+    over or has not begun, or the meter's days do not add up (a greatest value, a number of distinct users).
+    """
+    quantity_so_far: _builtins.str
+    """Decimal string."""
+    expected_quantity: _builtins.str
+    """Decimal string, rounded to 6 digits."""
+    low_quantity: _builtins.str
+    """Decimal string."""
+    high_quantity: _builtins.str
+    """Decimal string."""
+    so_far_minor: _builtins.int
+    """Minor units, at the quantity so far."""
+    expected_minor: _builtins.int
+    """Minor units, at the expected quantity."""
+    low_minor: _builtins.int
+    """Minor units: the least of the amounts at the low, expected and high quantities."""
+    high_minor: _builtins.int
+    """Minor units: the greatest of them."""
+    def __init__(
+        self,
+        *,
+        price_id: _builtins.str = ...,
+        meter_id: _builtins.str = ...,
+        method: _builtins.str = ...,
+        quantity_so_far: _builtins.str = ...,
+        expected_quantity: _builtins.str = ...,
+        low_quantity: _builtins.str = ...,
+        high_quantity: _builtins.str = ...,
+        so_far_minor: _builtins.int = ...,
+        expected_minor: _builtins.int = ...,
+        low_minor: _builtins.int = ...,
+        high_minor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_minor", b"expected_minor", "expected_quantity", b"expected_quantity", "high_minor", b"high_minor", "high_quantity", b"high_quantity", "low_minor", b"low_minor", "low_quantity", b"low_quantity", "meter_id", b"meter_id", "method", b"method", "price_id", b"price_id", "quantity_so_far", b"quantity_so_far", "so_far_minor", b"so_far_minor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForecastLine: _TypeAlias = ForecastLine  # noqa: Y015
+
+@_typing.final
 class ConfirmChargesRequest(_message.Message):
     """ConfirmChargesRequest names billing periods."""
 
@@ -413,6 +603,7 @@ class ConfirmedCharges(_message.Message):
     CONFIRMED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CHARGES_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
     confirmed: _builtins.bool
     """Whether the charges contain all of ingest's windows. If not, ask again later."""
     reason: _builtins.str
@@ -425,6 +616,12 @@ class ConfirmedCharges(_message.Message):
     def charges(self) -> _containers.RepeatedCompositeFieldContainer[_charge_pb2.Charge]:
         """The charges, in the order of the card."""
 
+    @_builtins.property
+    def period(self) -> _period_pb2.Period:
+        """The billing period as it is known here and the charges are for. Billing issues no invoice if it has cut the period
+        since. Unset if the period is unknown.
+        """
+
     def __init__(
         self,
         *,
@@ -432,10 +629,11 @@ class ConfirmedCharges(_message.Message):
         confirmed: _builtins.bool = ...,
         reason: _builtins.str = ...,
         charges: _abc.Iterable[_charge_pb2.Charge] | None = ...,
+        period: _period_pb2.Period | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charges", b"charges", "confirmed", b"confirmed", "key", b"key", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charges", b"charges", "confirmed", b"confirmed", "key", b"key", "period", b"period", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

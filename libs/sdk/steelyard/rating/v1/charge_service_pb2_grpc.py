@@ -50,6 +50,11 @@ class ChargeServiceStub(object):
                 request_serializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ExplainChargeRequest.SerializeToString,
                 response_deserializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ExplainChargeResponse.FromString,
                 _registered_method=True)
+        self.ForecastCharges = channel.unary_unary(
+                '/steelyard.rating.v1.ChargeService/ForecastCharges',
+                request_serializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ForecastChargesRequest.SerializeToString,
+                response_deserializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ForecastChargesResponse.FromString,
+                _registered_method=True)
         self.ConfirmCharges = channel.unary_unary(
                 '/steelyard.rating.v1.ChargeService/ConfirmCharges',
                 request_serializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ConfirmChargesRequest.SerializeToString,
@@ -88,6 +93,18 @@ class ChargeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForecastCharges(self, request, context):
+        """ForecastCharges estimates what a billing period will cost at its end, and says how.
+
+        Each meter's quantity is estimated from the days so far, and priced as usage is: tiers, commitments and minimums act
+        on the estimate. Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; FAILED_PRECONDITION
+        NOT_RATED (the billing period cannot be priced at present; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
+        ingest has to be asked and does not answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ConfirmCharges(self, request, context):
         """ConfirmCharges makes sure that billing periods contain all that ingest has recorded: it compares digests with
         ingest, fetches what differs, rates again, and returns the charges to be invoiced. Billing calls it before it
@@ -116,6 +133,11 @@ def add_ChargeServiceServicer_to_server(servicer, server):
                     servicer.ExplainCharge,
                     request_deserializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ExplainChargeRequest.FromString,
                     response_serializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ExplainChargeResponse.SerializeToString,
+            ),
+            'ForecastCharges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForecastCharges,
+                    request_deserializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ForecastChargesRequest.FromString,
+                    response_serializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ForecastChargesResponse.SerializeToString,
             ),
             'ConfirmCharges': grpc.unary_unary_rpc_method_handler(
                     servicer.ConfirmCharges,
@@ -205,6 +227,33 @@ class ChargeService(object):
             '/steelyard.rating.v1.ChargeService/ExplainCharge',
             steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ExplainChargeRequest.SerializeToString,
             steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ExplainChargeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForecastCharges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.rating.v1.ChargeService/ForecastCharges',
+            steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ForecastChargesRequest.SerializeToString,
+            steelyard_dot_rating_dot_v1_dot_charge__service__pb2.ForecastChargesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,14 @@ class ChargeServiceStub:
 
     Caller: tenant key, internal. Errors: NOT_FOUND CHARGE_NOT_FOUND.
     """
+    ForecastCharges: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.ForecastChargesRequest, _charge_service_pb2.ForecastChargesResponse]
+    """ForecastCharges estimates what a billing period will cost at its end, and says how.
+
+    Each meter's quantity is estimated from the days so far, and priced as usage is: tiers, commitments and minimums act
+    on the estimate. Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; FAILED_PRECONDITION
+    NOT_RATED (the billing period cannot be priced at present; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
+    ingest has to be asked and does not answer.
+    """
     ConfirmCharges: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.ConfirmChargesRequest, _charge_service_pb2.ConfirmChargesResponse]
     """ConfirmCharges makes sure that billing periods contain all that ingest has recorded: it compares digests with
     ingest, fetches what differs, rates again, and returns the charges to be invoiced. Billing calls it before it
@@ -75,6 +83,14 @@ class ChargeServiceAsyncStub(ChargeServiceStub):
     """ExplainCharge shows one charge with the usage behind it, day by day, and the price that was used.
 
     Caller: tenant key, internal. Errors: NOT_FOUND CHARGE_NOT_FOUND.
+    """
+    ForecastCharges: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.ForecastChargesRequest, _charge_service_pb2.ForecastChargesResponse]  # type: ignore[assignment]
+    """ForecastCharges estimates what a billing period will cost at its end, and says how.
+
+    Each meter's quantity is estimated from the days so far, and priced as usage is: tiers, commitments and minimums act
+    on the estimate. Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; FAILED_PRECONDITION
+    NOT_RATED (the billing period cannot be priced at present; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
+    ingest has to be asked and does not answer.
     """
     ConfirmCharges: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.ConfirmChargesRequest, _charge_service_pb2.ConfirmChargesResponse]  # type: ignore[assignment]
     """ConfirmCharges makes sure that billing periods contain all that ingest has recorded: it compares digests with
@@ -118,6 +134,20 @@ class ChargeServiceServicer(metaclass=_abc_1.ABCMeta):
         """ExplainCharge shows one charge with the usage behind it, day by day, and the price that was used.
 
         Caller: tenant key, internal. Errors: NOT_FOUND CHARGE_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ForecastCharges(
+        self,
+        request: _charge_service_pb2.ForecastChargesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_charge_service_pb2.ForecastChargesResponse, _abc.Awaitable[_charge_service_pb2.ForecastChargesResponse]]:
+        """ForecastCharges estimates what a billing period will cost at its end, and says how.
+
+        Each meter's quantity is estimated from the days so far, and priced as usage is: tiers, commitments and minimums act
+        on the estimate. Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; FAILED_PRECONDITION
+        NOT_RATED (the billing period cannot be priced at present; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
+        ingest has to be asked and does not answer.
         """
 
     @_abc_1.abstractmethod

@@ -20,6 +20,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Proration:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProrationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Proration.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRORATION_UNSPECIFIED: _Proration.ValueType  # 0
+    """As NONE."""
+    PRORATION_NONE: _Proration.ValueType  # 1
+    """What is agreed on for a billing period is due for each, however short."""
+    PRORATION_BY_DAY: _Proration.ValueType  # 2
+    """Calendar days of the customer's zone; one of which any part belongs to the period counts. Days on which clocks
+    change count as others do.
+    """
+    PRORATION_BY_SECOND: _Proration.ValueType  # 3
+    """Elapsed seconds."""
+
+class Proration(_Proration, metaclass=_ProrationEnumTypeWrapper):
+    """Proration says how a share of a billing period is counted."""
+
+PRORATION_UNSPECIFIED: Proration.ValueType  # 0
+"""As NONE."""
+PRORATION_NONE: Proration.ValueType  # 1
+"""What is agreed on for a billing period is due for each, however short."""
+PRORATION_BY_DAY: Proration.ValueType  # 2
+"""Calendar days of the customer's zone; one of which any part belongs to the period counts. Days on which clocks
+change count as others do.
+"""
+PRORATION_BY_SECOND: Proration.ValueType  # 3
+"""Elapsed seconds."""
+Global___Proration: _TypeAlias = Proration  # noqa: Y015
+
 class _QuantityRounding:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -165,6 +197,7 @@ class RateCard(_message.Message):
     EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
     PRICES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    OVERRIDE_REASON_FIELD_NUMBER: _builtins.int
     rate_card_id: _builtins.str
     """Chosen by the tenant; 1 to 64 of letters, digits and _ . : @ -."""
     version: _builtins.int
@@ -173,6 +206,8 @@ class RateCard(_message.Message):
     """For people."""
     currency: _builtins.str
     """ISO 4217 code of all its prices."""
+    override_reason: _builtins.str
+    """Why it was stored although its rollout guard was not heeded; set by the server, empty as a rule."""
     @_builtins.property
     def effective_time(self) -> _timestamp_pb2.Timestamp:
         """Billing periods that start at or after it are priced by this version, until the next version's. Unset: always."""
@@ -195,10 +230,11 @@ class RateCard(_message.Message):
         effective_time: _timestamp_pb2.Timestamp | None = ...,
         prices: _abc.Iterable[Global___Price] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        override_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "effective_time", b"effective_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "currency", b"currency", "display_name", b"display_name", "effective_time", b"effective_time", "prices", b"prices", "rate_card_id", b"rate_card_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "currency", b"currency", "display_name", b"display_name", "effective_time", b"effective_time", "override_reason", b"override_reason", "prices", b"prices", "rate_card_id", b"rate_card_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -238,6 +274,7 @@ class Price(_message.Message):
     MAXIMUM_AMOUNT_FIELD_NUMBER: _builtins.int
     COMMITMENT_FIELD_NUMBER: _builtins.int
     DISCOUNTS_FIELD_NUMBER: _builtins.int
+    PRORATION_FIELD_NUMBER: _builtins.int
     price_id: _builtins.str
     """Names the line, for example "input_tokens"; unique in the card; 1 to 64 of letters, digits and _ . : @ -."""
     display_name: _builtins.str
@@ -256,6 +293,12 @@ class Price(_message.Message):
     """The price costs at least this in a billing period; empty is none. Not of a flat price."""
     maximum_amount: _builtins.str
     """The price costs at most this, not below minimum_amount; empty is none. Not of a flat price."""
+    proration: Global___Proration.ValueType
+    """What share of its flat amount, included_quantity, minimum_amount, maximum_amount and commitment is for a billing
+    period that is shorter than a whole one, because its subscription starts or ends inside it. Unspecified: all of it.
+    Only of a price that has one of these. Shares are to 12 digits after the point, half to even. Amounts of tiers, steps
+    and packages follow from the usage, and discounts stay as they are.
+    """
     @_builtins.property
     def flat(self) -> Global___FlatPrice:
         """A fixed amount per billing period."""
@@ -342,10 +385,11 @@ class Price(_message.Message):
         maximum_amount: _builtins.str = ...,
         commitment: Global___Commitment | None = ...,
         discounts: _abc.Iterable[Global___Discount] | None = ...,
+        proration: Global___Proration.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "lines_before", b"lines_before", "matrix", b"matrix", "model", b"model", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "discounts", b"discounts", "display_name", b"display_name", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "included_quantity", b"included_quantity", "lines_before", b"lines_before", "matrix", b"matrix", "maximum_amount", b"maximum_amount", "meter_id", b"meter_id", "minimum_amount", b"minimum_amount", "model", b"model", "negative_quantity", b"negative_quantity", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "price_id", b"price_id", "rounding_mode", b"rounding_mode", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume", "zero_quantity", b"zero_quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "discounts", b"discounts", "display_name", b"display_name", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "included_quantity", b"included_quantity", "lines_before", b"lines_before", "matrix", b"matrix", "maximum_amount", b"maximum_amount", "meter_id", b"meter_id", "minimum_amount", b"minimum_amount", "model", b"model", "negative_quantity", b"negative_quantity", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "price_id", b"price_id", "proration", b"proration", "rounding_mode", b"rounding_mode", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume", "zero_quantity", b"zero_quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_model: _TypeAlias = _typing.Literal["flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage", "percentage", "dynamic", "lines_before", "matrix"]  # noqa: Y015
     _WhichOneofArgType_model: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015

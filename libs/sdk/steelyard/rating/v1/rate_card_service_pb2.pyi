@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from steelyard.common.v1 import period_pb2 as _period_pb2
 from steelyard.rating.v1 import rate_card_pb2 as _rate_card_pb2
 import builtins as _builtins
 import sys
@@ -28,6 +29,7 @@ class CreateRateCardRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RATE_CARD_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ROLLOUT_GUARD_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required: a UUID chosen by the caller and kept over retries."""
     validate_only: _builtins.bool
@@ -38,20 +40,61 @@ class CreateRateCardRequest(_message.Message):
     def rate_card(self) -> _rate_card_pb2.RateCard:
         """The card; version and create_time are ignored. A second version needs an effective_time after the first one's."""
 
+    @_builtins.property
+    def rollout_guard(self) -> Global___RolloutGuard:
+        """A card that would change what a customer pays by too much is not stored."""
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         rate_card: _rate_card_pb2.RateCard | None = ...,
         validate_only: _builtins.bool = ...,
+        rollout_guard: Global___RolloutGuard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card", "rollout_guard", b"rollout_guard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card", "request_id", b"request_id", "rollout_guard", b"rollout_guard", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateRateCardRequest: _TypeAlias = CreateRateCardRequest  # noqa: Y015
+
+@_typing.final
+class RolloutGuard(_message.Message):
+    """RolloutGuard bounds how much a new version may change what customers pay. It is tried, as SimulationService does it, on
+    past billing periods that the card prices.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERIOD_FIELD_NUMBER: _builtins.int
+    MAX_CHANGE_PERCENT_FIELD_NUMBER: _builtins.int
+    OVERRIDE_REASON_FIELD_NUMBER: _builtins.int
+    max_change_percent: _builtins.str
+    """Required: per cent of what a customer pays for them, a decimal string not below 0. More, up or down, is refused; so
+    is a billing period that cannot be compared.
+    """
+    override_reason: _builtins.str
+    """Store the card in any case, and keep this reason with it; at most 500 characters."""
+    @_builtins.property
+    def period(self) -> _period_pb2.Period:
+        """Required: billing periods that start in it."""
+
+    def __init__(
+        self,
+        *,
+        period: _period_pb2.Period | None = ...,
+        max_change_percent: _builtins.str = ...,
+        override_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_change_percent", b"max_change_percent", "override_reason", b"override_reason", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RolloutGuard: _TypeAlias = RolloutGuard  # noqa: Y015
 
 @_typing.final
 class CreateRateCardResponse(_message.Message):

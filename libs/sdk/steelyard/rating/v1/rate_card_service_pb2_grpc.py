@@ -61,8 +61,9 @@ class RateCardServiceServicer(object):
 
         Idempotent by request_id. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
-        before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or
-        RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+        before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED,
+        RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, problemCount, and customers,
+        the ids of up to 10 of them with the largest changes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

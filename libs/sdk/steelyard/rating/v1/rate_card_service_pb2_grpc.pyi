@@ -38,8 +38,9 @@ class RateCardServiceStub:
 
     Idempotent by request_id. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
-    before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or
-    RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+    before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED,
+    RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, problemCount, and customers,
+    the ids of up to 10 of them with the largest changes).
     """
     GetRateCard: _grpc.UnaryUnaryMultiCallable[_rate_card_service_pb2.GetRateCardRequest, _rate_card_service_pb2.GetRateCardResponse]
     """GetRateCard returns a version of a card.
@@ -62,8 +63,9 @@ class RateCardServiceAsyncStub(RateCardServiceStub):
 
     Idempotent by request_id. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
-    before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or
-    RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+    before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED,
+    RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, problemCount, and customers,
+    the ids of up to 10 of them with the largest changes).
     """
     GetRateCard: _aio.UnaryUnaryMultiCallable[_rate_card_service_pb2.GetRateCardRequest, _rate_card_service_pb2.GetRateCardResponse]  # type: ignore[assignment]
     """GetRateCard returns a version of a card.
@@ -89,8 +91,9 @@ class RateCardServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent by request_id. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
-        before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED or
-        RATE_CARD_EFFECTIVE_TIME_NOT_LATER.
+        before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED,
+        RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, problemCount, and customers,
+        the ids of up to 10 of them with the largest changes).
         """
 
     @_abc_1.abstractmethod

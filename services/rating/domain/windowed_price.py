@@ -1,0 +1,104 @@
+"""Prices of windows: each one is priced by itself, perhaps by its time of day."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, time
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from libs.money import exact
+from services.rating.domain.pipeline import rate_price
+from services.rating.domain.prices import ONE, ZERO
+from services.rating.domain.rate_card import Price
+from services.rating.domain.rated_price import PartKind, RatedPrice
+
+
+class BucketedPricing(StrEnum):
+    """What is priced of a quantity in buckets."""
+
+    PER_BUCKET = "per_bucket"
+    """The default: each bucket, and the amounts are added."""
+    SUM_THEN_PRICE = "sum_then_price"
+    """Their sum, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOfDay:
+    """A price for windows that start at a local time from `start` up to, not including, `end`; it may go over midnight,
+    and with both alike it is the whole day."""
+
+    start: time
+    end: time
+    price: Price
+
+    def holds(self, local: time) -> bool:
+        if self.start < self.end:
+            return self.start <= local < self.end
+        return local >= self.start or local < self.end
+
+
+class Window(NamedTuple):
+    start: datetime
+    quantity: Decimal
+
+
+class CommittedWindow(NamedTuple):
+    """What a window costs: up to its commitment, above it, and what is missing to it."""
+
+    within: Decimal
+    overage: Decimal
+    true_up: Decimal
+
+    @property
+    def total(self) -> Decimal:
+        with exact():
+            return self.within + self.overage + self.true_up
+
+
+def rate_buckets(price: Price, quantities: Sequence[Decimal], pricing: BucketedPricing) -> Decimal:
+    """The amount of a quantity in buckets."""
+    with exact():
+        if pricing is BucketedPricing.SUM_THEN_PRICE:
+            return rate_price(price, sum(quantities, ZERO)).amount
+        return sum((rate_price(price, quantity).amount for quantity in quantities), ZERO)
+
+
+def rate_windows(
+    windows: Sequence[Window], zone: ZoneInfo, price: Price | None, times: Sequence[TimeOfDay]
+) -> list[CommittedWindow]:
+    """Price windows, each by the first time of day that holds its local start, else by `price`.
+
+    :raises ValueError: if nothing prices a window
+    """
+    return [_committed(_price_at(window.start, zone, price, times), window.quantity) for window in windows]
+
+
+def included_by_window(included: Decimal, quantities: Sequence[Decimal]) -> list[Decimal]:
+    """What is above the included quantity in each window; what is left over in one is of no use to the others."""
+    with exact():
+        return [max(ZERO, quantity - included) for quantity in quantities]
+
+
+def _price_at(start: datetime, zone: ZoneInfo, price: Price | None, times: Sequence[TimeOfDay]) -> Price:
+    local = start.astimezone(zone).time()
+    chosen = next((candidate.price for candidate in times if candidate.holds(local)), price)
+    if chosen is None:
+        raise ValueError(f"nothing prices {local}")
+    return chosen
+
+
+def _committed(price: Price, quantity: Decimal) -> CommittedWindow:
+    rated = rate_price(price, quantity)
+    factor = price.terms.commitment.overage_factor if price.terms.commitment else ONE
+    with exact():
+        true_up = sum((part.amount for part in rated.parts if part.kind is PartKind.TRUE_UP), ZERO)
+        overage = _above(rated) * factor
+        return CommittedWindow(rated.amount - true_up - overage, overage, true_up)
+
+
+def _above(rated: RatedPrice) -> Decimal:
+    return sum((part.quantity for part in rated.parts if part.kind is PartKind.OVERAGE), ZERO)

@@ -1,0 +1,156 @@
+"""Try another rate card on usage that happened."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.charges import NO_DIMENSIONS
+from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questions
+from services.rating.domain.period_charge import PeriodCharge, exact_meters, matrix_meters
+from services.rating.domain.price_override import overridden
+from services.rating.domain.queue import RatingProblem
+from services.rating.domain.rate_card import RateCard
+from services.rating.domain.simulation import SimulatedPeriod, SimulationScope, compare
+from services.rating.domain.simulation_summary import SimulationSummary
+from services.rating.domain.usage import DimensionedQuantity, MeterUsage
+from services.rating.usecases.ask_quantities import AskQuantities
+from services.rating.usecases.ports import OpenWork
+from services.rating.usecases.rate_periods import DIMENSIONS_DIFFER, USAGE_UNAVAILABLE, card_of, charges_of
+
+CURRENCY_DIFFERS = "CURRENCY_DIFFERS"
+CHUNK = 500
+
+_TRIES = 3
+"""Usage that flows meanwhile may make two readings differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    """What the prices of two cards need of some billing periods, read at one moment."""
+
+    by_meter: Mapping[PeriodKey, Mapping[str, MeterUsage]]
+    exact: Mapping[PeriodKey, Mapping[str, ExactUsage]]
+    by_dimensions: Mapping[PeriodKey, Mapping[str, Sequence[DimensionedQuantity]]]
+
+    def charges(self, period: BillingPeriod, card: RateCard) -> list[PeriodCharge] | RatingProblem:
+        key = period.key
+        if missing := exact_meters(card) - self.exact.get(key, {}).keys():
+            description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
+            return RatingProblem(USAGE_UNAVAILABLE, description)
+        by_dimensions = self.by_dimensions.get(key, NO_DIMENSIONS)
+        return charges_of(period, card, self.by_meter[key], self.exact.get(key, {}), by_dimensions)
+
+
+class Simulate:
+    """Prices the usage of billing periods by the card in force and by another one. Stores nothing."""
+
+    def __init__(self, open_work: OpenWork, ask_quantities: AskQuantities) -> None:
+        self._open_work = open_work
+        self._ask_quantities = ask_quantities
+
+    async def page(
+        self, scope: SimulationScope, card: RateCard, after: tuple[str, str, datetime] | None, limit: int
+    ) -> list[SimulatedPeriod]:
+        """Compare the next billing periods behind `after`, by customer, subscription and start."""
+        async with self._open_work(scope.tenant_id) as work:
+            periods = await work.periods.by_customer(scope, after, limit)
+            cards = {(scope.tenant_id, period.rate_card_id) for period in periods}
+            versions = await work.cards.versions(cards) if cards else {}
+            overrides = await work.overrides.of_periods(periods)
+        in_force = {
+            period.key: card_of(
+                period, versions.get((scope.tenant_id, period.rate_card_id), []), overrides.get(period.key, ())
+            )
+            for period in periods
+        }
+        # What was agreed for the prices of this card stays agreed in a further version of it.
+        tried = {
+            period.key: overridden(card, overrides.get(period.key, ()))
+            if period.rate_card_id == card.rate_card_id
+            else card
+            for period in periods
+        }
+        compared: dict[PeriodKey, SimulatedPeriod] = {}
+        for _ in range(_TRIES):
+            left = [period for period in periods if _worth_another_try(compared.get(period.key))]
+            if not left:
+                break
+            usage = await self._usage(scope.tenant_id, left, [*tried.values(), *in_force.values()])
+            compared |= {
+                period.key: _compared(period, in_force[period.key], tried[period.key], usage) for period in left
+            }
+        return [compared[period.key] for period in periods]
+
+    async def all(self, scope: SimulationScope, card: RateCard) -> AsyncIterator[SimulatedPeriod]:
+        """Compare all of them, a chunk in memory at a time."""
+        after: tuple[str, str, datetime] | None = None
+        while True:
+            page = await self.page(scope, card, after, CHUNK)
+            for compared in page:
+                yield compared
+            if len(page) < CHUNK:
+                return
+            after = page[-1].place
+
+    async def summary(self, scope: SimulationScope, card: RateCard) -> SimulationSummary:
+        """Compare all of them, and tell who would pay more and who less."""
+        summary = SimulationSummary()
+        async for compared in self.all(scope, card):
+            summary.add(compared)
+        summary.finish()
+        return summary
+
+    async def _usage(
+        self, tenant_id: str, periods: Sequence[BillingPeriod], wanted: Sequence[RateCard | RatingProblem]
+    ) -> _Usage:
+        cards = {id(card): card for card in wanted if isinstance(card, RateCard)}.values()
+        exact = await self._exact(periods, {meter for each in cards for meter in exact_meters(each)})
+        split = {meter for each in cards for meter in matrix_meters(each)}
+        keys = [period.key for period in periods]
+        async with self._open_work(tenant_id) as work:
+            by_meter = await work.usage.of_periods(keys)
+            by_dimensions = await work.dimensions.of_windows(keys, sorted(split)) if split else {}
+        return _Usage(by_meter, exact, by_dimensions)
+
+    async def _exact(
+        self, periods: Sequence[BillingPeriod], meters: set[str]
+    ) -> Mapping[PeriodKey, Mapping[str, ExactUsage]]:
+        """Ask ingest; what it does not tell is left out."""
+        wanted = {
+            period.key: [
+                QuantityScope(period.customer_id, meter_id, period.period, period.time_zone)
+                for meter_id in sorted(meters)
+            ]
+            for period in periods
+        }
+        if not meters:
+            return {}
+        answers = await self._ask_quantities(Questions(0, wanted))
+        found: dict[PeriodKey, dict[str, ExactUsage]] = {}
+        for (key, scope), exact in answers.told.items():
+            found.setdefault(key, {})[scope.meter_id] = exact
+        return found
+
+
+def _worth_another_try(compared: SimulatedPeriod | None) -> bool:
+    return compared is None or (compared.problem is not None and compared.problem.reason == DIMENSIONS_DIFFER)
+
+
+def _compared(
+    period: BillingPeriod, in_force: RateCard | RatingProblem, card: RateCard, usage: _Usage
+) -> SimulatedPeriod:
+    if isinstance(in_force, RatingProblem):
+        return SimulatedPeriod(period, card.currency, problem=in_force)
+    if in_force.currency != card.currency:
+        problem = RatingProblem(CURRENCY_DIFFERS, f"{in_force.rate_card_id} is in {in_force.currency}")
+        return SimulatedPeriod(period, card.currency, in_force.version, problem=problem)
+    current = usage.charges(period, in_force)
+    if isinstance(current, RatingProblem):
+        return SimulatedPeriod(period, card.currency, in_force.version, problem=current)
+    simulated = usage.charges(period, card)
+    if isinstance(simulated, RatingProblem):
+        return SimulatedPeriod(period, card.currency, in_force.version, problem=simulated)
+    return compare(period, current, simulated, card.currency)
