@@ -242,11 +242,14 @@ async def test_a_period_that_is_being_invoiced_is_not_cut(world: World) -> None:
     assert march.period.end == MARCH_ENDS
 
 
-async def test_no_invoice_is_made_from_charges_of_the_longer_period(world: World) -> None:
-    await start(world, date(2026, 3, 1))
+@pytest.mark.parametrize(
+    ("starts_on", "days"), [pytest.param(1, 16, id="whole-before"), pytest.param(12, 5, id="part-before")]
+)
+async def test_no_invoice_is_made_from_charges_of_the_longer_period(world: World, starts_on: int, days: int) -> None:
+    await start(world, date(2026, 3, starts_on))
     await rate(world)
     await world.advance("acme", utc(2026, 3, 20))
-    await world.cancel("acme", last_date=date(2026, 3, 10))
+    await world.cancel("acme", last_date=date(2026, 3, 16))
 
     await world.bill()  # What rating says is what it read before the end.
 
@@ -256,7 +259,7 @@ async def test_no_invoice_is_made_from_charges_of_the_longer_period(world: World
     world.real.at += timedelta(minutes=1)
     await world.bill()
     [march] = await world.invoices("acme")
-    assert lines(march) == cents(days=10, hours=240)
+    assert lines(march) == cents(days=days, hours=days * 24)
     assert (await world.progress("acme")).progress.problems == ()
 
 
