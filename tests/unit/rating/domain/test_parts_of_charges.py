@@ -12,41 +12,43 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.money import RoundingMode, round_amount, to_quotient_scale
-from services.rating.domain.cumulative_commitment import (
+from services.rating.domain.parts import (
+    BlockTier,
+    BlockTiers,
+    BucketedPricing,
+    CapacityTier,
     CumulativeCommitment,
-    rate_committed_period,
-    shared_commitment,
-)
-from services.rating.domain.discount_shares import discount_shares
-from services.rating.domain.line_split import (
+    EventPercentage,
+    FreeUsage,
     LinePosition,
     MaxSpend,
     MinSpend,
     PaymentTerm,
+    ProratedChange,
     SplitAmount,
+    TimeOfDay,
     UsageLine,
+    Window,
+    discount_shares,
     flat_line,
+    included_by_window,
     included_in_line,
     progressive_lines,
+    rate_blocks,
+    rate_buckets,
+    rate_capacity,
+    rate_committed_period,
+    rate_events,
     rate_line,
+    rate_prorated_units,
+    rate_windows,
+    shared_commitment,
 )
 from services.rating.domain.price_terms import AmountDiscount, PercentDiscount
 from services.rating.domain.prices import DEFAULT_OPTIONS, Flat, Graduated, PerUnit, Volume, ZeroQuantityFlat
 from services.rating.domain.pricing import amount_of
-from services.rating.domain.pricing.blocks import BlockTier, BlockTiers, rate_blocks
-from services.rating.domain.pricing.capacity import CapacityTier, rate_capacity
-from services.rating.domain.pricing.event_percentage import EventPercentage, FreeUsage, rate_events
-from services.rating.domain.pricing.prorated_units import ProratedChange, rate_prorated_units
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import QuantityOutsideTiers
-from services.rating.domain.windowed_price import (
-    BucketedPricing,
-    TimeOfDay,
-    Window,
-    included_by_window,
-    rate_buckets,
-    rate_windows,
-)
 from tests.unit.rating.domain.prices import tier
 
 values = st.decimals("0", "10000", places=3)

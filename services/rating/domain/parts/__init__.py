@@ -1,0 +1,86 @@
+"""Prices of parts: single events, whole blocks, lines of a billing period, windows, several billing periods.
+
+Pure, and checked against public answers of other systems. No rate card can agree on them yet: docs/plans/rating.md says
+what each of them waits for.
+"""
+
+from services.rating.domain.parts.blocks import BlockPart, BlockTier, BlockTiers, rate_blocks
+from services.rating.domain.parts.capacity import CapacityTier, rate_capacity
+from services.rating.domain.parts.cumulative_commitment import (
+    CommittedPeriod,
+    CumulativeCommitment,
+    rate_committed_period,
+    shared_commitment,
+)
+from services.rating.domain.parts.discount_shares import discount_shares
+from services.rating.domain.parts.event_percentage import (
+    EventCharge,
+    EventPercentage,
+    EventsCharge,
+    FreeUsage,
+    rate_events,
+)
+from services.rating.domain.parts.line_split import (
+    Adjustment,
+    LinePosition,
+    MaxSpend,
+    MinSpend,
+    PaymentTerm,
+    SplitAmount,
+    SplitCharge,
+    UsageLine,
+    flat_line,
+    included_in_line,
+    progressive_lines,
+    rate_line,
+)
+from services.rating.domain.parts.prorated_units import ProratedChange, rate_prorated_units
+from services.rating.domain.parts.windowed_price import (
+    BucketedPricing,
+    CommittedWindow,
+    TimeOfDay,
+    Window,
+    included_by_window,
+    rate_buckets,
+    rate_windows,
+)
+
+__all__ = [
+    "Adjustment",
+    "BlockPart",
+    "BlockTier",
+    "BlockTiers",
+    "BucketedPricing",
+    "CapacityTier",
+    "CommittedPeriod",
+    "CommittedWindow",
+    "CumulativeCommitment",
+    "EventCharge",
+    "EventPercentage",
+    "EventsCharge",
+    "FreeUsage",
+    "LinePosition",
+    "MaxSpend",
+    "MinSpend",
+    "PaymentTerm",
+    "ProratedChange",
+    "SplitAmount",
+    "SplitCharge",
+    "TimeOfDay",
+    "UsageLine",
+    "Window",
+    "discount_shares",
+    "flat_line",
+    "included_by_window",
+    "included_in_line",
+    "progressive_lines",
+    "rate_blocks",
+    "rate_buckets",
+    "rate_capacity",
+    "rate_committed_period",
+    "rate_events",
+    "rate_line",
+    "rate_prorated_units",
+    "rate_windows",
+    "shared_commitment",
+]
