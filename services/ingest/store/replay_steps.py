@@ -34,8 +34,9 @@ _DUE = "SELECT tenant_id, replay_id FROM replay_queue WHERE due_at <= $1 ORDER B
 _TAKE = "SELECT true FROM replay_queue WHERE (tenant_id, replay_id) = ($1, $2) FOR UPDATE SKIP LOCKED"
 _BACK_INTO_LINE = "UPDATE replay_queue SET due_at = $3 WHERE (tenant_id, replay_id) = ($1, $2)"
 _LEAVE = "DELETE FROM replay_queue WHERE (tenant_id, replay_id) = ($1, $2)"
-# A slice is put together in memory, one at a time; by default it would be sorted on disk.
-_MEMORY = "SET LOCAL work_mem = '64MB'"
+# A slice is put together in memory, one at a time; by default it would be sorted on disk. Places are wide and are
+# compared faster by hashes than by sorting windows and readings alike.
+_MEMORY = "SET LOCAL work_mem = '64MB'; SET LOCAL enable_mergejoin = off"
 _FORGET = """
 DELETE FROM replay_measurements WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM replay_measurements WHERE tenant_id = $1 AND replay_id = $2 LIMIT $3))
