@@ -45,9 +45,15 @@ _ONE = f"""
 WHERE key.tenant_id = $1 AND key.source = $2 AND key.event_id = $3
 """
 _SEVERAL = f"""
-{_EVENT} JOIN event_keys AS key ON (event.tenant_id, event.received_at, event.batch_id, event.ordinal)
+{_EVENT} JOIN (
+    SELECT place.tenant_id, place.received_at, place.batch_id, place.ordinal
+    FROM unnest($2::text[], $3::text[]) AS wanted (source, event_id)
+    CROSS JOIN LATERAL (
+        SELECT tenant_id, received_at, batch_id, ordinal FROM event_keys
+        WHERE tenant_id = $1 AND source = wanted.source AND event_id = wanted.event_id OFFSET 0
+    ) AS place
+) AS key ON (event.tenant_id, event.received_at, event.batch_id, event.ordinal)
     = (key.tenant_id, key.received_at, key.batch_id, key.ordinal)
-WHERE key.tenant_id = $1 AND (key.source, key.event_id) IN (SELECT * FROM unnest($2::text[], $3::text[]))
 """  # noqa: S608 - of constants
 _ORDERED = " ORDER BY event.event_time_ns DESC, event.batch_id DESC, event.ordinal DESC LIMIT "
 _RECORDED = f"""
