@@ -27,6 +27,7 @@ from services.rating.domain.parts import (
     TimeOfDay,
     UsageLine,
     Window,
+    adjusted_total,
     discount_shares,
     flat_line,
     included_by_window,
@@ -236,20 +237,13 @@ def _committed_price(given: Given, convention: Given) -> Price:
 
 
 def _progressive_total(vector: Given, quantity: Decimal, *, is_final: bool) -> Decimal:
-    price = price_of(vector["input"]["price"], vector["convention"])
+    price, adjustments = price_of(vector["input"]["price"], vector["convention"]), list[Adjustment]()
     for item in vector["input"].get("adjustments") or []:
-        match item["op"]:
-            case "max_spend":
-                price = with_terms(price, maximum_amount=Decimal(item["amount"]))
-            case "min_spend":
-                price = with_terms(price, minimum_amount=Decimal(item["amount"])) if is_final else price
-            case "usage_discount":
-                price = Price("price", price.model, price.meter_id, Decimal(item["quantity"]), terms=price.terms)
-            case "percent_discount":
-                price = with_terms(price, discounts=(PercentDiscount(Decimal(item["percent"])),))
-            case other:
-                unsupported("no_such_option", other)
-    return rate_price(price, quantity).amount
+        if item["op"] == "usage_discount":
+            price = Price("price", price.model, price.meter_id, Decimal(item["quantity"]), options=price.options)
+        else:
+            adjustments.append(_adjustment(item))
+    return adjusted_total(rate_price(price, quantity).amount, adjustments, ends_period=is_final)
 
 
 def _adjustment(item: Given) -> Adjustment:

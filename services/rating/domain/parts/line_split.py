@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
-from libs.money import Rounding, exact
+from libs.money import Exact, Rounding, exact
 from services.rating.domain.price_terms import PercentDiscount
 from services.rating.domain.prices import ZERO, Flat, PriceModel, PricingOptions, Volume
 from services.rating.domain.pricing import amount_of
@@ -93,16 +93,8 @@ def rate_line(
     A volume price is on the line that ends the period, for all usage of it.
     """
     with exact():
-        amount = left = rounding(_line_amount(model, line, options, split))
-        minimum_charge = ZERO
-        for adjustment in adjustments:
-            match adjustment:
-                case PercentDiscount(percent):
-                    left -= rounding(left * percent.scaleb(-2))
-                case MaxSpend(most):
-                    left = min(left, max(ZERO, most - line.previously_billed))
-                case MinSpend(least) if line.position.ends_period:
-                    minimum_charge = max(ZERO, least - line.previously_billed - left)
+        amount = rounding(_line_amount(model, line, options, split))
+        left, minimum_charge = _adjusted(amount, line, adjustments, rounding)
         return SplitCharge(amount, amount - left, minimum_charge, left + minimum_charge)
 
 
@@ -118,6 +110,14 @@ def included_in_line(included: Decimal, line: UsageLine) -> Decimal:
         return min(included, line.end) - min(included, line.start)
 
 
+def adjusted_total(amount: Decimal, adjustments: Sequence[Adjustment], *, ends_period: bool) -> Decimal:
+    """All usage of a period so far after its adjustments, in their order; exact."""
+    line = UsageLine(ZERO, ZERO, LinePosition.LAST if ends_period else LinePosition.MID)
+    with exact():
+        left, minimum_charge = _adjusted(amount, line, adjustments, _unrounded)
+        return left + minimum_charge
+
+
 def progressive_lines(totals: Sequence[Decimal], rounding: Rounding) -> list[Decimal]:
     """Lines for a total that grows, or falls: each is the rounded total less what was billed before.
 
@@ -126,6 +126,27 @@ def progressive_lines(totals: Sequence[Decimal], rounding: Rounding) -> list[Dec
     with exact():
         rounded = [ZERO, *(rounding(total) for total in totals)]
         return [after - before for before, after in pairwise(rounded)]
+
+
+def _adjusted(
+    amount: Decimal, line: UsageLine, adjustments: Sequence[Adjustment], rounding: Rounding
+) -> tuple[Decimal, Decimal]:
+    """What is left of an amount, and what is missing to the minimum."""
+    minimum_charge = ZERO
+    for adjustment in adjustments:
+        match adjustment:
+            case PercentDiscount(percent):
+                amount -= rounding(amount * percent.scaleb(-2))
+            case MaxSpend(most):
+                amount = min(amount, max(ZERO, most - line.previously_billed))
+            case MinSpend(least) if line.position.ends_period:
+                minimum_charge = max(ZERO, least - line.previously_billed - amount)
+    return amount, minimum_charge
+
+
+def _unrounded(amount: Exact) -> Decimal:
+    assert isinstance(amount, Decimal)
+    return amount
 
 
 def _line_amount(model: PriceModel, line: UsageLine, options: PricingOptions, split: SplitAmount) -> Decimal:

@@ -29,6 +29,7 @@ from services.rating.domain.parts import (
     TimeOfDay,
     UsageLine,
     Window,
+    adjusted_total,
     discount_shares,
     flat_line,
     included_by_window,
@@ -138,6 +139,12 @@ class TestLines:
         assert billed + least.total >= bound
         assert mid.minimum_charge == 0
         assert most.total == most.amount - most.discount + most.minimum_charge
+
+    def test_adjustments_act_in_their_order(self) -> None:
+        half, most, least = PercentDiscount(Decimal(50)), MaxSpend(Decimal(30)), MinSpend(Decimal(20))
+        assert adjusted_total(Decimal(80), [half, most], ends_period=False) == 30
+        assert adjusted_total(Decimal(80), [most, half, least], ends_period=False) == 15
+        assert adjusted_total(Decimal(80), [most, half, least], ends_period=True) == 20
 
     def test_alone_a_line_costs_its_own_usage(self) -> None:
         line = UsageLine(Decimal(70), Decimal(120), LinePosition.MID)
