@@ -29,6 +29,7 @@ Applier = Callable[[tuple[str, ...], bytes | None, int], None]
 _BATCH = 500
 _IDLE_FETCHES_BEFORE_CHECK = 3
 _FORGET_CONSUMER_S = 30
+_NO_MESSAGE_FOUND = 10037
 
 
 class _EntriesMissed(Exception):
@@ -72,7 +73,7 @@ class DirectoryReader:
 
     @property
     def applied_sequence(self) -> int:
-        """Every matching entry up to this sequence of the stream is applied."""
+        """The last entry of the stream that is applied; every matching one before it is too."""
         return self._applied
 
     async def ready(self) -> None:
@@ -108,8 +109,8 @@ class DirectoryReader:
             self._epoch, self._applied = stream.created, 0
         consumer = await self._js.add_consumer(DIRECTORY.name, self._config)
         self._consumer, self._received = consumer.name, 0
-        if not consumer.num_pending:
-            self._caught_up(stream.state.last_seq)
+        if not consumer.num_pending:  # Exact here: the server has just counted what it stores.
+            self._ready.set()
         return await Fetcher.bind(self._js, DIRECTORY.name, consumer.name)
 
     async def _follow(self, fetcher: Fetcher, stopping: asyncio.Event) -> None:
@@ -146,27 +147,32 @@ class DirectoryReader:
             # One bad entry must not keep every process of the system from starting.
             _logger.error("directory entry %d is left out: %s", sequence, error)
 
-    def _caught_up(self, sequence: int) -> None:
-        self._applied = max(self._applied, sequence)
-        self._ready.set()
+    async def _is_caught_up(self, sequence: int = 0) -> bool:
+        """Whether every entry that the stream stores and we match is applied, and the stream has come to `sequence`.
 
-    async def _is_caught_up(self) -> bool:
-        """Whether all that the server has sent is applied and it has no more to send, as far as we match."""
-        consumer_name = self._consumer
-        stream = await self._js.stream_info(DIRECTORY.name)
-        consumer = await self._js.consumer_info(DIRECTORY.name, consumer_name)
-        delivered = consumer.delivered.consumer_seq if consumer.delivered else 0
-        is_current = consumer_name == self._consumer and stream.created == self._epoch
-        if not is_current or consumer.num_pending or delivered > self._received:
-            return False
-        self._caught_up(stream.state.last_seq)
-        return True
+        What the consumer has pending does not tell: the server counts an entry there some time after it stored it, and
+        until then says that there is none.
+        """
+        before = await self._js.stream_info(DIRECTORY.name)
+        latest = [await self._latest(subject) for subject in self._config.filter_subjects or ()]
+        after = await self._js.stream_info(DIRECTORY.name)
+        is_one_stream = before.created == after.created == self._epoch
+        return is_one_stream and max(latest, default=0) <= self._applied and sequence <= before.state.last_seq
+
+    async def _latest(self, subject: str) -> int:
+        try:
+            entry = await self._js.get_last_msg(DIRECTORY.name, subject)
+        except NotFoundError as error:
+            if error.err_code != _NO_MESSAGE_FOUND:
+                raise
+            return 0
+        return entry.seq or 0
 
     async def _is_applied(self, epoch: datetime, sequence: int) -> bool:
         if epoch != self._epoch:
             return False
-        # Entries that we do not subscribe to never arrive; then only the server can tell that we have all of ours.
-        return self._applied >= sequence or (await self._is_caught_up() and self._applied >= sequence)
+        # Entries that we do not subscribe to never arrive; then only the stream can tell that we have all of ours.
+        return self._applied >= sequence or await self._is_caught_up(sequence)
 
 
 def _parts(subject: str) -> tuple[str, tuple[str, ...]]:

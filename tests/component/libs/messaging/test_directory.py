@@ -3,9 +3,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerInfo, SequenceInfo
 
 from libs.embedded.nats_server import EmbeddedNats
 from libs.messaging import (
@@ -20,6 +24,7 @@ from libs.messaging import (
     ensure_streams,
 )
 from libs.messaging.connection import connect
+from libs.messaging.fetcher import Fetcher
 from tests.component.libs.messaging.conftest import until
 
 
@@ -83,6 +88,24 @@ async def owner(own_nats: EmbeddedNats) -> AsyncIterator[Owner]:
 async def _ready(reader: Reader) -> None:
     async with asyncio.timeout(10):
         await reader.directory.ready()
+
+
+def be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have entries arrive a moment late, and the server say that nothing is pending until then: it does say so until it
+    has counted an entry that it stores already."""
+    consumer_info, fetch = JetStreamContext.consumer_info, Fetcher.fetch
+
+    async def count_late(self: JetStreamContext, stream: str, consumer: str) -> ConsumerInfo:
+        info = await consumer_info(self, stream, consumer)
+        return replace(info, num_pending=0, delivered=SequenceInfo(consumer_seq=0, stream_seq=0))
+
+    async def fetch_late(self: Fetcher, limit: int) -> list[Msg]:
+        messages = await fetch(self, limit)
+        await asyncio.sleep(0.1)
+        return messages
+
+    monkeypatch.setattr(JetStreamContext, "consumer_info", count_late)
+    monkeypatch.setattr(Fetcher, "fetch", fetch_late)
 
 
 class TestReading:
@@ -172,6 +195,17 @@ class TestLosses:
             assert len(await stealing) == 1
 
             await until(lambda: len(reader.entries) == entries)
+
+    async def test_no_entry_is_lost_while_others_ask_whether_it_is_applied(
+        self, own_nats: EmbeddedNats, owner: Owner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with reading(own_nats.url) as reader:
+            await _ready(reader)
+            be_late(monkeypatch)
+            for number in range(10):
+                sequence = await owner.put(f"{number}", b"1")
+                await confirm_applied(owner.client, sequence, expect_services={"rating"}, hello_window_s=0)
+                assert ("acme", f"{number}") in reader.entries
 
     async def test_a_lost_consumer_is_replaced(self, own_nats: EmbeddedNats, owner: Owner) -> None:
         async with reading(own_nats.url) as reader:
