@@ -107,3 +107,25 @@ def cancel(
         )
 
     show([as_tenant(work).subscription], COLUMNS, output)
+
+
+@app.command("change-card")
+def change_card(
+    subscription: str,
+    rate_card: str,
+    first_date: Annotated[
+        str,
+        typer.Option(help="the first date that is billed by it, YYYY-MM-DD; splits the current billing period there"),
+    ] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Bill a subscription by another rate card: from the next billing period on, or from a date of the current one."""
+
+    async def work(client: Client) -> pb.ChangeRateCardResponse:
+        return await client.services.subscriptions.ChangeRateCard(
+            pb.ChangeRateCardRequest(
+                request_id=request_id(), subscription_id=subscription, rate_card_id=rate_card, first_date=first_date
+            )
+        )
+
+    show([as_tenant(work).subscription], COLUMNS, output)

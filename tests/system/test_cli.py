@@ -1183,40 +1183,50 @@ class TestProration:
         parts.table("meters", "create", "messages", "--event-type", "message")
         (parts.folder / "prorated.yaml").write_text(PRORATED)
         parts.table("ratecards", "apply", "-f", "prorated.yaml")
-        for customer, first in (("starts", "2026-03-15"), ("ends", "2026-03-01")):
+        parts.table("ratecards", "clone", "prorated", "upgraded")
+        for customer, first in (("starts", "2026-03-15"), ("ends", "2026-03-01"), ("changes", "2026-03-01")):
             parts.table("customers", "create", customer, "--zone", "Europe/Berlin")
             parts.table("subscriptions", "create", customer, "prorated", "--start", first, "--id", f"sub-{customer}")
         events = [
             {"event_id": f"{customer}-{n}", "customer_id": customer, "event_type": "message", "source": "gateway"}
             | {"event_time": "2026-03-15T12:00:00Z"}
-            for customer in ("starts", "ends")
+            for customer in ("starts", "ends", "changes")
             for n in range(45)
         ]
         (parts.folder / "messages.jsonl").write_text("\n".join(map(json.dumps, events)))
         parts.table("events", "send", "messages.jsonl")
         (ended,) = parts.json("subscriptions", "cancel", "sub-ends", "--last-date", "2026-03-20")
         assert ended["end_time"] == ended["current_period"]["end"] == "2026-03-20T23:00:00Z"
+        (split,) = parts.json("subscriptions", "change-card", "sub-changes", "upgraded", "--first-date", "2026-03-11")
+        assert (split["rate_card_id"], split["current_period"]["start"]) == ("upgraded", "2026-03-10T23:00:00Z")
         refused = parts.run("subscriptions", "cancel", "sub-starts", "--last-date", "2026-04-01")
         assert (refused.code, "last_date" in refused.err) == (4, True), refused
 
         parts.table("tenants", "advance-clock", "parts", "2026-04-02")
-        invoices = eventually(lambda: _issued(parts, 2))
+        invoices = eventually(lambda: _issued(parts, 4))
 
         lines = {
-            invoice["customer_id"]: {
+            f"{invoice['customer_id']} {invoice['period']['end'][:10]}": {
                 line["price_id"]: int(line["amount"]["minor_units"])
                 for line in parts.json("invoices", "show", invoice["invoice_id"])["lines"]
             }
             for invoice in invoices
         }
-        # 45 messages, of which 62 x 17 / 31 = 34, and 62 x 20 / 31 = 40, are included.
-        assert lines["starts"] == {
-            "by_day": _share(17, 31),
-            "by_second": _share(407, 743),
-            "whole": 999,
-            "messages": 1100,
+        # 45 messages, all on the 15th, of which 62 x 17 / 31 = 34, 62 x 20 / 31 = 40 or 62 x 21 / 31 = 42 are included.
+        assert lines == {
+            f"{who} {end}": {
+                "by_day": _share(days, 31),
+                "by_second": _share(hours, 743),
+                "whole": 999,
+                "messages": messages,
+            }
+            for who, end, days, hours, messages in (
+                ("starts", "2026-03-31", 17, 407, 1100),
+                ("ends", "2026-03-20", 20, 480, 500),
+                ("changes", "2026-03-10", 10, 240, 0),
+                ("changes", "2026-03-31", 21, 503, 300),
+            )
         }
-        assert lines["ends"] == {"by_day": _share(20, 31), "by_second": _share(480, 743), "whole": 999, "messages": 500}
         shown = parts.table("invoices", "show", next(i["invoice_id"] for i in invoices if i["customer_id"] == "ends"))
         assert "prorated (days)" in shown
         assert all(check["ok"] for items in parts.json("reconcile").values() for check in items)

@@ -35,9 +35,15 @@ class SubscriptionEnded(FailedPrecondition):
 
 
 class BillingPeriodClosing(FailedPrecondition):
-    """The billing period is being invoiced: it cannot be cut now."""
+    """The billing period is being invoiced: neither its end nor its card can change now."""
 
     reason = "BILLING_PERIOD_CLOSING"
+
+
+class CurrencyDiffers(FailedPrecondition):
+    """The rate card has another currency than the subscription."""
+
+    reason = "CURRENCY_DIFFERS"
 
 
 class BillingAnchor(StrEnum):
@@ -51,8 +57,8 @@ class BillingAnchor(StrEnum):
 class Subscription:
     """Binds a customer to a rate card, monthly, in arrears, from local midnight of `starts_on`.
 
-    `time_zone` is the customer's at the time of creation: stored periods never move. `currency` is the rate card's,
-    which never changes either.
+    `time_zone` is the customer's at the time of creation: stored periods never move. `rate_card_id` is the card of
+    billing periods that are made from now on; `currency`, that of all cards it ever has.
     """
 
     subscription_id: str
@@ -136,6 +142,27 @@ class Subscription:
         if current is None or not current.start.astimezone(zone).date() <= last_date <= _last_date(current.end, zone):
             raise InvalidInput.of("last_date", "OUT_OF_RANGE", "must be a date in the current billing period")
         return min(local_midnight(last_date + timedelta(days=1), zone), current.end)
+
+    def change_at(self, first_date: date | None, current: Period | None) -> datetime:
+        """From when on another card can count: the beginning of a local date of the current stored period, or its end.
+
+        :raises SubscriptionEnded: if the subscription has ended by then
+        :raises InvalidInput: OUT_OF_RANGE if the date is neither in the current period nor the first after it
+        """
+        zone = find_zone(self.time_zone)
+        at = None
+        if current is not None:
+            first, after = current.start.astimezone(zone).date(), _last_date(current.end, zone) + timedelta(days=1)
+            if first_date is None or first_date == after:
+                at = current.end
+            elif first <= first_date < after:
+                at = min(max(local_midnight(first_date, zone), current.start), current.end)
+            else:
+                raise InvalidInput.of("first_date", "OUT_OF_RANGE", f"must be {first} to {after}")
+        if at is None or (self.ended_at is not None and at >= self.ended_at):
+            message = f"subscription {self.subscription_id} has ended by then"
+            raise SubscriptionEnded(message, subscriptionId=self.subscription_id)
+        return at
 
     def _until_end(self, period: Period) -> Period:
         if self.ended_at is None or period.end <= self.ended_at:

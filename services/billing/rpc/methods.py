@@ -24,6 +24,7 @@ METHODS: dict[str, Audience] = {
         "SubscriptionService/GetSubscription": _TENANT,
         "SubscriptionService/ListSubscriptions": _TENANT,
         "SubscriptionService/CancelSubscription": _TENANT,
+        "SubscriptionService/ChangeRateCard": _TENANT,
         "BillingPeriodService/ListBillingPeriods": Audience.INTERNAL,
         "InvoiceService/GetInvoice": _TENANT,
         "InvoiceService/ListInvoices": _TENANT,

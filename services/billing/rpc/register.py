@@ -15,6 +15,7 @@ from services.billing.rpc.subscription_service import SubscriptionServicer, Subs
 from services.billing.rpc.tenant_service import TenantServicer, TenantUseCases
 from services.billing.usecases.advance_clock import AdvanceClock
 from services.billing.usecases.cancel_subscription import CancelSubscription
+from services.billing.usecases.change_rate_card import ChangeRateCard
 from services.billing.usecases.create_api_key import CreateApiKey, NewSecret
 from services.billing.usecases.create_customer import CreateCustomer
 from services.billing.usecases.create_subscription import CreateSubscription
@@ -101,6 +102,7 @@ def _subscriptions(ports: Ports) -> SubscriptionUseCases:
         get_subscription=GetSubscription(unit_of_work=work, clock=clock),
         list_subscriptions=ListSubscriptions(unit_of_work=work, clock=clock),
         cancel_subscription=CancelSubscription(unit_of_work=work, clock=clock),
+        change_rate_card=ChangeRateCard(unit_of_work=work, rating=ports.rating, clock=clock),
     )
 
 

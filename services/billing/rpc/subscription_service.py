@@ -15,6 +15,7 @@ from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
 from services.billing.domain.subscription import BillingAnchor
 from services.billing.rpc import fields
 from services.billing.usecases.cancel_subscription import CancelSubscription
+from services.billing.usecases.change_rate_card import ChangeRateCard
 from services.billing.usecases.create_subscription import CreateSubscription, SubscriptionOrder
 from services.billing.usecases.get_subscriptions import GetSubscription, ListSubscriptions, SubscriptionView
 from services.billing.usecases.request import Request
@@ -37,6 +38,7 @@ class SubscriptionUseCases:
     get_subscription: GetSubscription
     list_subscriptions: ListSubscriptions
     cancel_subscription: CancelSubscription
+    change_rate_card: ChangeRateCard
 
 
 class SubscriptionServicer(subscription_service_pb2_grpc.SubscriptionServiceServicer):
@@ -91,6 +93,19 @@ class SubscriptionServicer(subscription_service_pb2_grpc.SubscriptionServiceServ
             last_date=_date(request.last_date, "last_date") if request.last_date else None,
         )
         return subscription_service_pb2.CancelSubscriptionResponse(subscription=_subscription_to_pb(view))
+
+    async def ChangeRateCard(
+        self, request: subscription_service_pb2.ChangeRateCardRequest, context: Context
+    ) -> subscription_service_pb2.ChangeRateCardResponse:
+        meaning = (request.subscription_id, request.rate_card_id, request.first_date)
+        view = await self._do.change_rate_card(
+            request=Request.of("ChangeRateCard", request.request_id, *meaning),
+            tenant_id=current_tenant(),
+            subscription_id=request.subscription_id,
+            rate_card_id=request.rate_card_id,
+            first_date=_date(request.first_date, "first_date") if request.first_date else None,
+        )
+        return subscription_service_pb2.ChangeRateCardResponse(subscription=_subscription_to_pb(view))
 
 
 def _order_from_pb(message: subscription_service_pb2.Subscription) -> SubscriptionOrder:

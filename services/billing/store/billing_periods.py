@@ -28,16 +28,18 @@ FROM {recordset(billing_periods, _COLUMNS)} ORDER BY subscription_id, period_sta
 RETURNING subscription_id, period_start, version
 """
 _LAST = """
-SELECT p.subscription_id, p.period_start, p.period_end
-FROM unnest($2::text[], $3::bigint[]) AS k(subscription_id, period_index)
-JOIN billing_periods p USING (subscription_id, period_index)
-WHERE p.tenant_id = $1
+SELECT k.subscription_id, p.period_start, p.period_end
+FROM unnest($2::text[]) AS k(subscription_id) CROSS JOIN LATERAL (
+    SELECT b.period_start, b.period_end FROM billing_periods b
+    WHERE b.tenant_id = $1 AND b.subscription_id = k.subscription_id
+    ORDER BY b.period_start DESC LIMIT 1
+) p
 """
 # The last one that has begun: periods of a subscription follow each other without gap.
 _CONTAINING = """
-SELECT k.subscription_id, p.period_start, p.period_end, p.ordinal
+SELECT k.subscription_id, p.period_start, p.period_end, p.ordinal, p.rate_card_id
 FROM unnest($2::text[]) AS k(subscription_id) CROSS JOIN LATERAL (
-    SELECT b.period_start, b.period_end, b.ordinal FROM billing_periods b
+    SELECT b.period_start, b.period_end, b.ordinal, b.rate_card_id FROM billing_periods b
     WHERE b.tenant_id = $1 AND b.subscription_id = k.subscription_id AND b.period_start <= $3
     ORDER BY b.period_start DESC LIMIT 1
 ) p
@@ -69,7 +71,7 @@ ON CONFLICT DO NOTHING
 # that was voided and reopened, has another try_at.
 _LOCK_CLOSING = f"""
 SELECT p.subscription_id, p.period_start, p.period_end, p.customer_id, p.ordinal, i.invoice_id, i.currency,
-    p.whole_start, p.whole_end
+    p.rate_card_id, p.whole_start, p.whole_end
 FROM billing_periods p
 JOIN {PERIOD_KEYS} USING (subscription_id, period_start)
 JOIN due_periods d USING (tenant_id, subscription_id, period_start)
@@ -109,6 +111,31 @@ _CUT = """
 UPDATE billing_periods SET period_end = $4, whole_start = coalesce(whole_start, period_start),
     whole_end = coalesce(whole_end, period_end), version = nextval('state_version')
 WHERE tenant_id = $1 AND subscription_id = $2 AND period_start = $3
+RETURNING subscription_id, period_start, version
+"""
+# Of the same cycle as the period that it was cut from, hence the same index.
+_ADD_REST = """
+INSERT INTO billing_periods (tenant_id, subscription_id, period_start, period_end, period_index, customer_id,
+    rate_card_id, ordinal, invoiced, problem, whole_start, whole_end)
+SELECT tenant_id, subscription_id, $4, $5, period_index, customer_id, rate_card_id, 1, false, '', whole_start, whole_end
+FROM billing_periods WHERE tenant_id = $1 AND subscription_id = $2 AND period_start = $3
+RETURNING subscription_id, period_start, version
+"""
+_ADD_DUE = """
+INSERT INTO due_periods (tenant_id, subscription_id, period_start, due_at, try_at) VALUES ($1, $2, $3, $4, $3)
+"""
+_LOCK_SINCE = """
+SELECT p.invoiced FROM billing_periods p
+WHERE p.tenant_id = $1 AND p.subscription_id = $2 AND p.period_start >= $3 ORDER BY p.period_start FOR UPDATE
+"""
+# Periods behind an end have no due row.
+_LOCK_DUE_SINCE = """
+SELECT d.closing_at FROM due_periods d
+WHERE d.tenant_id = $1 AND d.subscription_id = $2 AND d.period_start >= $3 ORDER BY d.period_start FOR UPDATE
+"""
+_CHANGE_CARD = """
+UPDATE billing_periods SET rate_card_id = $4, version = nextval('state_version')
+WHERE tenant_id = $1 AND subscription_id = $2 AND period_start >= $3
 RETURNING subscription_id, period_start, version
 """
 _NEW_VERSIONS = f"""
@@ -183,6 +210,27 @@ class PostgresBillingPeriods:
         await self._mark(await connection.fetch(_CUT, *this, ends_at))
         return True
 
+    async def split(self, key: PeriodKey, rest: Period, grace: timedelta) -> bool:
+        if not await self.cut(key, rest.start, grace):
+            return False
+        connection = await raw(self._connection)
+        await connection.execute(_ADD_DUE, self._tenant_id, key.subscription_id, rest.start, rest.end + grace)
+        added = await connection.fetch(
+            _ADD_REST, self._tenant_id, key.subscription_id, key.period_start, rest.start, rest.end
+        )
+        await self._mark(added)
+        return True
+
+    async def change_card(self, subscription_id: str, since: datetime, rate_card_id: str) -> bool:
+        connection = await raw(self._connection)
+        these = (self._tenant_id, subscription_id, since)
+        invoiced = [row["invoiced"] for row in await connection.fetch(_LOCK_SINCE, *these)]
+        closing = [row["closing_at"] for row in await connection.fetch(_LOCK_DUE_SINCE, *these)]
+        if any(invoiced) or any(closing):
+            return False
+        await self._mark(await connection.fetch(_CHANGE_CARD, *these, rate_card_id))
+        return True
+
     async def publish(self, keys: Sequence[PeriodKey]) -> None:
         connection = await raw(self._connection)
         periods = (self._tenant_id, *key_columns(keys))
@@ -201,15 +249,16 @@ class PostgresBillingPeriods:
         await connection.execute(_PROBLEMS, *claimed, claimed_until, list(reasons.values()))
         await connection.execute(_TRY_AT, *claimed, claimed_until, try_at)
 
-    async def last(self, next_indices: Mapping[str, int]) -> dict[str, Period]:
-        before = [index - 1 for index in next_indices.values()]
-        rows = await (await raw(self._connection)).fetch(_LAST, self._tenant_id, list(next_indices), before)
+    async def last(self, subscription_ids: Sequence[str]) -> dict[str, Period]:
+        rows = await (await raw(self._connection)).fetch(_LAST, self._tenant_id, subscription_ids)
         return {row["subscription_id"]: Period(row["period_start"], row["period_end"]) for row in rows}
 
     async def containing(self, subscription_ids: Sequence[str], at: datetime) -> dict[str, OpenPeriod]:
         rows = await (await raw(self._connection)).fetch(_CONTAINING, self._tenant_id, subscription_ids, at)
         return {
-            row["subscription_id"]: OpenPeriod(Period(row["period_start"], row["period_end"]), row["ordinal"])
+            row["subscription_id"]: OpenPeriod(
+                Period(row["period_start"], row["period_end"]), row["ordinal"], row["rate_card_id"]
+            )
             for row in rows
         }
 
@@ -289,5 +338,8 @@ def _closing(row: Mapping[str, Any]) -> ClosingPeriod:
         currency=row["currency"],
     )
     return ClosingPeriod(
-        PeriodKey(row["subscription_id"], row["period_start"]), draft, _whole(row["whole_start"], row["whole_end"])
+        PeriodKey(row["subscription_id"], row["period_start"]),
+        draft,
+        row["rate_card_id"],
+        _whole(row["whole_start"], row["whole_end"]),
     )

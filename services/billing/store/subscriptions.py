@@ -31,9 +31,10 @@ FROM jsonb_to_recordset($2::jsonb) AS r(subscription_id text, next_period_index 
 WHERE s.tenant_id = $1 AND s.subscription_id = r.subscription_id
 """
 _OPEN = f"""
-SELECT {", ".join(f"s.{column.name}" for column in _COLUMNS)}, p.period_start, p.period_end, p.ordinal
+SELECT {", ".join(f"s.{column.name}" for column in _COLUMNS)}, p.period_start, p.period_end, p.ordinal,
+    p.rate_card_id AS period_card
 FROM subscriptions s LEFT JOIN LATERAL (
-    SELECT b.period_start, b.period_end, b.ordinal FROM billing_periods b
+    SELECT b.period_start, b.period_end, b.ordinal, b.rate_card_id FROM billing_periods b
     WHERE b.tenant_id = $1 AND b.subscription_id = s.subscription_id AND b.period_start <= $3
     ORDER BY b.period_start DESC LIMIT 1
 ) p ON p.period_end > $3
@@ -97,6 +98,10 @@ class PostgresSubscriptions:
         on_conflict = "ON CONFLICT (tenant_id, subscription_id) DO UPDATE SET due_at = excluded.due_at"
         await insert_rows(self._connection, due_extensions, rows, on_conflict=on_conflict)
 
+    async def change_card(self, subscription_id: str, rate_card_id: str) -> None:
+        this = (subscriptions.c.tenant_id == self._tenant_id, subscriptions.c.subscription_id == subscription_id)
+        await self._connection.execute(sa.update(subscriptions).where(*this).values(rate_card_id=rate_card_id))
+
     async def end(self, subscription_id: str, ended_at: datetime) -> None:
         this = (subscriptions.c.tenant_id == self._tenant_id, subscriptions.c.subscription_id == subscription_id)
         await self._connection.execute(sa.update(subscriptions).where(*this).values(ended_at=ended_at))
@@ -118,9 +123,9 @@ class PostgresSubscriptions:
 
 
 def _open_subscription(row: dict[str, Any]) -> tuple[Subscription, OpenPeriod | None]:
-    start, end, ordinal = (row.pop(name) for name in ("period_start", "period_end", "ordinal"))
+    start, end, ordinal, card = (row.pop(name) for name in ("period_start", "period_end", "ordinal", "period_card"))
     subscription = Subscription(**{**row, "anchor": BillingAnchor(row["anchor"])})
-    return subscription, None if start is None else OpenPeriod(Period(start, end), ordinal)
+    return subscription, None if start is None else OpenPeriod(Period(start, end), ordinal, card)
 
 
 def _subscription(row: sa.Row[tuple[object, ...]]) -> Subscription:

@@ -9,7 +9,7 @@ from libs.ids import check_resource_id
 from services.billing.domain.charge import PeriodKey
 from services.billing.domain.subscription import BillingPeriodClosing, Subscription, SubscriptionNotFound
 from services.billing.usecases.extend_periods import extend
-from services.billing.usecases.get_subscriptions import SubscriptionView
+from services.billing.usecases.get_subscriptions import SubscriptionView, view_of
 from services.billing.usecases.ports import UnitOfWork, Work
 from services.billing.usecases.request import Request, require_valid
 
@@ -46,7 +46,7 @@ class CancelSubscription:
                     await _end(work, locked[subscription_id], now)
                 else:
                     await _end_after(work, locked[subscription_id], last_date, now)
-            return SubscriptionView(await work.subscriptions.get(subscription_id), now)
+            return await view_of(work, await work.subscriptions.get(subscription_id), now)
 
 
 async def _end(work: Work, subscription: Subscription, now: datetime) -> None:

@@ -173,10 +173,12 @@ class IssueChunk:
 
 
 def _is_for(closing: ClosingPeriod, rated: Confirmed) -> bool:
-    """Whether charges are for a period as it is now; rating may not know yet that it was cut.
+    """Whether charges are for a period as it is now; rating may not know yet that it was cut, or has another card.
 
     Rating of older versions does not say what they are for, and did not know of shortened periods.
     """
+    if any(charge.rate_card_id != closing.rate_card_id for charge in rated.charges):
+        return False
     if rated.period is None:
         return closing.whole is None
     return (rated.period, rated.whole) == (closing.draft.period, closing.whole)

@@ -12,7 +12,7 @@ from libs.periods import find_zone
 from services.billing.domain.customer import CUSTOMER_ID_LENGTH_MAX, Customer
 from services.billing.domain.subscription import BillingAnchor, Subscription, check_start
 from services.billing.usecases.extend_periods import extend
-from services.billing.usecases.get_subscriptions import SubscriptionView
+from services.billing.usecases.get_subscriptions import SubscriptionView, view_of
 from services.billing.usecases.ports import Rating, UnitOfWork, Work
 from services.billing.usecases.request import Request, require_valid
 
@@ -61,7 +61,7 @@ class CreateSubscription:
             if first is None:
                 customer = await work.customers.get(order.customer_id)
                 await _start(work, _subscription(order, subscription_id, customer, currency, now), now)
-            return SubscriptionView(await work.subscriptions.get(first or subscription_id), now)
+            return await view_of(work, await work.subscriptions.get(first or subscription_id), now)
 
 
 async def _start(work: Work, subscription: Subscription, now: datetime) -> None:

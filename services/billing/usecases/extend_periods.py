@@ -40,7 +40,7 @@ async def extend(work: Work, subscription_ids: Sequence[str], now: datetime, *, 
     """
     grace = timedelta(seconds=(await work.tenants.get()).invoice_grace_s)
     locked = await work.subscriptions.lock(subscription_ids)
-    last = await work.periods.last({item.subscription_id: index for item, index in locked.items()})
+    last = await work.periods.last([item.subscription_id for item in locked])
     new: list[NewPeriod] = []
     next_indices: dict[str, int] = {}
     due_at: dict[str, datetime] = {}

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from libs.clock import Clock
 from libs.periods import Period
 from services.billing.domain.subscription import Subscription
-from services.billing.usecases.ports import UnitOfWork
+from services.billing.usecases.ports import UnitOfWork, Work
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionView:
-    """A subscription as it is at the tenant's `now`."""
+    """A subscription as it is at the tenant's `now`, with the billing period that contains it."""
 
     subscription: Subscription
-    now: datetime
+    current_period: Period
 
-    @property
-    def current_period(self) -> Period:
-        return self.subscription.current_period(self.now)
+
+async def view_of(work: Work, subscription: Subscription, now: datetime) -> SubscriptionView:
+    return (await views_of(work, [subscription], now))[0]
+
+
+async def views_of(work: Work, subscriptions: Sequence[Subscription], now: datetime) -> list[SubscriptionView]:
+    """Stored periods count: they may have been split. What is not stored yet is computed."""
+    stored = await work.periods.containing([item.subscription_id for item in subscriptions], now)
+    return [
+        SubscriptionView(
+            item,
+            stored[item.subscription_id].period if item.subscription_id in stored else item.current_period(now),
+        )
+        for item in subscriptions
+    ]
 
 
 class GetSubscription:
@@ -33,7 +46,7 @@ class GetSubscription:
     async def __call__(self, *, tenant_id: str, subscription_id: str) -> SubscriptionView:
         async with self._unit_of_work(tenant_id) as work:
             now = (await work.tenants.clock()).now(self._clock())
-            return SubscriptionView(await work.subscriptions.get(subscription_id), now)
+            return await view_of(work, await work.subscriptions.get(subscription_id), now)
 
 
 class ListSubscriptions:
@@ -46,5 +59,4 @@ class ListSubscriptions:
     async def __call__(self, *, tenant_id: str, customer_id: str, after: str, limit: int) -> list[SubscriptionView]:
         async with self._unit_of_work(tenant_id) as work:
             now = (await work.tenants.clock()).now(self._clock())
-            found = await work.subscriptions.page(customer_id, after, limit)
-        return [SubscriptionView(subscription, now) for subscription in found]
+            return await views_of(work, await work.subscriptions.page(customer_id, after, limit), now)

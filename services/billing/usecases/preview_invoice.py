@@ -40,7 +40,7 @@ class PreviewInvoice:
             now = (await work.tenants.clock()).now(self._clock())
             computed = subscription.current_period(now) if at is None else subscription.period_at(at)
             stored = (await work.periods.containing([subscription_id], at or now)).get(subscription_id)
-            draft = _draft(subscription, stored or OpenPeriod(computed, 1))
+            draft = _draft(subscription, stored or OpenPeriod(computed, 1, subscription.rate_card_id))
             return _with_lines(draft, await current_charges(work, [draft]))
 
 
@@ -75,7 +75,9 @@ class GetCurrentSpend:
             if len(found) > SUBSCRIPTIONS_MAX:
                 raise TooManySubscriptions(f"customer {customer_id} has more than {SUBSCRIPTIONS_MAX} subscriptions")
             # Computed where a clock has moved further than the worker.
-            current = [(item, stored or OpenPeriod(item.current_period(now), 1)) for item, stored in found]
+            current = [
+                (item, stored or OpenPeriod(item.current_period(now), 1, item.rate_card_id)) for item, stored in found
+            ]
             drafts = [_draft(item, shown) for item, shown in current if shown.period.contains(now)]
             charges = await current_charges(work, drafts)
             return CurrentSpend(tuple(_with_lines(draft, charges) for draft in drafts), watermark.rated_through)

@@ -26,6 +26,7 @@ class ClosingPeriod:
 
     key: PeriodKey
     draft: Invoice
+    rate_card_id: str
     whole: Period | None = None
 
 
@@ -41,10 +42,11 @@ class NewPeriod:
 
 @dataclass(frozen=True, slots=True)
 class OpenPeriod:
-    """A stored billing period, and the ordinal of its next or last invoice."""
+    """A stored billing period, the ordinal of its next or last invoice, and the card that prices it."""
 
     period: Period
     ordinal: int
+    rate_card_id: str
 
 
 class Requests(Protocol):
@@ -120,6 +122,9 @@ class Subscriptions(Protocol):
     async def extended(self, next_indices: Mapping[str, int], due_at: Mapping[str, datetime]) -> None:
         """Store the next index per subscription, and when (tenant's clock) it is needed; without a time: never."""
 
+    async def change_card(self, subscription_id: str, rate_card_id: str) -> None:
+        """Store the card of periods that are made from now on."""
+
     async def end(self, subscription_id: str, ended_at: datetime) -> None:
         """Store the end; periods that start at or after it are never due, and no further ones are made."""
 
@@ -128,14 +133,22 @@ class BillingPeriods(Protocol):
     async def add(self, periods: Sequence[NewPeriod], grace: timedelta) -> None:
         """Store periods, due `grace` after their end, and publish their state."""
 
-    async def last(self, next_indices: Mapping[str, int]) -> dict[str, Period]:
-        """The last stored period by subscription, given the index after it; none where nothing is stored."""
+    async def last(self, subscription_ids: Sequence[str]) -> dict[str, Period]:
+        """The last stored period by subscription; none where nothing is stored."""
 
     async def containing(self, subscription_ids: Sequence[str], at: datetime) -> dict[str, OpenPeriod]:
         """The stored periods that contain an instant, by subscription."""
 
     async def cut(self, key: PeriodKey, ends_at: datetime, grace: timedelta) -> bool:
         """End a period early, due `grace` after that, and publish its state; False if it is being invoiced."""
+
+    async def split(self, key: PeriodKey, rest: Period, grace: timedelta) -> bool:
+        """End a period where `rest` begins, which becomes a period of its own; both are parts of what the period was a
+        part of. False if it is being invoiced."""
+
+    async def change_card(self, subscription_id: str, since: datetime, rate_card_id: str) -> bool:
+        """Price all stored periods that start at or after an instant by another card, and publish their state; False if
+        one of them is being invoiced, or was."""
 
     async def publish(self, keys: Sequence[PeriodKey]) -> None:
         """Publish the state of periods once more, under new versions, so that it counts for all who know another."""

@@ -22,6 +22,7 @@ from services.billing.store.unit_of_work import PostgresUnitOfWork
 from services.billing.store.watermarks import PostgresWatermarks
 from services.billing.usecases.advance_clock import AdvanceClock
 from services.billing.usecases.cancel_subscription import CancelSubscription
+from services.billing.usecases.change_rate_card import ChangeRateCard
 from services.billing.usecases.close_periods import ClosePeriods
 from services.billing.usecases.create_customer import CreateCustomer
 from services.billing.usecases.create_subscription import CreateSubscription, SubscriptionOrder
@@ -94,6 +95,24 @@ class World:
             tenant_id=tenant_id,
             subscription_id=subscription_id,
             last_date=last_date,
+        )
+
+    async def change_card(
+        self,
+        tenant_id: str,
+        rate_card_id: str,
+        subscription_id: str = "sub-01",
+        *,
+        first_date: date | None = None,
+        request: Request | None = None,
+    ) -> SubscriptionView:
+        change = ChangeRateCard(unit_of_work=self.api, rating=self.rating, clock=self.real)
+        return await change(
+            request=request or a_request("ChangeRateCard"),
+            tenant_id=tenant_id,
+            subscription_id=subscription_id,
+            rate_card_id=rate_card_id,
+            first_date=first_date,
         )
 
     async def advance(self, tenant_id: str, to: datetime) -> datetime:

@@ -64,7 +64,9 @@ class Subscription(_message.Message):
     customer_id: _builtins.str
     """The customer."""
     rate_card_id: _builtins.str
-    """The card. Each billing period is priced by the version in force at its start."""
+    """The card of billing periods that are made from now on; which one a period has, ListBillingPeriods tells. Each billing
+    period is priced by the version in force at its start.
+    """
     start_date: _builtins.str
     """First local date, YYYY-MM-DD in the customer's zone; the subscription starts at its midnight. Empty: the tenant's
     current date there.
@@ -315,3 +317,63 @@ class CancelSubscriptionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelSubscriptionResponse: _TypeAlias = CancelSubscriptionResponse  # noqa: Y015
+
+@_typing.final
+class ChangeRateCardRequest(_message.Message):
+    """ChangeRateCardRequest names a subscription and the card that it is to have."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTION_ID_FIELD_NUMBER: _builtins.int
+    RATE_CARD_ID_FIELD_NUMBER: _builtins.int
+    FIRST_DATE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required: a UUID chosen by the caller and kept over retries."""
+    subscription_id: _builtins.str
+    """The subscription."""
+    rate_card_id: _builtins.str
+    """The card, in the currency of the subscription."""
+    first_date: _builtins.str
+    """The first local date that is billed by the card, YYYY-MM-DD in the subscription's zone, within its current billing
+    period or the day after it. Empty: the first date of the next billing period.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        subscription_id: _builtins.str = ...,
+        rate_card_id: _builtins.str = ...,
+        first_date: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_date", b"first_date", "rate_card_id", b"rate_card_id", "request_id", b"request_id", "subscription_id", b"subscription_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeRateCardRequest: _TypeAlias = ChangeRateCardRequest  # noqa: Y015
+
+@_typing.final
+class ChangeRateCardResponse(_message.Message):
+    """ChangeRateCardResponse has the subscription as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBSCRIPTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def subscription(self) -> Global___Subscription:
+        """The subscription."""
+
+    def __init__(
+        self,
+        *,
+        subscription: Global___Subscription | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subscription", b"subscription"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeRateCardResponse: _TypeAlias = ChangeRateCardResponse  # noqa: Y015

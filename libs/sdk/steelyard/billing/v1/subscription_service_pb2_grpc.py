@@ -55,6 +55,11 @@ class SubscriptionServiceStub(object):
                 request_serializer=steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.CancelSubscriptionRequest.SerializeToString,
                 response_deserializer=steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.CancelSubscriptionResponse.FromString,
                 _registered_method=True)
+        self.ChangeRateCard = channel.unary_unary(
+                '/steelyard.billing.v1.SubscriptionService/ChangeRateCard',
+                request_serializer=steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.ChangeRateCardRequest.SerializeToString,
+                response_deserializer=steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.ChangeRateCardResponse.FromString,
+                _registered_method=True)
 
 
 class SubscriptionServiceServicer(object):
@@ -103,6 +108,23 @@ class SubscriptionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangeRateCard(self, request, context):
+        """ChangeRateCard bills a subscription by another rate card: an upgrade or a downgrade. It counts from the next billing
+        period on, or from a date of the current one (first_date). That splits the current period in two, each priced by its
+        own card and invoiced for itself; of prices that are prorated each part costs its share of the whole period, of
+        others the whole. Usage belongs to the part that its time lies in.
+
+        Idempotent by request_id. Caller: tenant key, internal.
+        Errors: INVALID_ARGUMENT with field violations, among them INVALID_DATE, OUT_OF_RANGE (first_date is neither in the
+        current billing period nor the day after it) and UNCHANGED (it is the subscription's card); NOT_FOUND
+        SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (between the card and the
+        subscription), SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
+        that would change is being made); ALREADY_EXISTS REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SubscriptionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -125,6 +147,11 @@ def add_SubscriptionServiceServicer_to_server(servicer, server):
                     servicer.CancelSubscription,
                     request_deserializer=steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.CancelSubscriptionRequest.FromString,
                     response_serializer=steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.CancelSubscriptionResponse.SerializeToString,
+            ),
+            'ChangeRateCard': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeRateCard,
+                    request_deserializer=steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.ChangeRateCardRequest.FromString,
+                    response_serializer=steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.ChangeRateCardResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -236,6 +263,33 @@ class SubscriptionService(object):
             '/steelyard.billing.v1.SubscriptionService/CancelSubscription',
             steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.CancelSubscriptionRequest.SerializeToString,
             steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.CancelSubscriptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeRateCard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.billing.v1.SubscriptionService/ChangeRateCard',
+            steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.ChangeRateCardRequest.SerializeToString,
+            steelyard_dot_billing_dot_v1_dot_subscription__service__pb2.ChangeRateCardResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,19 @@ class SubscriptionServiceStub:
     current billing period); FAILED_PRECONDITION SUBSCRIPTION_ENDED (it ends before last_date already) or
     BILLING_PERIOD_CLOSING (the invoice is being made); ALREADY_EXISTS REQUEST_ID_REUSED.
     """
+    ChangeRateCard: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.ChangeRateCardRequest, _subscription_service_pb2.ChangeRateCardResponse]
+    """ChangeRateCard bills a subscription by another rate card: an upgrade or a downgrade. It counts from the next billing
+    period on, or from a date of the current one (first_date). That splits the current period in two, each priced by its
+    own card and invoiced for itself; of prices that are prorated each part costs its share of the whole period, of
+    others the whole. Usage belongs to the part that its time lies in.
+
+    Idempotent by request_id. Caller: tenant key, internal.
+    Errors: INVALID_ARGUMENT with field violations, among them INVALID_DATE, OUT_OF_RANGE (first_date is neither in the
+    current billing period nor the day after it) and UNCHANGED (it is the subscription's card); NOT_FOUND
+    SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (between the card and the
+    subscription), SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
+    that would change is being made); ALREADY_EXISTS REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
+    """
 
 @_typing.type_check_only
 class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
@@ -90,6 +103,19 @@ class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
     Errors: NOT_FOUND SUBSCRIPTION_NOT_FOUND; INVALID_ARGUMENT INVALID_DATE or OUT_OF_RANGE (last_date is not in the
     current billing period); FAILED_PRECONDITION SUBSCRIPTION_ENDED (it ends before last_date already) or
     BILLING_PERIOD_CLOSING (the invoice is being made); ALREADY_EXISTS REQUEST_ID_REUSED.
+    """
+    ChangeRateCard: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.ChangeRateCardRequest, _subscription_service_pb2.ChangeRateCardResponse]  # type: ignore[assignment]
+    """ChangeRateCard bills a subscription by another rate card: an upgrade or a downgrade. It counts from the next billing
+    period on, or from a date of the current one (first_date). That splits the current period in two, each priced by its
+    own card and invoiced for itself; of prices that are prorated each part costs its share of the whole period, of
+    others the whole. Usage belongs to the part that its time lies in.
+
+    Idempotent by request_id. Caller: tenant key, internal.
+    Errors: INVALID_ARGUMENT with field violations, among them INVALID_DATE, OUT_OF_RANGE (first_date is neither in the
+    current billing period nor the day after it) and UNCHANGED (it is the subscription's card); NOT_FOUND
+    SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (between the card and the
+    subscription), SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
+    that would change is being made); ALREADY_EXISTS REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
     """
 
 class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -143,6 +169,25 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND SUBSCRIPTION_NOT_FOUND; INVALID_ARGUMENT INVALID_DATE or OUT_OF_RANGE (last_date is not in the
         current billing period); FAILED_PRECONDITION SUBSCRIPTION_ENDED (it ends before last_date already) or
         BILLING_PERIOD_CLOSING (the invoice is being made); ALREADY_EXISTS REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def ChangeRateCard(
+        self,
+        request: _subscription_service_pb2.ChangeRateCardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_subscription_service_pb2.ChangeRateCardResponse, _abc.Awaitable[_subscription_service_pb2.ChangeRateCardResponse]]:
+        """ChangeRateCard bills a subscription by another rate card: an upgrade or a downgrade. It counts from the next billing
+        period on, or from a date of the current one (first_date). That splits the current period in two, each priced by its
+        own card and invoiced for itself; of prices that are prorated each part costs its share of the whole period, of
+        others the whole. Usage belongs to the part that its time lies in.
+
+        Idempotent by request_id. Caller: tenant key, internal.
+        Errors: INVALID_ARGUMENT with field violations, among them INVALID_DATE, OUT_OF_RANGE (first_date is neither in the
+        current billing period nor the day after it) and UNCHANGED (it is the subscription's card); NOT_FOUND
+        SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (between the card and the
+        subscription), SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
+        that would change is being made); ALREADY_EXISTS REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
         """
 
 def add_SubscriptionServiceServicer_to_server(servicer: SubscriptionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
