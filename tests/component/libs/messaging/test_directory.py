@@ -97,7 +97,8 @@ def be_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def count_late(self: JetStreamContext, stream: str, consumer: str) -> ConsumerInfo:
         info = await consumer_info(self, stream, consumer)
-        return replace(info, num_pending=0, delivered=SequenceInfo(consumer_seq=0, stream_seq=0))
+        late: ConsumerInfo = replace(info, num_pending=0, delivered=SequenceInfo(consumer_seq=0, stream_seq=0))
+        return late
 
     async def fetch_late(self: Fetcher, limit: int) -> list[Msg]:
         messages = await fetch(self, limit)

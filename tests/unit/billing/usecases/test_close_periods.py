@@ -43,7 +43,10 @@ class FakeWork:
         yield self
 
     async def lock_closing(self, keys: Sequence[PeriodKey], claimed_until: datetime) -> list[ClosingPeriod]:
-        return [ClosingPeriod(key, Invoice("inv", "cust-01", key.subscription_id, JANUARY, 1, "EUR")) for key in keys]
+        return [
+            ClosingPeriod(key, Invoice("inv", "cust-01", key.subscription_id, JANUARY, 1, "EUR"), "standard")
+            for key in keys
+        ]
 
     async def apply(self, charges: Sequence[Charge]) -> None:
         if self.poisoned & {charge.key for charge in charges}:
