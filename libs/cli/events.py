@@ -8,6 +8,8 @@ import typer
 
 from libs.cli.connection import as_tenant
 from libs.cli.event_corrections import corrections, mark_of, replace, void
+from libs.cli.event_differences import differences
+from libs.cli.event_fates import fates
 from libs.cli.event_send import send
 from libs.cli.event_trace import meters_of, show_meters
 from libs.cli.output import (
@@ -53,6 +55,8 @@ app.command("send")(send)
 app.command("void")(void)
 app.command("replace")(replace)
 app.command("corrections")(corrections)
+app.command("fates")(fates)
+app.command("differences")(differences)
 
 
 @app.command("show")

@@ -10,28 +10,28 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 _COMMANDS = {
-    "up": "stack:up",
-    "down": "stack:down",
-    "env": "stack:env",
-    "demo": "demo.command:demo",
-    "tenants": "tenants:app",
-    "customers": "customers:app",
-    "meters": "meters:app",
-    "events": "events:app",
-    "spool": "spool:app",
-    "holds": "holds:app",
-    "log": "log:app",
-    "usage": "usage:usage",
-    "findings": "findings:findings",
-    "manifests": "findings:manifests",
-    "sources": "findings:sources",
-    "replay": "replays:replay",
-    "ratecards": "ratecards:app",
-    "overrides": "overrides:app",
-    "subscriptions": "subscriptions:app",
-    "invoices": "invoices:app",
-    "payments": "payments:app",
-    "reconcile": "reconcile:reconcile",
+    "up": "libs.cli.stack:up",
+    "down": "libs.cli.stack:down",
+    "env": "libs.cli.stack:env",
+    "demo": "libs.cli.demo.command:demo",
+    "tenants": "libs.cli.tenants:app",
+    "customers": "libs.cli.customers:app",
+    "meters": "libs.cli.meters:app",
+    "events": "libs.cli.events:app",
+    "spool": "libs.cli.spool:app",
+    "holds": "libs.cli.holds:app",
+    "log": "libs.cli.log:app",
+    "usage": "libs.cli.usage:usage",
+    "findings": "libs.cli.findings:findings",
+    "manifests": "libs.cli.findings:manifests",
+    "sources": "libs.cli.findings:sources",
+    "replay": "libs.cli.replays:replay",
+    "ratecards": "libs.cli.ratecards:app",
+    "overrides": "libs.cli.overrides:app",
+    "subscriptions": "libs.cli.subscriptions:app",
+    "invoices": "libs.cli.invoices:app",
+    "payments": "libs.cli.payments:app",
+    "reconcile": "libs.cli.reconcile:reconcile",
 }
 """Where each command is, in the order of the help."""
 
@@ -46,7 +46,7 @@ class _Commands(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         module, name = _COMMANDS[cmd_name].split(":")
-        found = getattr(import_module(f"libs.cli.{module}"), name)
+        found = getattr(import_module(module), name)
         if not isinstance(found, typer.Typer):
             alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
             alone.command(cmd_name)(found)

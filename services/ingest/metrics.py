@@ -44,3 +44,8 @@ UNACCOUNTED_MESSAGES = _METER.gauge(
 QUEUE_LOST = _METER.gauge(
     "steelyard.queue.lost", unit="1", description="1 while a loss of the queue is unresolved: there is no watermark."
 )
+FATE_DIFFERENCES = _METER.gauge(
+    "steelyard.fates.differences",
+    unit="{difference}",
+    description="Open differences between counts, batches, log and windows of all tenants; see ListFateDifferences.",
+)

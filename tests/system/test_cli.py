@@ -374,6 +374,17 @@ class TestOpenMonth:
         text, exceptions = acme.both("events", "exceptions", "--limit", "10")
         assert sorted(item["key"]["event_id"] for item in exceptions) == sorted(["bad-1", "bad-2", "csv-1"] * 2)
         assert text.count("TOO_OLD") == 2
+        text, counted = acme.both("events", "fates", "--by", "source")
+        assert counted["total"] == {
+            "recorded": "502",
+            "duplicate": "552",
+            "conflict": "2",
+            "rejected": "0",
+            "rejected_at_door": "4",
+        }
+        assert sum(int(item["counts"]["recorded"]) for item in counted["counts"]) == 502
+        assert re.search(r"total +502 +552 +2 +0 +4\n", text)
+        assert acme.json("events", "differences") == []
         text, newest = acme.both("events", "list", "--limit", "3", "--customer", "cust-1")
         assert len(newest) == len(text.splitlines()) - 1 == 3
 

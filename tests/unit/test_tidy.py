@@ -19,6 +19,8 @@ CLOCK_CODE = re.compile(r"libs/(clock|sdk)/")  # The SDK runs in other people's 
 STOPWATCH_CODE = re.compile(r"libs/(clock|sdk|telemetry|rpc|messaging|process|embedded|cli)/")
 # Nobody imports what Python, Alembic or a user of the SDK starts with.
 ENTRANCES = re.compile(r"/(__init__|__main__|main)\.py$|/migrations/|^libs/sdk/")
+ENTRY_POINT = re.compile(r"[a-z_]+(\.[a-z_]+)+:[a-z_]+")
+"""Module and name, as of a command that is imported when it is called."""
 
 WALL_CLOCKS = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
 STOPWATCHES = {"time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.perf_counter_ns"}
@@ -103,6 +105,8 @@ def imported_names(module: Module) -> Iterator[str]:
             origin = ".".join([*above, *([node.module] if node.module else [])])
             yield origin
             yield from (f"{origin}.{alias.name}" for alias in node.names)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and ENTRY_POINT.fullmatch(node.value):
+            yield node.value.partition(":")[0]
 
 
 def unused_modules(modules: list[Module], importers: list[Module]) -> list[str]:

@@ -16,6 +16,7 @@ from steelyard.billing.v1 import (
 from steelyard.billing.v1 import reconciliation_service_pb2_grpc as billing_reconciliation
 from steelyard.ingest.v1 import (
     correction_service_pb2_grpc,
+    fate_service_pb2_grpc,
     finding_service_pb2_grpc,
     hold_service_pb2_grpc,
     ingest_service_pb2_grpc,
@@ -53,6 +54,10 @@ class Services:
     @cached_property
     def usage(self) -> usage_service_pb2_grpc.UsageServiceAsyncStub:
         return usage_service_pb2_grpc.UsageServiceStub(self._channel("query"))
+
+    @cached_property
+    def fates(self) -> fate_service_pb2_grpc.FateServiceAsyncStub:
+        return fate_service_pb2_grpc.FateServiceStub(self._channel("query"))
 
     @cached_property
     def findings(self) -> finding_service_pb2_grpc.FindingServiceAsyncStub:

@@ -12,6 +12,8 @@ from services.ingest.rpc.finding_service import MissingUsageStores
 from services.ingest.rpc.register import CorrectionPorts, QueryPorts, add_query_servicers
 from services.ingest.store.corrections import PostgresCorrectionList, PostgresCorrectionTransactions
 from services.ingest.store.event_queries import PostgresEventStore
+from services.ingest.store.fate_audit import PostgresFateDifferences
+from services.ingest.store.fate_counts import PostgresFateCountStore
 from services.ingest.store.findings import PostgresFindingStore
 from services.ingest.store.holds import PostgresHoldStore
 from services.ingest.store.log_reading import PostgresLogStore
@@ -51,6 +53,8 @@ def query(process: Process, worker: Database) -> Parts:
         windows=PostgresWindowStore(api),
         quantities=PostgresQuantityStore(api),
         reconciliation=PostgresReconciliationStore(api),
+        fate_counts=PostgresFateCountStore(api),
+        fate_differences=PostgresFateDifferences(api),
         missing_usage=MissingUsageStores(
             PostgresFindingStore(api), PostgresManifestStore(api), PostgresSourceStore(api), process.clocks.now
         ),

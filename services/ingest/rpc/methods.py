@@ -31,6 +31,8 @@ QUERY_METHODS: dict[str, Audience] = {
         "UsageWindowService/ListUsageWindows": Audience.INTERNAL,
         "UsageWindowService/GetUsageDigests": Audience.INTERNAL,
         "UsageWindowService/GetUsageQuantities": Audience.INTERNAL,
+        "FateService/GetFateCounts": _ANYBODY_OF_TENANT,
+        "FateService/ListFateDifferences": _ANYBODY_OF_TENANT,
         "FindingService/ListFindings": _ANYBODY_OF_TENANT,
         "FindingService/ResolveFinding": _ANYBODY_OF_TENANT,
         "FindingService/SubmitManifest": _ANYBODY_OF_TENANT,

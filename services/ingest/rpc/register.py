@@ -8,6 +8,7 @@ from libs.clock import Clock
 from libs.ids import uuid7
 from libs.rpc import GrpcServer
 from services.ingest.rpc.correction_service import CorrectionServicer
+from services.ingest.rpc.fate_service import FateServicer
 from services.ingest.rpc.finding_service import FindingServicer, MissingUsageStores
 from services.ingest.rpc.hold_service import HoldServicer
 from services.ingest.rpc.log_service import LogServicer
@@ -19,7 +20,9 @@ from services.ingest.rpc.usage_window_service import UsageWindowServicer
 from services.ingest.usecases.change_meter import ChangeMeter, MeterChanges
 from services.ingest.usecases.corrections import CorrectionList, CorrectionTransactions
 from services.ingest.usecases.create_meter import CreateMeter, MeterPublication, MeterStore
+from services.ingest.usecases.fate_counts import FateCountStore
 from services.ingest.usecases.holds import HoldStore, ResolveHold
+from services.ingest.usecases.list_fate_differences import FateDifferenceStore
 from services.ingest.usecases.list_windows import WindowStore
 from services.ingest.usecases.log_ports import LogStore
 from services.ingest.usecases.ports import RecordingTransactions, TenantRules
@@ -32,6 +35,7 @@ from services.ingest.usecases.usage_quantities import GetUsageQuantities, Quanti
 from services.ingest.usecases.void_events import VoidEvents
 from steelyard.ingest.v1 import (
     correction_service_pb2_grpc,
+    fate_service_pb2_grpc,
     finding_service_pb2_grpc,
     hold_service_pb2_grpc,
     log_service_pb2_grpc,
@@ -65,6 +69,8 @@ class QueryPorts:
     windows: WindowStore
     quantities: QuantityStore
     reconciliation: ReconciliationStore
+    fate_counts: FateCountStore
+    fate_differences: FateDifferenceStore
     missing_usage: MissingUsageStores
     holds: HoldStore
     corrections: CorrectionPorts
@@ -104,6 +110,8 @@ def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
         replay_service_pb2_grpc.add_ReplayServiceServicer_to_server,
     )
     _add_corrections(server, ports.corrections, ports.clock)
+    fates = FateServicer(ports.fate_counts, ports.fate_differences)
+    server.add(fates, fate_service_pb2_grpc.add_FateServiceServicer_to_server)
     server.add(LogServicer(ports.log), log_service_pb2_grpc.add_LogServiceServicer_to_server)
 
 

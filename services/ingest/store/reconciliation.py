@@ -91,10 +91,8 @@ class PostgresReconciliationStore:
         first, last = _bounds(period)
         async with self._database.transaction(tenant_id) as connection:
             driver = await raw(connection)
-            # Before the sides: a meter that is created meanwhile has nothing on either yet.
-            rules = await _rules(driver, tenant_id)
-            row = await driver.fetchrow(_SIDES, tenant_id, first, last, *rules)
-            differences = await driver.fetch(_DIFFERENCES, tenant_id, first, last, *rules, MAX_DIFFERENCES)
+            row = await driver.fetchrow(_SIDES, tenant_id, first, last, *await _rules(driver, tenant_id))
+            differences = await window_differences(driver, tenant_id, period)
         stored = StoredTotals(
             events=row["stored_events"],
             recorded=row["stored_recorded"],
@@ -107,9 +105,18 @@ class PostgresReconciliationStore:
             log_value=row["log_value"],
             windows_events=row["windows_events"],
             log_events=row["log_events"],
-            differences=[_difference(item) for item in differences],
+            differences=differences,
         )
         return counts_from_row(row), stored, windows
+
+
+async def window_differences(driver: asyncpg.Connection, tenant_id: str, period: Period | None) -> list[Difference]:
+    """Where windows and log differ at this moment, by meter, customer and time, some of them if they are many; `period`
+    is of events, in whole windows (None: all)."""
+    # Before the sides: a meter that is created meanwhile has nothing on either yet.
+    rules = await _rules(driver, tenant_id)
+    rows = await driver.fetch(_DIFFERENCES, tenant_id, *_bounds(period), *rules, MAX_DIFFERENCES)
+    return [_difference(row) for row in rows]
 
 
 async def _rules(driver: asyncpg.Connection, tenant_id: str) -> tuple[list[str], list[str]]:

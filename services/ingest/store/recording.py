@@ -16,18 +16,12 @@ from libs.errors import Aborted
 from services.ingest.domain.batch_digest import MERKLE
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import Aggregation
-from services.ingest.domain.recording import (
-    BatchOutcome,
-    EventException,
-    Fate,
-    KeyColumns,
-    RecordingBatch,
-    of_rows,
-)
+from services.ingest.domain.recording import BatchOutcome, EventException, Fate, KeyColumns, RecordingBatch, of_rows
 from services.ingest.domain.usage_batch import UsageBatch
 from services.ingest.domain.usage_windows import WindowChange
 from services.ingest.store import recording_sql as sql
 from services.ingest.store.arrivals import WatchedTenants, add_arrivals
+from services.ingest.store.fate_counts import add_fate_counts
 from services.ingest.store.meter_cache import MeterCache
 from services.ingest.store.meter_changes import HOLD_COUNTING
 from services.ingest.store.waiting_voids import take_waiting_voids
@@ -154,6 +148,7 @@ class PostgresRecordingStore:
             [item.batch.rejected_total for item in batches],
             *([item.count(fate) for item in batches] for fate in Fate),
         )
+        await add_fate_counts(self._driver, batches)
 
     async def add_windows(self, changes: Mapping[str, Sequence[WindowChange]], now: datetime) -> None:
         items = [(tenant_id, change) for tenant_id, of_tenant in sorted(changes.items()) for change in of_tenant]
