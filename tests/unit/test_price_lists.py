@@ -1,4 +1,4 @@
-"""Every folder of examples/price-lists can be applied, and the worked examples of its README come out to the last digit.
+"""Every folder of examples/price-lists can be applied, and what its README works out comes out to the last digit.
 
 Events are measured, aggregated and priced by the functions that the services use.
 """
