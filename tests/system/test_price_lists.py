@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from libs.cli.main import app
 from libs.periods import Period
+from services.ingest.domain.usage_batch import MAX_BATCH_EVENTS
 from steelyard import Ack, Endpoints, SyncClient, UsageEvent
 from steelyard.billing.v1 import customer_service_pb2, invoice_pb2, invoice_service_pb2
 from steelyard.billing.v1 import subscription_service_pb2 as subscriptions
@@ -29,6 +30,12 @@ from tests.support.price_lists import PriceList, PrintedLine, WorkedExample, pri
 from tests.system.test_cli import CommandLine, eventually
 
 LISTS = price_lists()
+EXAMPLES = [
+    pytest.param(found, number, id=f"{found.name}: {example.title}")
+    for found in LISTS
+    for number, example in enumerate(found.examples)
+    if number == 0 or len(example.events) <= MAX_BATCH_EVENTS  # A month of samples once is enough.
+]
 PERIODS = sorted({found.examples[0].period for found in LISTS}, key=lambda period: period.start)
 
 
@@ -82,11 +89,11 @@ def test_a_folder_is_applied_once(price_list: PriceList, plans: dict[str, list[l
 
 
 @pytest.mark.usefixtures("plans")
-@pytest.mark.parametrize("price_list", LISTS, ids=lambda found: found.name)
-def test_its_first_example_is_charged_as_printed(price_list: PriceList, clients: dict[Period, SyncClient]) -> None:
-    example = price_list.examples[0]
-    client, name = clients[example.period], price_list.name
-    _subscribe(client, name, example.period)
+@pytest.mark.parametrize(("price_list", "number"), EXAMPLES)
+def test_examples_are_charged_as_printed(price_list: PriceList, number: int, clients: dict[Period, SyncClient]) -> None:
+    example, name = price_list.examples[number], f"{price_list.name}-{number}"
+    client = clients[example.period]
+    _subscribe(client, name, price_list.name, example.period)
     client.send([*_events(name, example)], ack=Ack.RECORDED)
 
     eventually(lambda: _lines(_preview(client, name)) == example.lines)
@@ -116,13 +123,13 @@ def _applied(tenant: CommandLine, price_list: PriceList) -> list[list[str]]:
     return [[item["plan"] for item in _answer(tenant, what, "apply", "-f", str(path))] for what, path in files]
 
 
-def _subscribe(client: SyncClient, name: str, period: Period) -> None:
-    """A customer in UTC to the card of this name."""
+def _subscribe(client: SyncClient, name: str, rate_card_id: str, period: Period) -> None:
+    """A customer in UTC, of this name as the subscription is."""
     customer = customer_service_pb2.Customer(customer_id=name, display_name=name, time_zone="UTC")
     subscription = subscriptions.Subscription(
         subscription_id=name,
         customer_id=name,
-        rate_card_id=name,
+        rate_card_id=rate_card_id,
         start_date=period.start.date().isoformat(),
         billing_anchor=subscriptions.BILLING_ANCHOR_CALENDAR,
     )

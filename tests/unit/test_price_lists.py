@@ -22,9 +22,11 @@ from services.ingest.domain.usage_batch import UsageColumns
 from services.ingest.wire.meters import meter_from_pb
 from services.rating.domain.charges import Charge, rate_card_charges
 from services.rating.domain.meter_use import meter_violations as use_violations
-from services.rating.domain.prices import Matrix
-from services.rating.domain.rate_card import RateCard
+from services.rating.domain.prices import Graduated, Matrix, PerUnit
+from services.rating.domain.rate_card import Price, RateCard
+from services.rating.domain.rated_price import PartKind
 from services.rating.domain.usage import DimensionedQuantity, MeterFacts
+from services.rating.domain.validation import check_price
 from tests.support.price_lists import ROOT, PriceList, SentEvent, WorkedExample, price_lists, worked_examples
 from tests.support.rate_card_files import valid_cards
 
@@ -34,6 +36,21 @@ EXAMPLES = [
 ]
 of_every_list = pytest.mark.parametrize("price_list", LISTS, ids=lambda found: found.name)
 of_every_example = pytest.mark.parametrize(("price_list", "example"), EXAMPLES)
+
+
+FREE_FIRST_TIER = """
+rate_card_id: other
+currency: EUR
+prices:
+- price_id: emails
+  meter_id: tiers-emails
+  graduated:
+    tiers:
+    - {up_to: 10000, unit_amount: 0}
+    - {up_to: 100000, unit_amount: 0.0009}
+    - {up_to: 1000000, unit_amount: 0.0006}
+    - {unit_amount: 0.0004}
+"""
 
 
 def meters_of(price_list: PriceList) -> list[Meter]:
@@ -167,11 +184,57 @@ def test_examples_cost_what_their_table_says(price_list: PriceList, example: Wor
     ] == [(line.price_id, line.quantity, line.amount, line.invoiced * 100) for line in example.lines]
 
 
+def bounds_of(price: Price) -> set[str]:
+    """What names the rows of a matrix, or the tiers, in the parts of a charge."""
+    match price.model:
+        case Matrix(rows=rows):
+            return {"other", *(", ".join(f"{name}={value}" for name, value in row.match) for row in rows)}
+        case Graduated(tiers=tiers):
+            return {str(tier.up_to) for tier in tiers}
+        case _:
+            return set()
+
+
+@of_every_list
+def test_examples_use_every_row_and_every_tier(price_list: PriceList) -> None:
+    """So that no price of a card can be wrong unnoticed."""
+    used: dict[str, set[str]] = defaultdict(set)
+    for example in price_list.examples:
+        for charge in charges_of(price_list, example):
+            for part in charge.rated.parts:
+                if part.quantity and part.kind in {PartKind.ROW, PartKind.TIER}:
+                    name = part.label if part.kind is PartKind.ROW else str(part.up_to_quantity)
+                    used[charge.price_id].add(name)
+    for price in card_of(price_list).prices:
+        assert used[price.price_id] == bounds_of(price), price.price_id
+
+
+@of_every_list
+def test_examples_use_every_price(price_list: PriceList) -> None:
+    used = {line.price_id for example in price_list.examples for line in example.lines if line.amount}
+    assert used == {price.price_id for price in card_of(price_list).prices}
+
+
 @of_every_example
 def test_events_lie_in_the_month_of_their_example(price_list: PriceList, example: WorkedExample) -> None:
-    """Periods are whole months of UTC, as the subscriptions of a customer in UTC have them."""
+    """Periods are whole months of UTC, as subscriptions of customers in UTC have them, one month for each folder."""
+    assert example.period == price_list.examples[0].period
     assert (example.period.start.day, (example.period.end - timedelta(days=1)).month) == (1, example.period.start.month)
     assert all(example.period.start <= event.at < example.period.end for event in example.events)
+
+
+@pytest.mark.parametrize("used", [0, 1, 10_000, 10_001, 100_000, 100_001, 1_000_000, 1_000_001])
+def test_a_first_tier_that_is_free_costs_what_included_usage_does(used: int) -> None:
+    (card,) = valid_cards((ROOT / "included-usage-and-tiers" / "ratecard.yaml").read_text("utf-8"))
+    (other,) = valid_cards(FREE_FIRST_TIER)
+    usage = {"tiers-emails": Decimal(used)}
+    assert rate_card_charges(card, usage)[0].amount == rate_card_charges(other, usage)[0].amount
+
+
+def test_a_price_per_hour_is_refused_for_milliseconds() -> None:
+    """As the README of the LLM API says."""
+    price = Price("session", PerUnit(Decimal("0.08"), Decimal(3_600_000)), meter_id="llm-session-ms")
+    assert [found.reason for found in check_price(price)] == ["NOT_EXACT"]
 
 
 @pytest.mark.parametrize(
