@@ -96,9 +96,14 @@ def test_examples_are_charged_as_printed(price_list: PriceList, number: int, cli
     _subscribe(client, name, price_list.name, example.period)
     client.send([*_events(name, example)], ack=Ack.RECORDED)
 
-    eventually(lambda: _lines(_preview(client, name)) == example.lines)
+    def charged() -> invoice_pb2.Invoice | None:
+        preview = _preview(client, name)
+        quantities = [line.quantity for line in _lines(preview)]
+        return preview if quantities == [line.quantity for line in example.lines] else None
 
-    assert Decimal(_preview(client, name).total.minor_units) == example.total.invoiced * 100
+    preview = eventually(charged)
+    assert _lines(preview) == example.lines
+    assert Decimal(preview.total.minor_units) == example.total.invoiced * 100
 
 
 @pytest.mark.usefixtures("plans")

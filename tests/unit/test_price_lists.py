@@ -5,10 +5,12 @@ Events are measured, aggregated and priced by the functions that the services us
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -128,6 +130,15 @@ def test_all_folders_are_there_and_listed() -> None:
         "sms-by-country",
     ]
     assert all(f"]({found.name}/README.md)" in index for found in LISTS)
+
+
+@pytest.mark.parametrize("readme", sorted(ROOT.rglob("README.md")), ids=lambda path: path.parent.name)
+def test_links_lead_somewhere(readme: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)(?:#([\w-]+))?\)", readme.read_text("utf-8"))
+    for target, anchor in links:
+        text = (readme.parent / target).read_text("utf-8")
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}, anchor
 
 
 def test_no_two_lists_want_the_same_meter_or_card() -> None:
