@@ -20,9 +20,10 @@ from services.rating.domain.usage import DimensionedQuantity
 from services.rating.domain.validation import check_rate_card
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.price_overrides import override_from_pb
-from services.rating.wire.rate_cards import rate_card_from_pb, rate_card_message
+from services.rating.wire.rate_cards import rate_card_message
 from steelyard.rating.v1 import price_override_service_pb2 as override_pb
 from steelyard.rating.v1 import rate_card_pb2 as pb
+from tests.support.rate_card_files import valid_cards
 
 GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "guides" / "pricing.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (\w+) \| ([\d.]*) ?\| ([\d]*) ?\| ([\d.]+) \|$", re.MULTILINE)
@@ -33,16 +34,7 @@ OVERRIDES = [block for block in BLOCKS if block.startswith("override_id")]
 
 
 def cards() -> dict[str, RateCard]:
-    found = {}
-    for block in BLOCKS:
-        if block in OVERRIDES:
-            continue
-        for document in read_documents(block, pb.RateCard):
-            reading = Reading()
-            card = rate_card_from_pb(document.message, reading)
-            assert (reading.violations, check_rate_card(card)) == ([], [])
-            found[card.rate_card_id] = card
-    return found
+    return {card.rate_card_id: card for block in BLOCKS if block not in OVERRIDES for card in valid_cards(block)}
 
 
 CARDS = cards()
