@@ -59,9 +59,7 @@ BEFORE_RECORDED = Trigger("recorder/before_commit:2", repeated_share=0)
 BEFORE_STORED = Trigger("grpc/before_publish:3", repeated_share=0)
 PLANTED = [
     Planted("ack_before_commit", "ingest-record", BEFORE_RECORDED, "acknowledged", is_slow=True),
-    Planted(
-        "answer_before_stored", "ingest-accept", Trigger("grpc/before_publish:3", repeated_share=0), "acknowledged"
-    ),
+    Planted("answer_before_stored", "ingest-accept", BEFORE_STORED, "acknowledged"),
     Planted("recorded_told_too_soon", "ingest-accept", Trigger(recorded_share=0.6), "verdicts"),
     Planted("no_batch_row", "ingest-record", Trigger(chaos={"ingest-record": TWICE}), "fates"),
     Planted(
