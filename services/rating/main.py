@@ -37,6 +37,7 @@ from services.rating.config import Config
 from services.rating.messaging import billing_period_consumer, charge_feed, usage_consumer
 from services.rating.messaging.watermark_loop import WatermarkLoop
 from services.rating.metrics import RatingMetrics
+from services.rating.roles import charge_streams
 from services.rating.rpc.charge_service import ChargeServicer
 from services.rating.rpc.methods import METHODS
 from services.rating.rpc.price_override_service import PriceOverrideServicer
@@ -262,6 +263,7 @@ async def run(config: Config, instance: str, stopping: asyncio.Event, resources:
         methods=METHODS if config.serves else {},
         reflection=config.reflection,
         is_unavailable=is_outage,
+        streams=charge_streams.limits(),
     )
     parts = {"directory": directory.run(stopping)}
     if config.works:
@@ -270,6 +272,8 @@ async def run(config: Config, instance: str, stopping: asyncio.Event, resources:
     if config.serves:
         database = _database(config.database_url, "api", config.api_pool_size, resources)
         add_services(server, database, peers, wakes)
+        follower = charge_streams.add_charge_streams(server, database, messaging.jetstream())
+        parts["charge follower"] = follower.run(stopping)
     parts["server"] = server.run(directory.ready(), stopping)
     await supervise(parts, stopping)
 

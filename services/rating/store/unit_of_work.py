@@ -15,6 +15,7 @@ from services.rating.store.billing_periods import PostgresBillingPeriodStore
 from services.rating.store.charges import PostgresChargeStore
 from services.rating.store.dimensions import PostgresDimensionStore
 from services.rating.store.exact_usage import PostgresExactUsageStore
+from services.rating.store.live_charges import PostgresLiveChargeStore
 from services.rating.store.price_overrides import PostgresPriceOverrideStore
 from services.rating.store.queue import PostgresRatingQueue
 from services.rating.store.rate_cards import PostgresRateCardStore
@@ -36,6 +37,7 @@ class PostgresWork:
     cards: PostgresRateCardStore
     overrides: PostgresPriceOverrideStore
     charges: PostgresChargeStore
+    live_charges: PostgresLiveChargeStore
     queue: PostgresRatingQueue
     watermarks: PostgresWatermarkStore
     reconciliation: PostgresReconciliation
@@ -67,6 +69,7 @@ class PostgresUnitOfWork:
             cards=PostgresRateCardStore(driver),
             overrides=PostgresPriceOverrideStore(driver),
             charges=PostgresChargeStore(driver, StateOutbox(connection, tables.charge_marks)),
+            live_charges=PostgresLiveChargeStore(driver),
             queue=PostgresRatingQueue(driver),
             watermarks=PostgresWatermarkStore(driver, watermarks, self._encode_watermark),
             reconciliation=PostgresReconciliation(driver),

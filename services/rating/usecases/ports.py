@@ -11,6 +11,7 @@ from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.comparison import Comparison
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questions
+from services.rating.domain.live_charge import ChargeWatch, LiveCharge
 from services.rating.domain.period_charge import ChangedCharge, PeriodCharge
 from services.rating.domain.price_override import OverrideFilter, PriceOverride
 from services.rating.domain.queue import Mark, RatingProblem, SetAside
@@ -114,6 +115,14 @@ class ChargeStore(Protocol):
     async def problems(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, RatingProblem]: ...
 
 
+class LiveChargeStore(Protocol):
+    """Charges as they are published, a page at a time."""
+
+    async def page(
+        self, watch: ChargeWatch, after: PeriodKey | None, limit: int
+    ) -> tuple[list[LiveCharge], PeriodKey | None]: ...
+
+
 class RatingQueue(Protocol):
     """Billing periods that have to be rated."""
 
@@ -173,6 +182,8 @@ class Work(Protocol):
     def overrides(self) -> PriceOverrideStore: ...
     @property
     def charges(self) -> ChargeStore: ...
+    @property
+    def live_charges(self) -> LiveChargeStore: ...
     @property
     def queue(self) -> RatingQueue: ...
     @property
