@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from libs.cli import (
+    charges,
     customers,
     events,
     holds,
@@ -68,6 +69,7 @@ app.add_typer(replay, name="replay")
 app.add_typer(ratecards.app, name="ratecards")
 app.add_typer(overrides.app, name="overrides")
 app.add_typer(subscriptions.app, name="subscriptions")
+app.add_typer(charges.app, name="charges")
 app.add_typer(invoices.app, name="invoices")
 app.add_typer(payments.app, name="payments")
 app.command("reconcile")(reconcile)

@@ -29,6 +29,7 @@ from steelyard.payments.v1 import ledger_service_pb2_grpc, payment_service_pb2_g
 from steelyard.payments.v1 import reconciliation_service_pb2_grpc as payments_reconciliation
 from steelyard.rating.v1 import (
     charge_service_pb2_grpc,
+    charge_stream_service_pb2_grpc,
     price_override_service_pb2_grpc,
     rate_card_service_pb2_grpc,
     simulation_service_pb2_grpc,
@@ -81,6 +82,10 @@ class Services:
     @cached_property
     def charges(self) -> charge_service_pb2_grpc.ChargeServiceAsyncStub:
         return charge_service_pb2_grpc.ChargeServiceStub(self._channel("rating"))
+
+    @cached_property
+    def charge_streams(self) -> charge_stream_service_pb2_grpc.ChargeStreamServiceAsyncStub:
+        return charge_stream_service_pb2_grpc.ChargeStreamServiceStub(self._channel("rating"))
 
     @cached_property
     def price_overrides(self) -> price_override_service_pb2_grpc.PriceOverrideServiceAsyncStub:
