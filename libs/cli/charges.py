@@ -34,7 +34,7 @@ def watch(
     ] = 0.2,
     ending_after: Annotated[
         str,
-        typer.Option(help="billing periods that end after it; default: a day ago. Give a test clock's time"),
+        typer.Option(help="all billing periods that end after it; default: those open now. Give a test clock's time"),
     ] = "",
     zone: Annotated[str, typer.Option(help="IANA zone of a date; default: UTC")] = "",
     once: Annotated[bool, typer.Option("--once", help="end when the present charges are shown")] = False,

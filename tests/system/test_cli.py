@@ -33,8 +33,9 @@ from google.protobuf.json_format import ParseDict
 
 from libs.embedded.machine import free_port
 from libs.embedded.state import StackState
-from steelyard import Ack, Endpoints, SyncClient, UsageEvent
+from steelyard import Ack, ChargeUpdate, Endpoints, SyncClient, UsageEvent
 from steelyard.ingest.v1 import log_service_pb2
+from steelyard.rating.v1 import charge_pb2
 from steelyard.receipts import verify as verify_receipt
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -1233,6 +1234,55 @@ class TestProration:
 
         assert [charge["amount"] for charge in charges] == ["54.833225806452", "54.772449528937", "9.99", "11"]
         assert "prorated (seconds)" in text
+
+
+class TestLiveCharges:
+    def test_are_watched_by_the_command_line_and_the_sdk(self, shell: CommandLine) -> None:
+        key = shell.json("tenants", "create", "live")["secret"]
+        live = shell.having(STEELYARD_API_KEY=key)
+        live.table("meters", "create", "calls", "--event-type", "call")
+        card = {**CARD, "prices": CARD["prices"][:2]}
+        (live.folder / "live.json").write_text(json.dumps(card))
+        live.table("ratecards", "create", "live.json")
+        for customer in ("seen", "unseen"):
+            live.table("customers", "create", customer)
+            live.table("subscriptions", "create", customer, "standard", "--id", f"sub-{customer}")
+        eventually(lambda: live.table("charges", "watch", "seen", "--once").count("\n") == 2)
+        endpoints = Endpoints.from_env(shell.json("env"))
+
+        with (
+            live.start("charges", "watch", "seen", "--every", "0", "--output", "json") as watching,
+            SyncClient(api_key=key, endpoints=endpoints, source="gateway") as client,
+        ):
+            assert watching.stdout is not None
+            present = [json.loads(watching.stdout.readline()) for _ in range(2)]
+            assert {charge["price_id"]: charge["amount"] for charge in present} == {"fee": "19.99", "calls": "0"}
+            updates = client.watch_charges(subscription_ids=["sub-unseen"])
+            while not next(updates).is_current:
+                pass
+            events = [UsageEvent("call", customer) for customer in ["seen"] * 7 + ["unseen"] * 5]
+            assert client.send(events).queued == 12
+            calls = {charge.quantity: charge.amount for charge in _until(updates, "5")}
+            assert calls["5"] == "0.025"
+            printed = []
+            while not printed or printed[-1]["quantity"] != "7":
+                printed.append(json.loads(watching.stdout.readline()))
+            assert (printed[-1]["subscription_id"], printed[-1]["amount"]) == ("sub-seen", "0.035")
+            versions = [int(charge["version"]) for charge in printed]
+            assert versions == sorted(set(versions))
+            out, err = _interrupted(watching)
+        assert (watching.returncode, out, err) == (130, "", "")
+        text = live.table("charges", "watch", "--subscription", "sub-unseen", "--once")
+        assert re.search(r"^unseen sub-unseen \S+ to \S+ calls: 5 = 0.025 USD$", text, re.MULTILINE)
+
+
+def _until(updates: Iterator[ChargeUpdate], quantity: str) -> Iterator[charge_pb2.Charge]:
+    """Charges as they come, to the first one with that quantity."""
+    for update in updates:
+        for charge in update.charges:
+            yield charge
+            if charge.quantity == quantity:
+                return
 
 
 def _issued(shell: CommandLine, count: int) -> Any:

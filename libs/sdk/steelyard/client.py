@@ -208,7 +208,7 @@ class Client:
         A stream that ends is opened again; a charge comes only when it has changed since it came last.
 
         :param min_interval: the shortest time between two states of a charge; default 200 ms
-        :param ending_after: watch billing periods that end after it; default: a day ago
+        :param ending_after: watch all billing periods that end after it; default: those that are open
         :raises SteelyardError: if it cannot succeed, or nobody answers for delivery_timeout_s
         """
         request = charges_request(customer_ids, subscription_ids, min_interval, ending_after)

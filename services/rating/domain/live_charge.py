@@ -34,13 +34,14 @@ class LiveCharge:
 class ChargeWatch:
     """Which charges of a tenant are watched: of these customers, or of these subscriptions, or all if neither is named.
 
-    Of them those of billing periods that end after an instant.
+    Of them those of billing periods that end after an instant, and start before another one (None: any).
     """
 
     tenant_id: str
     customer_ids: frozenset[str]
     subscription_ids: frozenset[str]
     ending_after: datetime
+    starting_before: datetime | None = None
 
     def has(self, charge: LiveCharge) -> bool:
         """Whether a charge of the tenant is watched."""
@@ -48,7 +49,8 @@ class ChargeWatch:
             named = charge.customer_id in self.customer_ids
         else:
             named = not self.subscription_ids or charge.key.subscription_id in self.subscription_ids
-        return named and charge.period_end > self.ending_after
+        begins = self.starting_before is None or charge.key.period_start < self.starting_before
+        return named and begins and charge.period_end > self.ending_after
 
 
 def in_messages(charges: Iterable[LiveCharge]) -> Iterator[list[LiveCharge]]:

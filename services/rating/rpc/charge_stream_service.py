@@ -31,6 +31,7 @@ HEARTBEAT_S = 15.0
 _MAX_INTERVAL_S = 10.0
 _INTERVAL_S = 0.2
 _USAGE_STILL_COMES = timedelta(days=1)
+_SOON = timedelta(hours=1)
 _RETRY_AFTER_S = Decimal("0.1")
 
 
@@ -68,9 +69,11 @@ class ChargeStreamServicer(pb_grpc.ChargeStreamServiceServicer):
             raise InvalidInput.of("subscription_ids", "CONFLICTING", "name customers or subscriptions, not both")
         if request.HasField("ending_after"):
             ending_after = require.instant(request.ending_after, "ending_after")
-        else:
-            ending_after = self._clock() - _USAGE_STILL_COMES
-        return ChargeWatch(current_tenant(), customers, subscriptions, ending_after)
+            return ChargeWatch(current_tenant(), customers, subscriptions, ending_after)
+        now = self._clock()
+        # Longer than a stream lives: it also shows the period that begins meanwhile.
+        times = (now - _USAGE_STILL_COMES, now + _SOON)
+        return ChargeWatch(current_tenant(), customers, subscriptions, *times)
 
     async def _send(self, context: Context, subscription: ChargeSubscription, interval_s: float) -> None:
         """Send changes and heartbeats until the subscription ends.

@@ -16,8 +16,9 @@ from services.rating.wire.charges import charge_bytes
 # Behind the last subscription and start, by the primary key; $4 is no condition where all are watched.
 _PERIODS = """
 SELECT subscription_id, period_start, period_end, customer_id FROM billing_periods
-WHERE tenant_id = $1 AND (subscription_id, period_start) > ($2, $3) AND period_end > $5 AND {named}
-ORDER BY subscription_id, period_start LIMIT $6
+WHERE tenant_id = $1 AND (subscription_id, period_start) > ($2, $3) AND period_end > $5
+    AND ($6::timestamptz IS NULL OR period_start < $6) AND {named}
+ORDER BY subscription_id, period_start LIMIT $7
 """
 _ALL = _PERIODS.format(named="$4::text[] IS NOT NULL")
 _OF_SUBSCRIPTIONS = _PERIODS.format(named="subscription_id = ANY($4::text[])")
@@ -44,9 +45,8 @@ class PostgresLiveChargeStore:
         if not named:
             statement, named = (_OF_SUBSCRIPTIONS if watch.subscription_ids else _ALL), watch.subscription_ids
         last = ("", _BEFORE_ALL) if after is None else (after.subscription_id, after.period_start)
-        periods = await self._connection.fetch(
-            statement, watch.tenant_id, *last, sorted(named), watch.ending_after, limit
-        )
+        times = (watch.ending_after, watch.starting_before)
+        periods = await self._connection.fetch(statement, watch.tenant_id, *last, sorted(named), *times, limit)
         keys = [PeriodKey(watch.tenant_id, row["subscription_id"], row["period_start"]) for row in periods]
         rows = await self._connection.fetch(_CHARGES, *numbered_key_columns(keys))
         charges = [

@@ -34,7 +34,7 @@ class Watching:
     def __init__(
         self, channel: grpc.aio.Channel, request: pb.StreamChargesRequest | None = None, tenant: str = TENANT
     ) -> None:
-        stub = cast("ChargeStreamServiceAsyncStub", ChargeStreamServiceStub(channel))
+        stub: ChargeStreamServiceAsyncStub = ChargeStreamServiceStub(channel)
         metadata = cast(Metadata, tuple(as_tenant(tenant)))
         self.call = stub.StreamCharges(request or watch_request(), metadata=metadata, timeout=120)
         self.charges: dict[Key, charge_pb2.Charge] = {}

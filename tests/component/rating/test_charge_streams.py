@@ -74,6 +74,7 @@ async def test_only_what_is_named_is_watched_and_periods_that_are_over_are_not(s
     )
     await service.charge_when("requests", "0", subscription="sub-3")
     of_customer, of_subscription = watch_request(customers=("cust-2",)), watch_request(subscriptions=("sub-3",))
+    # Of what the machine's clock says is open, there is nothing in this test; of what ends after March neither.
     over = watch_request()
     over.ending_after.CopyFrom(instant_to_pb(MARCH.end))
 

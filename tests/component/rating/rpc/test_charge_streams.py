@@ -184,7 +184,7 @@ async def test_a_heartbeat_comes_behind_all_that_it_covers() -> None:
                 assert watching.quantity("tokens") == str(version)
 
 
-async def test_usage_of_a_period_that_was_over_a_day_ago_is_not_watched_unless_asked_for() -> None:
+async def test_only_periods_that_are_open_are_watched_unless_asked_otherwise() -> None:
     async with serving() as served:
         asked = pb.StreamChargesRequest(ending_after=instant_to_pb(MARCH.start), customer_ids=["c-1"])
         for request in (pb.StreamChargesRequest(subscription_ids=["s-1", "s-1"]), asked):
@@ -193,7 +193,7 @@ async def test_usage_of_a_period_that_was_over_a_day_ago_is_not_watched_unless_a
 
         nobody: frozenset[str] = frozenset()
         assert served.stored.watches == [
-            ChargeWatch(TENANT, nobody, frozenset({"s-1"}), NOW - timedelta(days=1)),
+            ChargeWatch(TENANT, nobody, frozenset({"s-1"}), NOW - timedelta(days=1), NOW + timedelta(hours=1)),
             ChargeWatch(TENANT, frozenset({"c-1"}), nobody, MARCH.start),
         ]
 

@@ -50,8 +50,20 @@ class TestWatch:
             (replace(ALL, subscription_ids=frozenset({"sub-2"})), False),
             (replace(ALL, ending_after=APRIL - HOUR), True),
             (replace(ALL, ending_after=APRIL), False),
+            (replace(ALL, starting_before=MARCH + HOUR), True),
+            (replace(ALL, starting_before=MARCH), False),
         ],
-        ids=["all", "customer", "other customer", "subscription", "other subscription", "ends later", "is over"],
+        ids=[
+            "all",
+            "customer",
+            "other customer",
+            "subscription",
+            "other subscription",
+            "ends later",
+            "is over",
+            "has begun",
+            "begins later",
+        ],
     )
     def test_what_is_watched(self, watch: ChargeWatch, has: bool) -> None:
         assert watch.has(charge(1)) is has

@@ -45,8 +45,9 @@ class StreamChargesRequest(_message.Message):
 
     @_builtins.property
     def ending_after(self) -> _timestamp_pb2.Timestamp:
-        """Billing periods that end after this instant are watched. Unset: a day before the stream begins, because usage of a
-        period that is over may still come in. For a tenant on a test clock give an instant of that clock.
+        """All billing periods that end after this instant are watched, also those that have not begun. Unset: those that are
+        open (real time), that is which begin within the next hour and have not been over for a day, because usage may still
+        come in. For a tenant on a test clock give an instant of that clock.
         """
 
     def __init__(
