@@ -1238,7 +1238,7 @@ class TestProration:
 
 class TestLiveCharges:
     def test_are_watched_by_the_command_line_and_the_sdk(self, shell: CommandLine) -> None:
-        key = shell.json("tenants", "create", "live")["secret"]
+        key = shell.json("tenants", "create", "live", "--test-clock", "2026-01-20")["secret"]
         live = shell.having(STEELYARD_API_KEY=key)
         live.table("meters", "create", "calls", "--event-type", "call")
         card = {**CARD, "prices": CARD["prices"][:2]}
@@ -1246,22 +1246,27 @@ class TestLiveCharges:
         live.table("ratecards", "create", "live.json")
         for customer in ("seen", "unseen"):
             live.table("customers", "create", customer)
-            live.table("subscriptions", "create", customer, "standard", "--id", f"sub-{customer}")
-        eventually(lambda: live.table("charges", "watch", "seen", "--once").count("\n") == 2)
+            subscription = ("--start", "2026-01-01", "--id", f"sub-{customer}")
+            live.table("subscriptions", "create", customer, "standard", *subscription)
+        watch = ("charges", "watch", "--ending-after", "2026-01-20")
+        # Of January, and of February, which billing knows already.
+        eventually(lambda: live.table(*watch, "seen", "--once").count("\n") == 4)
         endpoints = Endpoints.from_env(shell.json("env"))
 
         with (
-            live.start("charges", "watch", "seen", "--every", "0", "--output", "json") as watching,
+            live.start(*watch, "seen", "--every", "0", "--output", "json") as watching,
             SyncClient(api_key=key, endpoints=endpoints, source="gateway") as client,
         ):
             assert watching.stdout is not None
-            present = [json.loads(watching.stdout.readline()) for _ in range(2)]
-            assert {charge["price_id"]: charge["amount"] for charge in present} == {"fee": "19.99", "calls": "0"}
-            updates = client.watch_charges(subscription_ids=["sub-unseen"])
+            present = [json.loads(watching.stdout.readline()) for _ in range(4)]
+            assert sorted(charge["amount"] for charge in present) == ["0", "0", "19.99", "19.99"]
+            after = datetime(2026, 1, 20, tzinfo=UTC)
+            updates = client.watch_charges(subscription_ids=["sub-unseen"], ending_after=after)
             while not next(updates).is_current:
                 pass
-            events = [UsageEvent("call", customer) for customer in ["seen"] * 7 + ["unseen"] * 5]
-            assert client.send(events).queued == 12
+            at = datetime(2026, 1, 15, tzinfo=UTC)
+            customers = ["seen"] * 7 + ["unseen"] * 5
+            client.send([UsageEvent("call", customer, event_time=at) for customer in customers], ack=Ack.RECORDED)
             calls = {charge.quantity: charge.amount for charge in _until(updates, "5")}
             assert calls["5"] == "0.025"
             printed = []
@@ -1272,8 +1277,9 @@ class TestLiveCharges:
             assert versions == sorted(set(versions))
             out, err = _interrupted(watching)
         assert (watching.returncode, out, err) == (130, "", "")
-        text = live.table("charges", "watch", "--subscription", "sub-unseen", "--once")
-        assert re.search(r"^unseen sub-unseen \S+ to \S+ calls: 5 = 0.025 USD$", text, re.MULTILINE)
+        text = live.table(*watch, "--subscription", "sub-unseen", "--once")
+        january = "2026-01-01T00:00:00Z to 2026-02-01T00:00:00Z"
+        assert f"unseen sub-unseen {january} calls: 5 = 0.025 USD\n" in text
 
 
 def _until(updates: Iterator[ChargeUpdate], quantity: str) -> Iterator[charge_pb2.Charge]:
