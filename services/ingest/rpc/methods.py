@@ -31,6 +31,7 @@ QUERY_METHODS: dict[str, Audience] = {
         "UsageWindowService/ListUsageWindows": Audience.INTERNAL,
         "UsageWindowService/GetUsageDigests": Audience.INTERNAL,
         "UsageWindowService/GetUsageQuantities": Audience.INTERNAL,
+        "MeasuringService/MeasureEvents": _ANYBODY_OF_TENANT,
         "FindingService/ListFindings": _ANYBODY_OF_TENANT,
         "FindingService/ResolveFinding": _ANYBODY_OF_TENANT,
         "FindingService/SubmitManifest": _ANYBODY_OF_TENANT,

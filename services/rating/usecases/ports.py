@@ -123,6 +123,12 @@ class LiveChargeStore(Protocol):
     ) -> tuple[list[LiveCharge], PeriodKey | None]: ...
 
 
+class CustomerPeriodStore(Protocol):
+    """Billing periods over the subscriptions of a customer."""
+
+    async def containing(self, tenant_id: str, customer_id: str, at: datetime) -> list[BillingPeriod]: ...
+
+
 class RatingQueue(Protocol):
     """Billing periods that have to be rated."""
 
@@ -182,6 +188,8 @@ class Work(Protocol):
     def overrides(self) -> PriceOverrideStore: ...
     @property
     def charges(self) -> ChargeStore: ...
+    @property
+    def customer_periods(self) -> CustomerPeriodStore: ...
     @property
     def live_charges(self) -> LiveChargeStore: ...
     @property
