@@ -1236,6 +1236,53 @@ class TestProration:
         assert "prorated (seconds)" in text
 
 
+class TestEstimates:
+    def test_an_event_costs_what_it_was_said_to(self, shell: CommandLine) -> None:
+        key = shell.json("tenants", "create", "estimates", "--test-clock", "2026-01-20")["secret"]
+        tenant = shell.having(STEELYARD_API_KEY=key)
+        tenant.table("meters", "create", "calls", "--event-type", "llm")
+        tenant.table("meters", "create", "tokens", "--event-type", "llm", "--sum", "input + output")
+        (tenant.folder / "estimates.json").write_text(json.dumps(CARD))
+        tenant.table("ratecards", "create", "estimates.json")
+        tenant.table("customers", "create", "cust-1")
+        tenant.table("subscriptions", "create", "cust-1", "standard", "--start", "2026-01-01", "--id", "sub-1")
+        event = {"customer_id": "cust-1", "event_type": "llm", "event_time": "2026-01-15T12:00:00Z"}
+        event |= {"properties": {"input": 9_000, "output": 1_500}}
+        (tenant.folder / "event.json").write_text(json.dumps(event, indent=2))
+        estimate = ("events", "estimate", "-f", "event.json")
+
+        def priced() -> Any:
+            text, found = tenant.both(*estimate)
+            [period] = found["periods"] or [None]
+            return (text, period) if period and not period["problem"] else None
+
+        text, first = eventually(priced)
+        # 10,500 tokens, of which 10,000 are free, at 0.00123; and a call at 0.005.
+        assert {line["price_id"]: line["marginal_amount"] for line in first["lines"]} == {
+            "calls": "0.005",
+            "tokens": "0.615",
+        }
+        assert (first["marginal_amount"], "adds 0.62 USD, before rounding" in text) == ("0.62", True)
+        assert eventually(lambda: "an estimate; contains what was acknowledged before" in tenant.table(*estimate))
+
+        (tenant.folder / "sent.jsonl").write_text(json.dumps({**event, "event_id": "1"}))
+        tenant.table("events", "send", "sent.jsonl")
+
+        def used() -> Any:
+            [period] = tenant.json(*estimate)["periods"]
+            amounts = {line["price_id"]: line["amount_before"] for line in period["lines"]}
+            return period if amounts == {"calls": "0.005", "tokens": "0.615"} else None
+
+        # Now all of it is above what is free: 10,500 at 0.00123, and a call.
+        assert eventually(used)["marginal_amount"] == "12.92"
+
+        (tenant.folder / "event.json").write_text(json.dumps({**event, "properties": {"input": "x", "output": 1}}))
+        wrong = tenant.run(*estimate)
+        assert (wrong.code, "event.properties.input" in wrong.err) == (4, True), wrong
+        (tenant.folder / "event.json").write_text("[]")
+        assert tenant.run(*estimate).code == 2
+
+
 class TestLiveCharges:
     def test_are_watched_by_the_command_line_and_the_sdk(self, shell: CommandLine) -> None:
         key = shell.json("tenants", "create", "live", "--test-clock", "2026-01-20")["secret"]
