@@ -1316,7 +1316,7 @@ class TestLiveCharges:
             client.send([UsageEvent("call", customer, event_time=at) for customer in customers], ack=Ack.RECORDED)
             calls = {charge.quantity: charge.amount for charge in _until(updates, "5")}
             assert calls["5"] == "0.025"
-            printed = []
+            printed: list[dict[str, str]] = []
             while not printed or printed[-1]["quantity"] != "7":
                 printed.append(json.loads(watching.stdout.readline()))
             assert (printed[-1]["subscription_id"], printed[-1]["amount"]) == ("sub-seen", "0.035")

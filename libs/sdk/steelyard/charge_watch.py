@@ -94,6 +94,8 @@ class ChargeWatcher:
         self._retrying.first_try()
         self._heard_at = time.monotonic()
         while True:
+            if self._is_closed():
+                raise ClientClosed("the client is closed")
             call = self._open_call()
             try:
                 is_current = False

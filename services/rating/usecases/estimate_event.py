@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from services.rating.domain.billing_period import BillingPeriod
-from services.rating.domain.charges import NO_DIMENSIONS
+from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.estimate import (
     EstimatedPeriod,
     MeasuredEvent,
@@ -17,8 +16,11 @@ from services.rating.domain.estimate import (
     estimated_lines,
     usage_with,
 )
+from services.rating.domain.exact_usage import ExactUsage
 from services.rating.domain.period_charge import exact_meters, matrix_meters
 from services.rating.domain.queue import RatingProblem
+from services.rating.domain.rate_card import RateCard
+from services.rating.domain.usage import DimensionedQuantity, MeterUsage
 from services.rating.usecases.ports import OpenWork, Work
 from services.rating.usecases.rate_periods import DIMENSIONS_DIFFER, USAGE_UNAVAILABLE, card_of, charges_of
 
@@ -72,30 +74,79 @@ class EstimateEvent:
         watermark = await self._passed_watermark(tenant_id)
         async with self._open_work(tenant_id) as work:
             periods = await work.customer_periods.containing(tenant_id, customer_id, measured.window_start)
-            estimated = [await _estimate(work, period, measured) for period in periods]
-        return Estimate(measured.quantities, estimated, watermark)
+            cards = await _cards(work, periods)
+            estimated = await _estimate(work, cards, measured) if periods else {}
+        return Estimate(measured.quantities, [estimated[period.key] for period in periods], watermark)
 
 
-async def _estimate(work: Work, period: BillingPeriod, event: MeasuredEvent) -> EstimatedPeriod:
-    key = (period.key.tenant_id, period.rate_card_id)
-    versions, overrides = await work.cards.versions({key}), await work.overrides.of_periods([period])
-    card = card_of(period, versions.get(key, []), overrides.get(period.key, ()))
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    """A billing period and the card in force, or why there is none."""
+
+    period: BillingPeriod
+    card: RateCard | RatingProblem
+
+
+async def _cards(work: Work, periods: Sequence[BillingPeriod]) -> list[_Priced]:
+    keys = {(period.key.tenant_id, period.rate_card_id) for period in periods}
+    versions = await work.cards.versions(keys) if keys else {}
+    overrides = await work.overrides.of_periods(periods)
+    return [
+        _Priced(
+            period,
+            card_of(
+                period,
+                versions.get((period.key.tenant_id, period.rate_card_id), []),
+                overrides.get(period.key, ()),
+            ),
+        )
+        for period in periods
+    ]
+
+
+async def _estimate(work: Work, priced: Sequence[_Priced], event: MeasuredEvent) -> dict[PeriodKey, EstimatedPeriod]:
+    """Return an estimate for each billing period; what usage of meanwhile made differ is read again."""
+    estimated: dict[PeriodKey, EstimatedPeriod] = {}
+    left = priced
+    for _ in range(_TRIES):
+        keys = [item.period.key for item in left]
+        told, usage = await work.exact_usage.of_periods(keys), await work.usage.of_periods(keys)
+        by_dimensions = await work.dimensions.of_periods(keys)
+        estimated |= {
+            item.period.key: _estimated(item, event, _Usage(usage[key], told[key], by_dimensions[key]))
+            for key, item in zip(keys, left, strict=True)
+        }
+        left = [item for item in left if _differed(estimated[item.period.key])]
+        if not left:
+            break
+    return estimated
+
+
+@dataclass(frozen=True, slots=True)
+class _Usage:
+    """Of one billing period."""
+
+    by_meter: Mapping[str, MeterUsage]
+    exact: Mapping[str, ExactUsage]
+    by_dimensions: Mapping[str, Sequence[DimensionedQuantity]]
+
+
+def _estimated(priced: _Priced, event: MeasuredEvent, usage: _Usage) -> EstimatedPeriod:
+    period, card = priced.period, priced.card
     if isinstance(card, RatingProblem):
         return EstimatedPeriod(period, problem=card)
-    told = (await work.exact_usage.of_periods([period.key]))[period.key]
-    if missing := exact_meters(card) - told.keys():
+    if missing := exact_meters(card) - usage.exact.keys():
         description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
         return EstimatedPeriod(period, card, problem=RatingProblem(USAGE_UNAVAILABLE, description))
-    split = matrix_meters(card)
-    for left in reversed(range(_TRIES)):
-        usage = (await work.usage.of_periods([period.key]))[period.key]
-        found = (await work.dimensions.of_periods([period.key]))[period.key] if split else NO_DIMENSIONS
-        before = charges_of(period, card, usage, told, found)
-        if not (left and isinstance(before, RatingProblem) and before.reason == DIMENSIONS_DIFFER):
-            break
+    more = usage_with(usage.by_meter, event), dimensions_with(usage.by_dimensions, event, matrix_meters(card))
+    before = charges_of(period, card, usage.by_meter, usage.exact, usage.by_dimensions)
+    after = charges_of(period, card, more[0], usage.exact, more[1])
     if isinstance(before, RatingProblem):
         return EstimatedPeriod(period, card, problem=before)
-    after = charges_of(period, card, usage_with(usage, event), told, dimensions_with(found, event, split))
     if isinstance(after, RatingProblem):
         return EstimatedPeriod(period, card, problem=after)
     return EstimatedPeriod(period, card, estimated_lines(card, event, before, after))
+
+
+def _differed(estimated: EstimatedPeriod) -> bool:
+    return estimated.problem is not None and estimated.problem.reason == DIMENSIONS_DIFFER

@@ -161,6 +161,20 @@ async def test_a_restart_of_nats_ends_streams_and_the_next_one_misses_nothing(
                     assert failed.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017 - others are tried again
 
 
+async def test_quiet_streams_go_on(service: Running, caplog: pytest.LogCaptureFixture) -> None:
+    await service.send_periods(billing_period())
+    await service.charge_when("requests", "0")
+    with Watching(service.channel) as watching:
+        await watching.begun()
+        waiting = asyncio.ensure_future(watching.next())
+        await asyncio.sleep(5)  # Longer than it takes the follower to ask whether anything is missing.
+        assert not waiting.done()
+        await service.send_windows(window(5))
+        await waiting
+        await watching.until("tokens", "5")
+    assert "followed anew" not in caplog.text
+
+
 async def test_without_nats_no_stream_begins(service: Running, own_nats: EmbeddedNats) -> None:
     await asyncio.to_thread(own_nats.stop)
 
