@@ -1246,7 +1246,7 @@ class TestEstimates:
         tenant.table("ratecards", "create", "estimates.json")
         tenant.table("customers", "create", "cust-1")
         tenant.table("subscriptions", "create", "cust-1", "standard", "--start", "2026-01-01", "--id", "sub-1")
-        event = {"customer_id": "cust-1", "event_type": "llm", "event_time": "2026-01-15T12:00:00Z"}
+        event: dict[str, Any] = {"customer_id": "cust-1", "event_type": "llm", "event_time": "2026-01-15T12:00:00Z"}
         event |= {"properties": {"input": 9_000, "output": 1_500}}
         (tenant.folder / "event.json").write_text(json.dumps(event, indent=2))
         estimate = ("events", "estimate", "-f", "event.json")

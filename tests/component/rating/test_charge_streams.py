@@ -8,17 +8,20 @@ from contextlib import AsyncExitStack
 
 import grpc
 import pytest
+from nats.aio.msg import Msg
 
 from libs.embedded.databases import ServiceDatabase
 from libs.embedded.nats_server import EmbeddedNats
 from libs.errors import ServiceError, Unavailable
+from libs.messaging.fetcher import Fetcher
 from libs.rpc import internal_channel, service_error_from
+from services.rating.messaging import charge_follower
 from services.rating.wire.times import instant_to_pb
 from steelyard.rating.v1.rate_card_service_pb2_grpc import RateCardServiceStub
 from tests.component.rating.charge_watching import Watching, watch_request
 from tests.component.rating.rpc.support import card_of, tenant
 from tests.component.rating.running import INTERNAL_KEY, Running, running
-from tests.component.rating.support import HOUR, MARCH, NOW, billing_period, window
+from tests.component.rating.support import HOUR, MARCH, NOW, REQUESTS, billing_period, window
 from tests.component.rating.test_service import add_card
 
 
@@ -173,6 +176,39 @@ async def test_quiet_streams_go_on(service: Running, caplog: pytest.LogCaptureFi
         await waiting
         await watching.until("tokens", "5")
     assert "followed anew" not in caplog.text
+
+
+class Dropping(Fetcher):
+    """Loses what arrives while `drops` is set."""
+
+    drops = False
+
+    async def fetch(self, limit: int) -> list[Msg]:
+        messages = await super().fetch(limit)
+        return [] if Dropping.drops else messages
+
+
+@pytest.mark.parametrize("is_last", [False, True], ids=["others follow", "nothing follows"])
+async def test_a_lost_message_is_noticed(service: Running, monkeypatch: pytest.MonkeyPatch, is_last: bool) -> None:
+    monkeypatch.setattr(charge_follower, "Fetcher", Dropping)
+    await service.send_periods(billing_period())
+    await service.charge_when("requests", "0")
+    with Watching(service.channel) as watching:
+        await watching.begun()
+        monkeypatch.setattr(Dropping, "drops", True)
+        await service.send_windows(window(5))
+        await service.charge_when("tokens", "5")
+        if not is_last:
+            await asyncio.sleep(1.5)  # For it to be fetched; the follower does not ask yet whether it has everything.
+            monkeypatch.setattr(Dropping, "drops", False)
+            await service.send_windows(window(6, meter=REQUESTS))
+
+        assert (await ended(watching)).reason == "CHARGES_INTERRUPTED"
+
+    monkeypatch.setattr(Dropping, "drops", False)
+    async with asyncio.timeout(30):
+        with Watching(service.channel) as again:
+            await again.until("tokens", "5")
 
 
 async def test_without_nats_no_stream_begins(service: Running, own_nats: EmbeddedNats) -> None:
