@@ -9,6 +9,7 @@ import typer
 from libs.cli.connection import as_tenant
 from libs.cli.event_corrections import corrections, mark_of, replace, void
 from libs.cli.event_differences import differences
+from libs.cli.event_estimate import estimate
 from libs.cli.event_fates import fates
 from libs.cli.event_send import send
 from libs.cli.event_trace import meters_of, show_meters
@@ -52,6 +53,7 @@ EXCEPTION_COLUMNS: Columns = {
 
 
 app.command("send")(send)
+app.command("estimate")(estimate)
 app.command("void")(void)
 app.command("replace")(replace)
 app.command("corrections")(corrections)

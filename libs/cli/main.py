@@ -29,6 +29,7 @@ _COMMANDS = {
     "ratecards": "libs.cli.ratecards:app",
     "overrides": "libs.cli.overrides:app",
     "subscriptions": "libs.cli.subscriptions:app",
+    "charges": "libs.cli.charges:app",
     "invoices": "libs.cli.invoices:app",
     "payments": "libs.cli.payments:app",
     "reconcile": "libs.cli.reconcile:reconcile",

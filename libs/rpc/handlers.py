@@ -37,7 +37,7 @@ _Limits: TypeAlias = Callable[[str, Context, _Headers, Audience], AbstractAsyncC
 
 class HandlerGuard:
     """Around each call, from the outside in: span and duration, errors to status, admission, deadline,
-    authentication. Calls in which both sides stream have limits of their own; see Streams."""
+    authentication. Calls in which the server streams have limits of their own; see Streams."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class HandlerGuard:
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         if not inspect.iscoroutinefunction(behaviour) and not inspect.isasyncgenfunction(behaviour):
             raise TypeError(f"{method} is not implemented by an asynchronous method")
-        limits = self._of_stream if handler.request_streaming and handler.response_streaming else self._of_call
+        limits = self._of_stream if handler.response_streaming else self._of_call
         around = partial(self._around, limits, method, audience)
         guarded = (
             self._streaming(behaviour, around)

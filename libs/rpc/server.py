@@ -52,7 +52,7 @@ class GrpcServer:
 
     Made inside the running event loop. `methods` maps `package.Service/Method` to who may call it; `is_unavailable`
     tells which exceptions of handlers mean that a dependency is away. Calls are let in from the first
-    `set_ready(True)` on, at most `max_concurrent_rpcs` at a time; `streams` counts those in which both sides stream.
+    `set_ready(True)` on, at most `max_concurrent_rpcs` at a time; `streams` counts those in which the server streams.
     Health and reflection need no credentials.
     """
 

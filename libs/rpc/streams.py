@@ -1,4 +1,4 @@
-"""Calls in which both sides stream: they live for hours, so they are counted, watched and ended by rules of their own.
+"""Calls in which the server streams: they live for hours, so they are counted, watched and ended by rules of their own.
 
 A stream is asked to end (`draining`) when the server stops, and when it has become old. The latter so that streams
 spread over the replicas again after a scale-up, and so that none is alive when grpc ends its connection: see
@@ -31,7 +31,7 @@ _DRAINING: ContextVar[asyncio.Event] = ContextVar("draining")
 def draining() -> asyncio.Event:
     """Set when the stream that is being served should end.
 
-    :raises LookupError: outside a call in which both sides stream
+    :raises LookupError: outside a call in which the server streams
     """
     return _DRAINING.get()
 

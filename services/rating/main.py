@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
+import grpc
 from nats.aio.client import Client
 
 from libs.clock import Clock, system_clock
@@ -37,6 +38,8 @@ from services.rating.config import Config
 from services.rating.messaging import billing_period_consumer, charge_feed, usage_consumer
 from services.rating.messaging.watermark_loop import WatermarkLoop
 from services.rating.metrics import RatingMetrics
+from services.rating.roles import charge_streams
+from services.rating.roles.estimates import add_estimates
 from services.rating.rpc.charge_service import ChargeServicer
 from services.rating.rpc.methods import METHODS
 from services.rating.rpc.price_override_service import PriceOverrideServicer
@@ -182,6 +185,7 @@ class Peers:
     windows: IngestWindows
     meters: IngestMeters
     periods: BillingPeriods
+    ingest: grpc.aio.Channel
 
 
 def add_services(server: GrpcServer, database: Database, peers: Peers, wakes: Wakes) -> None:
@@ -262,6 +266,7 @@ async def run(config: Config, instance: str, stopping: asyncio.Event, resources:
         methods=METHODS if config.serves else {},
         reflection=config.reflection,
         is_unavailable=is_outage,
+        streams=charge_streams.limits(),
     )
     parts = {"directory": directory.run(stopping)}
     if config.works:
@@ -270,6 +275,9 @@ async def run(config: Config, instance: str, stopping: asyncio.Event, resources:
     if config.serves:
         database = _database(config.database_url, "api", config.api_pool_size, resources)
         add_services(server, database, peers, wakes)
+        add_estimates(server, database, peers.ingest, messaging.jetstream())
+        follower = charge_streams.add_charge_streams(server, database, messaging.jetstream())
+        parts["charge follower"] = follower.run(stopping)
     parts["server"] = server.run(directory.ready(), stopping)
     await supervise(parts, stopping)
 
@@ -279,7 +287,7 @@ def _peers(config: Config, resources: AsyncExitStack) -> Peers:
     billing = internal_channel(config.billing_target, config.internal_key)
     for channel in (ingest, billing):
         resources.push_async_callback(channel.close)
-    return Peers(GrpcIngestWindows(ingest), GrpcIngestMeters(ingest), GrpcBillingPeriods(billing))
+    return Peers(GrpcIngestWindows(ingest), GrpcIngestMeters(ingest), GrpcBillingPeriods(billing), ingest)
 
 
 def _database(url: str, role: str, pool_size: int, resources: AsyncExitStack) -> Database:

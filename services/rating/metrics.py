@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from libs.clock import Clock
@@ -44,3 +46,37 @@ class RatingMetrics:
     def forwarded(self, watermark_at: datetime) -> None:
         """Record how old a watermark was when it was passed on."""
         self._watermark_lag.set((self._clock() - watermark_at).total_seconds())
+
+
+class ChargeStreamMetrics:
+    """Instruments of the streams of charges of one process."""
+
+    def __init__(self) -> None:
+        rating = meter("steelyard.rating")
+        self._open = rating.gauge(
+            "steelyard.rating.charge_streams.open", unit="{stream}", description="Streams of charges that are open."
+        )
+        self._sent = rating.counter(
+            "steelyard.rating.charge_streams.messages",
+            unit="{message}",
+            description="Messages sent on streams of charges.",
+            labels=("kind",),
+        )
+        self._count = 0
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Count a stream while the block runs."""
+        self._change(1)
+        try:
+            yield
+        finally:
+            self._change(-1)
+
+    def sent(self, kind: str) -> None:
+        """Count a message: a snapshot, changes or a heartbeat."""
+        self._sent.add(1, kind)
+
+    def _change(self, by: int) -> None:
+        self._count += by
+        self._open.set(self._count)

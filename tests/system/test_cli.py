@@ -33,8 +33,9 @@ from google.protobuf.json_format import ParseDict
 
 from libs.embedded.machine import free_port
 from libs.embedded.state import StackState
-from steelyard import Ack, Endpoints, SyncClient, UsageEvent
+from steelyard import Ack, ChargeUpdate, Endpoints, SyncClient, UsageEvent
 from steelyard.ingest.v1 import log_service_pb2
+from steelyard.rating.v1 import charge_pb2
 from steelyard.receipts import verify as verify_receipt
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -1254,6 +1255,108 @@ class TestProration:
 
         assert [charge["amount"] for charge in charges] == ["54.833225806452", "54.772449528937", "9.99", "11"]
         assert "prorated (seconds)" in text
+
+
+class TestEstimates:
+    def test_an_event_costs_what_it_was_said_to(self, shell: CommandLine) -> None:
+        key = shell.json("tenants", "create", "estimates", "--test-clock", "2026-01-20")["secret"]
+        tenant = shell.having(STEELYARD_API_KEY=key)
+        tenant.table("meters", "create", "calls", "--event-type", "llm")
+        tenant.table("meters", "create", "tokens", "--event-type", "llm", "--sum", "input + output")
+        (tenant.folder / "estimates.json").write_text(json.dumps(CARD))
+        tenant.table("ratecards", "create", "estimates.json")
+        tenant.table("customers", "create", "cust-1")
+        tenant.table("subscriptions", "create", "cust-1", "standard", "--start", "2026-01-01", "--id", "sub-1")
+        event: dict[str, Any] = {"customer_id": "cust-1", "event_type": "llm", "event_time": "2026-01-15T12:00:00Z"}
+        event |= {"properties": {"input": 9_000, "output": 1_500}}
+        (tenant.folder / "event.json").write_text(json.dumps(event, indent=2))
+        estimate = ("events", "estimate", "-f", "event.json")
+
+        def priced() -> Any:
+            text, found = tenant.both(*estimate)
+            [period] = found["periods"] or [None]
+            return (text, period) if period and not period["problem"] else None
+
+        text, first = eventually(priced)
+        # 10,500 tokens, of which 10,000 are free, at 0.00123; and a call at 0.005.
+        assert {line["price_id"]: line["marginal_amount"] for line in first["lines"]} == {
+            "calls": "0.005",
+            "tokens": "0.615",
+        }
+        assert (first["marginal_amount"], "adds 0.62 USD, before rounding" in text) == ("0.62", True)
+        assert eventually(lambda: "an estimate; contains what was acknowledged before" in tenant.table(*estimate))
+
+        (tenant.folder / "sent.jsonl").write_text(json.dumps({**event, "event_id": "1"}))
+        tenant.table("events", "send", "sent.jsonl")
+
+        def used() -> Any:
+            [period] = tenant.json(*estimate)["periods"]
+            amounts = {line["price_id"]: line["amount_before"] for line in period["lines"]}
+            return period if amounts == {"calls": "0.005", "tokens": "0.615"} else None
+
+        # Now all of it is above what is free: 10,500 at 0.00123, and a call.
+        assert eventually(used)["marginal_amount"] == "12.92"
+
+        (tenant.folder / "event.json").write_text(json.dumps({**event, "properties": {"input": "x", "output": 1}}))
+        wrong = tenant.run(*estimate)
+        assert (wrong.code, "event.properties.input" in wrong.err) == (4, True), wrong
+        (tenant.folder / "event.json").write_text("[]")
+        assert tenant.run(*estimate).code == 2
+
+
+class TestLiveCharges:
+    def test_are_watched_by_the_command_line_and_the_sdk(self, shell: CommandLine) -> None:
+        key = shell.json("tenants", "create", "live", "--test-clock", "2026-01-20")["secret"]
+        live = shell.having(STEELYARD_API_KEY=key)
+        live.table("meters", "create", "calls", "--event-type", "call")
+        card = {**CARD, "prices": CARD["prices"][:2]}
+        (live.folder / "live.json").write_text(json.dumps(card))
+        live.table("ratecards", "create", "live.json")
+        for customer in ("seen", "unseen"):
+            live.table("customers", "create", customer)
+            subscription = ("--start", "2026-01-01", "--id", f"sub-{customer}")
+            live.table("subscriptions", "create", customer, "standard", *subscription)
+        watch = ("charges", "watch", "--ending-after", "2026-01-20")
+        # Of January, and of February, which billing knows already.
+        eventually(lambda: live.table(*watch, "seen", "--once").count("\n") == 4)
+        endpoints = Endpoints.from_env(shell.json("env"))
+
+        with (
+            live.start(*watch, "seen", "--every", "0", "--output", "json") as watching,
+            SyncClient(api_key=key, endpoints=endpoints, source="gateway") as client,
+        ):
+            assert watching.stdout is not None
+            present = [json.loads(watching.stdout.readline()) for _ in range(4)]
+            assert sorted(charge["amount"] for charge in present) == ["0", "0", "19.99", "19.99"]
+            after = datetime(2026, 1, 20, tzinfo=UTC)
+            updates = client.watch_charges(subscription_ids=["sub-unseen"], ending_after=after)
+            while not next(updates).is_current:
+                pass
+            at = datetime(2026, 1, 15, tzinfo=UTC)
+            customers = ["seen"] * 7 + ["unseen"] * 5
+            client.send([UsageEvent("call", customer, event_time=at) for customer in customers], ack=Ack.RECORDED)
+            calls = {charge.quantity: charge.amount for charge in _until(updates, "5")}
+            assert calls["5"] == "0.025"
+            printed: list[dict[str, str]] = []
+            while not printed or printed[-1]["quantity"] != "7":
+                printed.append(json.loads(watching.stdout.readline()))
+            assert (printed[-1]["subscription_id"], printed[-1]["amount"]) == ("sub-seen", "0.035")
+            versions = [int(charge["version"]) for charge in printed]
+            assert versions == sorted(set(versions))
+            out, err = _interrupted(watching)
+        assert (watching.returncode, out, err) == (130, "", "")
+        text = live.table(*watch, "--subscription", "sub-unseen", "--once")
+        january = "2026-01-01T00:00:00Z to 2026-02-01T00:00:00Z"
+        assert f"unseen sub-unseen {january} calls: 5 = 0.025 USD\n" in text
+
+
+def _until(updates: Iterator[ChargeUpdate], quantity: str) -> Iterator[charge_pb2.Charge]:
+    """Charges as they come, to the first one with that quantity."""
+    for update in updates:
+        for charge in update.charges:
+            yield charge
+            if charge.quantity == quantity:
+                return
 
 
 def _issued(shell: CommandLine, count: int) -> Any:

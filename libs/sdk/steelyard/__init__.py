@@ -1,5 +1,6 @@
 """Steelyard's SDK: send usage, ask what it costs. See Client and SyncClient."""
 
+from steelyard.charge_watch import ChargeUpdate
 from steelyard.client import Client
 from steelyard.cloud_events import (
     CloudEventsRefused,
@@ -33,6 +34,7 @@ __all__ = [
     "Ack",
     "AlreadyExists",
     "BufferFull",
+    "ChargeUpdate",
     "Client",
     "ClientClosed",
     "CloudEventsRefused",

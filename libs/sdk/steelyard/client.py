@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import grpc
 
 from steelyard.channels import credentials_metadata, open_channel
+from steelyard.charge_watch import ChargeUpdate, ChargeWatcher, charges_request
 from steelyard.delivery import Ack, DeliveryReport, EventProblem, tell
 from steelyard.errors import BufferFull, ClientClosed, DeliveryFailed, SteelyardError
 from steelyard.events import PropertyValue, UsageEvent, make_event
@@ -190,6 +191,35 @@ class Client:
             channels, self._channels = self._channels, {}
             for channel in channels.values():
                 await channel.close()
+
+    def watch_charges(
+        self,
+        customer_ids: Sequence[str] = (),
+        *,
+        subscription_ids: Sequence[str] = (),
+        min_interval: timedelta | None = None,
+        ending_after: datetime | None = None,
+    ) -> AsyncGenerator[ChargeUpdate, None]:
+        """Yield the present charges of these customers (or subscriptions, or of all), and then every change of them::
+
+            async for update in client.watch_charges(["cust-01"]):
+                for charge in update.charges: ...
+
+        A stream that ends is opened again; a charge comes only when it has changed since it came last.
+
+        :param min_interval: the shortest time between two states of a charge; default 200 ms
+        :param ending_after: watch all billing periods that end after it; default: those that are open
+        :raises SteelyardError: if it cannot succeed, or nobody answers for delivery_timeout_s
+        """
+        request = charges_request(customer_ids, subscription_ids, min_interval, ending_after)
+        credentials = credentials_metadata(self._api_key, self._tenant_id)
+        watcher = ChargeWatcher(
+            lambda: self.services.charge_streams.StreamCharges(request, metadata=credentials),
+            self._retrying,
+            lambda: self._closed,
+            timeout_s=self._options.delivery_timeout_s,
+        )
+        return watcher.updates()
 
     def _channel(self, endpoint: str) -> grpc.aio.Channel:
         if endpoint not in self._channels:

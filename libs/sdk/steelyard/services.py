@@ -21,6 +21,7 @@ from steelyard.ingest.v1 import (
     hold_service_pb2_grpc,
     ingest_service_pb2_grpc,
     log_service_pb2_grpc,
+    measuring_service_pb2_grpc,
     meter_service_pb2_grpc,
     replay_service_pb2_grpc,
     usage_service_pb2_grpc,
@@ -30,6 +31,8 @@ from steelyard.payments.v1 import ledger_service_pb2_grpc, payment_service_pb2_g
 from steelyard.payments.v1 import reconciliation_service_pb2_grpc as payments_reconciliation
 from steelyard.rating.v1 import (
     charge_service_pb2_grpc,
+    charge_stream_service_pb2_grpc,
+    estimate_service_pb2_grpc,
     price_override_service_pb2_grpc,
     rate_card_service_pb2_grpc,
     simulation_service_pb2_grpc,
@@ -80,12 +83,24 @@ class Services:
         return log_service_pb2_grpc.LogServiceStub(self._channel("query"))
 
     @cached_property
+    def measuring(self) -> measuring_service_pb2_grpc.MeasuringServiceAsyncStub:
+        return measuring_service_pb2_grpc.MeasuringServiceStub(self._channel("query"))
+
+    @cached_property
     def rate_cards(self) -> rate_card_service_pb2_grpc.RateCardServiceAsyncStub:
         return rate_card_service_pb2_grpc.RateCardServiceStub(self._channel("rating"))
 
     @cached_property
     def charges(self) -> charge_service_pb2_grpc.ChargeServiceAsyncStub:
         return charge_service_pb2_grpc.ChargeServiceStub(self._channel("rating"))
+
+    @cached_property
+    def charge_streams(self) -> charge_stream_service_pb2_grpc.ChargeStreamServiceAsyncStub:
+        return charge_stream_service_pb2_grpc.ChargeStreamServiceStub(self._channel("rating"))
+
+    @cached_property
+    def estimates(self) -> estimate_service_pb2_grpc.EstimateServiceAsyncStub:
+        return estimate_service_pb2_grpc.EstimateServiceStub(self._channel("rating"))
 
     @cached_property
     def price_overrides(self) -> price_override_service_pb2_grpc.PriceOverrideServiceAsyncStub:

@@ -6,19 +6,21 @@ import asyncio
 import concurrent.futures
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from opentelemetry import context as otel_context
 
+from steelyard.charge_watch import ChargeUpdate
 from steelyard.client import Client
 from steelyard.delivery import Ack, DeliveryReport, EventProblem
 from steelyard.errors import ClientClosed, SteelyardError
 from steelyard.events import PropertyValue, UsageEvent
 from steelyard.services import Services
 from steelyard.settings import Endpoints, Options
+from steelyard.sync_watch import blocking
 
 T = TypeVar("T")
 
@@ -97,6 +99,20 @@ class SyncClient:
     def flush(self) -> DeliveryReport:
         """See Client.flush."""
         return self._run(self._client.flush())
+
+    def watch_charges(
+        self,
+        customer_ids: Sequence[str] = (),
+        *,
+        subscription_ids: Sequence[str] = (),
+        min_interval: timedelta | None = None,
+        ending_after: datetime | None = None,
+    ) -> Iterator[ChargeUpdate]:
+        """See Client.watch_charges; leaving the loop ends it."""
+        updates = self._client.watch_charges(
+            customer_ids, subscription_ids=subscription_ids, min_interval=min_interval, ending_after=ending_after
+        )
+        return blocking(updates, self._run)
 
     def call(self, make_call: Callable[[Services], Coroutine[Any, Any, T]]) -> T:
         """Call any service: `client.call(lambda s: s.invoices.GetInvoice(request))`.

@@ -33,6 +33,7 @@ QUERY_METHODS: dict[str, Audience] = {
         "UsageWindowService/GetUsageQuantities": Audience.INTERNAL,
         "FateService/GetFateCounts": _ANYBODY_OF_TENANT,
         "FateService/ListFateDifferences": _ANYBODY_OF_TENANT,
+        "MeasuringService/MeasureEvents": _ANYBODY_OF_TENANT,
         "FindingService/ListFindings": _ANYBODY_OF_TENANT,
         "FindingService/ResolveFinding": _ANYBODY_OF_TENANT,
         "FindingService/SubmitManifest": _ANYBODY_OF_TENANT,

@@ -12,6 +12,7 @@ from services.ingest.rpc.fate_service import FateServicer
 from services.ingest.rpc.finding_service import FindingServicer, MissingUsageStores
 from services.ingest.rpc.hold_service import HoldServicer
 from services.ingest.rpc.log_service import LogServicer
+from services.ingest.rpc.measuring_service import MeasuringServicer
 from services.ingest.rpc.meter_service import MeterServicer
 from services.ingest.rpc.reconciliation_service import ReconciliationServicer
 from services.ingest.rpc.replay_service import ReplayServicer
@@ -25,6 +26,7 @@ from services.ingest.usecases.holds import HoldStore, ResolveHold
 from services.ingest.usecases.list_fate_differences import FateDifferenceStore
 from services.ingest.usecases.list_windows import WindowStore
 from services.ingest.usecases.log_ports import LogStore
+from services.ingest.usecases.measure_events import MeasureEvents
 from services.ingest.usecases.ports import RecordingTransactions, TenantRules
 from services.ingest.usecases.query_events import EventStore
 from services.ingest.usecases.query_usage import QueryUsage, UsageStore
@@ -39,6 +41,7 @@ from steelyard.ingest.v1 import (
     finding_service_pb2_grpc,
     hold_service_pb2_grpc,
     log_service_pb2_grpc,
+    measuring_service_pb2_grpc,
     meter_service_pb2_grpc,
     reconciliation_service_pb2_grpc,
     replay_service_pb2_grpc,
@@ -108,6 +111,10 @@ def add_query_servicers(server: GrpcServer, ports: QueryPorts) -> None:
     server.add(
         ReplayServicer(ChangeReplays(ports.replays, ports.clock), ports.replays),
         replay_service_pb2_grpc.add_ReplayServiceServicer_to_server,
+    )
+    server.add(
+        MeasuringServicer(MeasureEvents(ports.corrections.tenants)),
+        measuring_service_pb2_grpc.add_MeasuringServiceServicer_to_server,
     )
     _add_corrections(server, ports.corrections, ports.clock)
     fates = FateServicer(ports.fate_counts, ports.fate_differences)

@@ -16,6 +16,8 @@ METHODS = {
     f"{_PACKAGE}.ChargeService/ExplainCharge": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/ForecastCharges": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/ConfirmCharges": Audience.INTERNAL,
+    f"{_PACKAGE}.ChargeStreamService/StreamCharges": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.EstimateService/EstimateEvent": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.PriceOverrideService/CreatePriceOverride": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.PriceOverrideService/EndPriceOverride": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.PriceOverrideService/GetPriceOverride": _TENANT_OR_INTERNAL,

@@ -13,8 +13,10 @@ from libs.outbox import StateOutbox, WatermarkOutbox
 from services.rating.store import tables
 from services.rating.store.billing_periods import PostgresBillingPeriodStore
 from services.rating.store.charges import PostgresChargeStore
+from services.rating.store.customer_periods import PostgresCustomerPeriodStore
 from services.rating.store.dimensions import PostgresDimensionStore
 from services.rating.store.exact_usage import PostgresExactUsageStore
+from services.rating.store.live_charges import PostgresLiveChargeStore
 from services.rating.store.price_overrides import PostgresPriceOverrideStore
 from services.rating.store.queue import PostgresRatingQueue
 from services.rating.store.rate_cards import PostgresRateCardStore
@@ -36,6 +38,8 @@ class PostgresWork:
     cards: PostgresRateCardStore
     overrides: PostgresPriceOverrideStore
     charges: PostgresChargeStore
+    customer_periods: PostgresCustomerPeriodStore
+    live_charges: PostgresLiveChargeStore
     queue: PostgresRatingQueue
     watermarks: PostgresWatermarkStore
     reconciliation: PostgresReconciliation
@@ -67,6 +71,8 @@ class PostgresUnitOfWork:
             cards=PostgresRateCardStore(driver),
             overrides=PostgresPriceOverrideStore(driver),
             charges=PostgresChargeStore(driver, StateOutbox(connection, tables.charge_marks)),
+            customer_periods=PostgresCustomerPeriodStore(driver),
+            live_charges=PostgresLiveChargeStore(driver),
             queue=PostgresRatingQueue(driver),
             watermarks=PostgresWatermarkStore(driver, watermarks, self._encode_watermark),
             reconciliation=PostgresReconciliation(driver),

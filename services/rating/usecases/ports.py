@@ -11,6 +11,7 @@ from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.comparison import Comparison
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questions
+from services.rating.domain.live_charge import ChargeWatch, LiveCharge
 from services.rating.domain.period_charge import ChangedCharge, PeriodCharge
 from services.rating.domain.price_override import OverrideFilter, PriceOverride
 from services.rating.domain.queue import Mark, RatingProblem, SetAside
@@ -114,6 +115,20 @@ class ChargeStore(Protocol):
     async def problems(self, keys: Sequence[PeriodKey]) -> dict[PeriodKey, RatingProblem]: ...
 
 
+class LiveChargeStore(Protocol):
+    """Charges as they are published, a page at a time."""
+
+    async def page(
+        self, watch: ChargeWatch, after: PeriodKey | None, limit: int
+    ) -> tuple[list[LiveCharge], PeriodKey | None]: ...
+
+
+class CustomerPeriodStore(Protocol):
+    """Billing periods over the subscriptions of a customer."""
+
+    async def containing(self, tenant_id: str, customer_id: str, at: datetime) -> list[BillingPeriod]: ...
+
+
 class RatingQueue(Protocol):
     """Billing periods that have to be rated."""
 
@@ -173,6 +188,10 @@ class Work(Protocol):
     def overrides(self) -> PriceOverrideStore: ...
     @property
     def charges(self) -> ChargeStore: ...
+    @property
+    def customer_periods(self) -> CustomerPeriodStore: ...
+    @property
+    def live_charges(self) -> LiveChargeStore: ...
     @property
     def queue(self) -> RatingQueue: ...
     @property

@@ -15,7 +15,18 @@ from libs.periods import Period
 from libs.rpc.auth import TENANT_HEADER
 from services.rating.domain.exact_usage import QuantityScope
 from services.rating.domain.usage import UsageScope, WindowRow
-from steelyard.ingest.v1 import meter_pb2, meter_service_pb2, usage_window_pb2, usage_window_service_pb2
+from steelyard.ingest.v1 import (
+    measuring_service_pb2,
+    meter_pb2,
+    meter_service_pb2,
+    usage_event_pb2,
+    usage_window_pb2,
+    usage_window_service_pb2,
+)
+from steelyard.ingest.v1.measuring_service_pb2_grpc import (
+    MeasuringServiceServicer,
+    add_MeasuringServiceServicer_to_server,
+)
 from steelyard.ingest.v1.meter_service_pb2_grpc import MeterServiceServicer, add_MeterServiceServicer_to_server
 from steelyard.ingest.v1.usage_window_service_pb2_grpc import (
     UsageWindowServiceServicer,
@@ -40,7 +51,7 @@ def window_to_pb(row: WindowRow) -> usage_window_pb2.UsageWindow:
     return message
 
 
-class FakeIngestServer(UsageWindowServiceServicer, MeterServiceServicer):
+class FakeIngestServer(UsageWindowServiceServicer, MeterServiceServicer, MeasuringServiceServicer):
     """Pages are tiny, so that paging is exercised."""
 
     def __init__(self, data: FakeIngest) -> None:
@@ -48,6 +59,11 @@ class FakeIngestServer(UsageWindowServiceServicer, MeterServiceServicer):
         self._server = grpc.aio.server()
         add_UsageWindowServiceServicer_to_server(self, self._server)
         add_MeterServiceServicer_to_server(self, self._server)
+        add_MeasuringServiceServicer_to_server(self, self._server)
+        self.measurement = measuring_service_pb2.EventMeasurement()
+        """The answer to any event,"""
+        self.measured: list[tuple[str, usage_event_pb2.UsageEvent]] = []
+        """and who asked about which."""
         self.authorizations: set[str] = set()
 
     async def start(self) -> str:
@@ -107,6 +123,13 @@ class FakeIngestServer(UsageWindowServiceServicer, MeterServiceServicer):
             for exact in await self._data.quantities(tenant, scopes)
         ]
         return usage_window_service_pb2.GetUsageQuantitiesResponse(quantities=quantities)
+
+    async def MeasureEvents(
+        self, request: measuring_service_pb2.MeasureEventsRequest, context: Context
+    ) -> measuring_service_pb2.MeasureEventsResponse:
+        tenant = await self._tenant(context)
+        self.measured += [(tenant, event) for event in request.events]
+        return measuring_service_pb2.MeasureEventsResponse(results=[self.measurement])
 
     async def ListMeters(
         self, request: meter_service_pb2.ListMetersRequest, context: Context
