@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -48,13 +48,13 @@ class _Commands(TyperGroup):
             return None
         module, name = _COMMANDS[cmd_name].split(":")
         found = getattr(import_module(module), name)
-        if not isinstance(found, typer.Typer):
-            alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            alone.command(cmd_name)(found)
-            found = alone
-        command = get_command(found)
-        command.name = cmd_name
-        return command
+        # Alone in a program of its own, which gives it none of the options that the whole one has.
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        if isinstance(found, typer.Typer):
+            alone.add_typer(found, name=cmd_name)
+            return cast(TyperGroup, get_command(alone)).commands[cmd_name]
+        alone.command(cmd_name)(found)
+        return get_command(alone)
 
     def invoke(self, ctx: Any) -> Any:
         """Run one. Messages hold text only: an argument of other bytes ends as wrong usage, not as a traceback."""
