@@ -18,6 +18,7 @@ from libs.messaging.confirmation import ConfirmationResponder
 from libs.messaging.errors import UnreadableMessage
 from libs.messaging.failures import pause_before_rebind
 from libs.messaging.fetcher import Fetcher
+from libs.messaging.latest import latest_sequence
 from libs.messaging.streams import DIRECTORY
 from libs.messaging.subjects import from_token
 
@@ -29,7 +30,6 @@ Applier = Callable[[tuple[str, ...], bytes | None, int], None]
 _BATCH = 500
 _IDLE_FETCHES_BEFORE_CHECK = 3
 _FORGET_CONSUMER_S = 30
-_NO_MESSAGE_FOUND = 10037
 
 
 class _EntriesMissed(Exception):
@@ -148,25 +148,12 @@ class DirectoryReader:
             _logger.error("directory entry %d is left out: %s", sequence, error)
 
     async def _is_caught_up(self, sequence: int = 0) -> bool:
-        """Whether every entry that the stream stores and we match is applied, and the stream has come to `sequence`.
-
-        What the consumer has pending does not tell: the server counts an entry there some time after it stored it, and
-        until then says that there is none.
-        """
+        """Whether every entry that the stream stores and we match is applied, and the stream has come to `sequence`."""
         before = await self._js.stream_info(DIRECTORY.name)
-        latest = [await self._latest(subject) for subject in self._config.filter_subjects or ()]
+        latest = await latest_sequence(self._js, DIRECTORY.name, self._config.filter_subjects or ())
         after = await self._js.stream_info(DIRECTORY.name)
         is_one_stream = before.created == after.created == self._epoch
-        return is_one_stream and max(latest, default=0) <= self._applied and sequence <= before.state.last_seq
-
-    async def _latest(self, subject: str) -> int:
-        try:
-            entry = await self._js.get_last_msg(DIRECTORY.name, subject)
-        except NotFoundError as error:
-            if error.err_code != _NO_MESSAGE_FOUND:
-                raise
-            return 0
-        return entry.seq or 0
+        return is_one_stream and latest <= self._applied and sequence <= before.state.last_seq
 
     async def _is_applied(self, epoch: datetime, sequence: int) -> bool:
         if epoch != self._epoch:

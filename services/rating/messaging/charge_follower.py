@@ -17,6 +17,7 @@ from nats.js.errors import NotFoundError
 from libs.messaging import RATING
 from libs.messaging.failures import pause_before_rebind
 from libs.messaging.fetcher import Fetcher
+from libs.messaging.latest import latest_sequence
 from services.rating.messaging.charge_feed import CHARGE_SUBJECT, WATERMARK_SUBJECT
 from services.rating.usecases.live_charges import LiveCharges
 from services.rating.wire.live_charges import live_charges_from_pb, passed_from_bytes
@@ -28,7 +29,6 @@ _SUBJECTS = (CHARGE_SUBJECT, WATERMARK_SUBJECT)
 _BATCH = 100
 _IDLE_FETCHES_BEFORE_CHECK = 3
 _FORGET_CONSUMER_S = 30
-_NO_MESSAGE_FOUND = 10037
 
 
 class _MessagesMissed(Exception):
@@ -134,23 +134,11 @@ class ChargeFollower:
             self._live_charges.offer(changed.tenant_id, live_charges_from_pb(changed.charges))
 
     async def _is_caught_up(self) -> bool:
-        """Whether everything that the stream holds by now was received. It must still be the same stream.
-
-        What the consumer has pending does not tell: the server counts a message there some time after it stored it.
-        """
+        """Whether everything that the stream holds by now was received. It must still be the same stream."""
         before = await self._js.stream_info(RATING.name)
-        latest = [await self._latest(subject) for subject in _SUBJECTS]
+        latest = await latest_sequence(self._js, RATING.name, _SUBJECTS)
         after = await self._js.stream_info(RATING.name)
-        return before.created == after.created == self._epoch and max(latest) <= self._last
-
-    async def _latest(self, subject: str) -> int:
-        try:
-            message = await self._js.get_last_msg(RATING.name, subject)
-        except NotFoundError as error:
-            if error.err_code != _NO_MESSAGE_FOUND:
-                raise
-            return 0
-        return message.seq or 0
+        return before.created == after.created == self._epoch and latest <= self._last
 
 
 async def _either(*events: asyncio.Event) -> None:
