@@ -25,15 +25,16 @@ async def view_of(work: Work, subscription: Subscription, now: datetime) -> Subs
 
 
 async def views_of(work: Work, subscriptions: Sequence[Subscription], now: datetime) -> list[SubscriptionView]:
-    """Stored periods count: they may have been split. What is not stored yet is computed."""
+    """Stored periods count: they may have been split. What is not stored yet is computed, and what is behind an end."""
     stored = await work.periods.containing([item.subscription_id for item in subscriptions], now)
-    return [
-        SubscriptionView(
-            item,
-            stored[item.subscription_id].period if item.subscription_id in stored else item.current_period(now),
-        )
-        for item in subscriptions
-    ]
+    views = []
+    for item in subscriptions:
+        found = stored.get(item.subscription_id)
+        if found is None or (item.ended_at is not None and found.period.start >= item.ended_at):
+            views.append(SubscriptionView(item, item.current_period(now)))
+        else:
+            views.append(SubscriptionView(item, found.period))
+    return views
 
 
 class GetSubscription:

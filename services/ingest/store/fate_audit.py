@@ -56,7 +56,7 @@ class PostgresFateAudit:
             progress = await driver.fetchrow(sql.PROGRESS, tenant_id)
             first = progress["next_hour"] if progress else await driver.fetchval(sql.FIRST_HOUR, tenant_id)
             next_hour, last_sealed = first or before, progress["last_sealed"] if progress else _NO_HOUR
-            fresh = _hours(next_hour, before)
+            fresh = await _fresh_hours(driver, tenant_id, next_hour, before)
             known = await driver.fetch(sql.OPEN_HOURS, tenant_id, Equation.WINDOWS, _HOURS_AT_ONCE)
             received = [*fresh, *(row["hour_start"] for row in known if not row["of_windows"])]
             sealed = await driver.fetchval(sql.NEXT_SEALED, tenant_id, last_sealed)
@@ -92,9 +92,18 @@ class PostgresFateDifferences:
         return None if row is None else AuditProgress(row["next_hour"], row["checked_at"])
 
 
-def _hours(first: datetime, before: datetime) -> list[datetime]:
+async def _fresh_hours(driver: asyncpg.Connection, tenant_id: str, first: datetime, before: datetime) -> list[datetime]:
+    """The next hours that have not too many events together, at least one if any is over."""
     count = max(0, min(_HOURS_AT_ONCE, (before - first) // _HOUR))
-    return [first + number * _HOUR for number in range(count)]
+    rows = await driver.fetch(sql.EVENTS_OF_HOURS, tenant_id, [first + number * _HOUR for number in range(count)])
+    fresh: list[datetime] = []
+    events = 0
+    for row in rows:
+        events += row["events"]
+        if fresh and events > sql.MOST_EVENTS:
+            break
+        fresh.append(row["hour_start"])
+    return fresh
 
 
 async def _received(driver: asyncpg.Connection, tenant_id: str, hours: Sequence[datetime]) -> list[_Found]:

@@ -35,7 +35,18 @@ OPEN_HOURS = """
 SELECT DISTINCT hour_start, equation = $2 AS of_windows FROM fate_differences
 WHERE tenant_id = $1 AND resolved_at IS NULL ORDER BY hour_start LIMIT $3
 """
-NEXT_SEALED = "SELECT min(hour_start) FROM hour_seals WHERE tenant_id = $1 AND hour_start > $2"
+# Of hours with more events than that the windows are not compared here: the log of one is read at once.
+MOST_EVENTS = 1_000_000
+NEXT_SEALED = f"""
+SELECT min(hour_start) FROM hour_seals WHERE tenant_id = $1 AND hour_start > $2 AND event_count <= {MOST_EVENTS}
+"""
+# Of the next hours those that have not too many events together, but at least one.
+EVENTS_OF_HOURS = """
+SELECT hours.hour_start, coalesce(sum(recorded + duplicate + conflict + rejected), 0)::bigint AS events
+FROM unnest($2::timestamptz[]) AS hours (hour_start)
+LEFT JOIN fate_counts ON tenant_id = $1 AND fate_counts.hour_start = hours.hour_start
+GROUP BY hours.hour_start ORDER BY hours.hour_start
+"""
 
 _NAMES = tuple(FateCounts.__slots__)
 _OF_RECORDER = _NAMES[:-1]

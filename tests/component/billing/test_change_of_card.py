@@ -20,6 +20,7 @@ from services.billing.domain.subscription import (
     SubscriptionEnded,
 )
 from services.billing.usecases.close_periods import PERIOD_DIFFERS
+from services.billing.usecases.get_subscriptions import view_of
 from services.billing.wire.billing_periods import billing_period_to_pb
 from services.billing.wire.charges import charge_from_pb
 from services.rating.domain.period_charge import charges_of_period
@@ -314,3 +315,14 @@ async def test_all_periods_that_change_are_published_under_higher_versions(world
     whole = next(iter(before.values())).period
     assert [item.whole for item in after.values() if item.whole is not None] == [whole, whole]
     assert replace(after[PeriodKey("sub-01", MIDDLE)], version=0).time_zone == "Europe/Berlin"
+
+
+async def test_an_ended_subscription_shows_its_last_period(world: World) -> None:
+    await start(world)
+    await world.cancel("acme")
+    await world.advance("acme", utc(2026, 4, 10))  # The period of April was stored before the end.
+
+    async with world.api("acme") as work:
+        view = await view_of(work, await work.subscriptions.get("sub-01"), utc(2026, 4, 10))
+
+    assert (view.current_period.start, view.current_period.end) == (MARCH_BEGINS, MARCH_ENDS)
