@@ -71,6 +71,7 @@ class Faults:
             await asyncio.wait_for(self.over.wait(), 3)
 
 
+@pytest.mark.slow
 class TestKilledUnderLoad:
     async def test_ends_in_the_same_totals_and_bills(self, stack: Stack) -> None:
         workload = generated(customers=CUSTOMERS, events=EVENTS, seed=SEED)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -23,9 +24,11 @@ from services.ingest.domain.meter_options import (
     Rounding,
 )
 from services.ingest.domain.recording import POSITIONS_PER_BATCH
+from services.ingest.store.recording_transactions import PostgresRecordingTransactions
 from services.ingest.usecases.record_usage import RecordUsage
 from services.ingest.usecases.usage_question import UsageQuestion
-from tests.component.ingest.builders import NOON, Event, a_batch, add_meters, fetch
+from tests.component.ingest.builders import NOON, Event, a_batch, add_meters, fetch, migrate_ingest
+from tests.support.servers import DatabaseFactory
 
 FIRST = datetime(2026, 3, 28, 22, 7, 30, 5, tzinfo=UTC)
 ASKED = Period(FIRST + timedelta(hours=2, minutes=1), FIRST + timedelta(hours=9, minutes=3, microseconds=9))
@@ -100,6 +103,22 @@ async def record_random_usage(record: RecordUsage, api: Database, meters: Sequen
     places = {event_id: batch_id * POSITIONS_PER_BATCH + ordinal for event_id, batch_id, ordinal in rows}  # type: ignore[operator]
     assert len(places) == len(events) > 300
     return [(places[event.event_id], event) for event in events]
+
+
+@asynccontextmanager
+async def random_usage(
+    make_database: DatabaseFactory, meters: Sequence[Meter]
+) -> AsyncIterator[tuple[Database, Recorded]]:
+    """A database of its own with `record_random_usage`, logged in as api: for tests of a module that only read."""
+    urls = await make_database("ingest", migrate_ingest)
+    api = Database(urls.api_url, "api", application_name="test-api")
+    worker = Database(urls.worker_url, "worker", application_name="test-worker")
+    try:
+        record = RecordUsage(PostgresRecordingTransactions(worker), lambda: NOON)
+        yield api, await record_random_usage(record, api, meters)
+    finally:
+        await api.dispose()
+        await worker.dispose()
 
 
 def columns(meter: Meter, items: Recorded) -> EventColumns:

@@ -252,6 +252,7 @@ class TestFailures:
         assert answered.verdicts[1] == RECORDED  # The first has another event time, and so other content.
         assert await tenant.failed_checks() == []
 
+    @pytest.mark.slow
     async def test_a_recorder_is_killed_again_and_again(self, ingest: RunningIngest) -> None:
         tenant = await ingest.tenant("killed")
         await tenant.create_meter(TOKENS)

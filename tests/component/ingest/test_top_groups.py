@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
 
@@ -10,15 +11,14 @@ import pytest
 
 from libs.database import Database
 from libs.money import exact
-from libs.periods import BucketSize, Period
+from libs.periods import BucketSize
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import Aggregation
 from services.ingest.store.usage_queries import PostgresUsageStore
 from services.ingest.usecases.query_usage import QueryUsage
-from services.ingest.usecases.record_usage import RecordUsage
 from services.ingest.usecases.usage_rows import UsageRow
-from tests.component.ingest.builders import a_batch, add_meters
-from tests.component.ingest.random_usage import METERS, Recorded, expected, meter_of, question, record_random_usage
+from tests.component.ingest.random_usage import METERS, Recorded, expected, meter_of, question, random_usage
+from tests.support.servers import DatabaseFactory
 
 TOP = (
     *(meter for meter in METERS if meter.meter_id in {"users", "p0", "seats", "all-time", "still", "hours", "active"}),
@@ -31,9 +31,20 @@ ids = pytest.mark.parametrize("meter", TOP, ids=[meter.meter_id for meter in TOP
 Group = tuple[str, str | None]
 
 
+@pytest.fixture(scope="module")
+async def usage(make_database: DatabaseFactory) -> AsyncIterator[tuple[Database, Recorded]]:
+    async with random_usage(make_database, TOP) as found:
+        yield found
+
+
 @pytest.fixture
-async def recorded(record: RecordUsage, api: Database) -> Recorded:
-    return await record_random_usage(record, api, TOP)
+def api(usage: tuple[Database, Recorded]) -> Database:
+    return usage[0]
+
+
+@pytest.fixture
+def recorded(usage: tuple[Database, Recorded]) -> Recorded:
+    return usage[1]
 
 
 @pytest.fixture
@@ -129,20 +140,3 @@ class TestOthers:
         assert [row for row in rows if row.others] == []
         assert len(rows) > 20
         assert nothing == []
-
-    async def test_equal_quantities_are_ranked_by_their_names(
-        self, recorded: Recorded, ask: QueryUsage, record: RecordUsage, api: Database
-    ) -> None:
-        meter = meter_of("again", Aggregation.COUNT, "")
-        await add_meters(api, meter)
-        events = [
-            item._replace(event_id=f"{customer}", customer_id=customer)
-            for customer in ("b", "a", "c", "B")
-            for item in [next(event for _, event in recorded if question(meter).start <= event.at)]
-        ]
-        await record([a_batch(99, *events, accepted_total=0)])
-        asked = question(meter, top_groups=3, end=Period(events[0].at, events[0].at.replace(year=2027)).end)
-
-        _, rows = await ask(asked, None, 10)
-
-        assert [(row.customer_id, row.rank) for row in rows] == [("B", 1), ("a", 2), ("b", 3)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -15,9 +15,8 @@ from services.ingest.domain.meter import Meter
 from services.ingest.store.usage_quantities import PostgresQuantityStore
 from services.ingest.store.usage_queries import PostgresUsageStore
 from services.ingest.usecases.query_usage import QueryUsage
-from services.ingest.usecases.record_usage import RecordUsage
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityScope
-from tests.component.ingest.builders import Event, add_meters
+from tests.component.ingest.builders import Event
 from tests.component.ingest.random_usage import (
     ASKED,
     BY_ID,
@@ -27,15 +26,27 @@ from tests.component.ingest.random_usage import (
     Recorded,
     expected,
     question,
-    record_random_usage,
+    random_usage,
 )
+from tests.support.servers import DatabaseFactory
 
 ids = pytest.mark.parametrize("meter", METERS, ids=[meter.meter_id for meter in METERS])
 
 
+@pytest.fixture(scope="module")
+async def usage(make_database: DatabaseFactory) -> AsyncIterator[tuple[Database, Recorded]]:
+    async with random_usage(make_database, METERS) as found:
+        yield found
+
+
 @pytest.fixture
-async def recorded(record: RecordUsage, api: Database) -> Recorded:
-    return await record_random_usage(record, api, METERS)
+def api(usage: tuple[Database, Recorded]) -> Database:
+    return usage[0]
+
+
+@pytest.fixture
+def recorded(usage: tuple[Database, Recorded]) -> Recorded:
+    return usage[1]
 
 
 Row = tuple[int, str, str | None, Decimal, int]
@@ -89,6 +100,6 @@ class TestRows:
 class TestNothing:
     @pytest.mark.parametrize("meter_id", ["p0", "users", "seats", "all-time", "hours", "present"])
     async def test_has_no_rows(self, meter_id: str, api: Database) -> None:
-        await add_meters(api, BY_ID[meter_id])
-        _, rows = await QueryUsage(usage=PostgresUsageStore(api))(question(BY_ID[meter_id]), None, 10)
+        asked = replace(question(BY_ID[meter_id]), customer_id="nobody")
+        _, rows = await QueryUsage(usage=PostgresUsageStore(api))(asked, None, 10)
         assert rows == []
