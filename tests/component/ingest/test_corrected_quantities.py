@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -9,15 +10,17 @@ import pytest
 from libs.database import Database
 from libs.periods import Period
 from services.ingest.domain.meter import Meter
+from services.ingest.store.recording_transactions import PostgresRecordingTransactions
 from services.ingest.store.usage_quantities import PostgresQuantityStore
 from services.ingest.store.usage_queries import PostgresUsageStore
 from services.ingest.usecases.query_usage import QueryUsage
 from services.ingest.usecases.record_usage import RecordUsage
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityScope
 from services.ingest.usecases.usage_question import UsageQuestion
-from tests.component.ingest.builders import Event, a_batch, add_meters
+from tests.component.ingest.builders import NOON, Event, a_batch, add_meters, migrate_ingest
 from tests.component.ingest.correcting import Corrector, key
 from tests.component.ingest.metering import METERS, MORNING, jobs
+from tests.support.servers import DatabaseFactory
 
 HOUR = MORNING.replace(minute=0, second=0, microsecond=0)
 WHOLE = Period(HOUR, HOUR + timedelta(hours=11))
@@ -36,8 +39,7 @@ def _at_edges(event_id: str, size: str) -> list[Event]:
     ]
 
 
-@pytest.fixture
-async def corrector(record: RecordUsage, api: Database, worker: Database) -> Corrector:
+async def _corrected(record: RecordUsage, api: Database, worker: Database) -> Corrector:
     """Of the tenant `acme`, which has corrected what `clean` never sent."""
     for tenant in ("acme", "clean"):
         await add_meters(api, *METERS, tenant=tenant)
@@ -56,13 +58,28 @@ async def corrector(record: RecordUsage, api: Database, worker: Database) -> Cor
     return corrector
 
 
+@pytest.fixture
+async def corrector(record: RecordUsage, api: Database, worker: Database) -> Corrector:
+    return await _corrected(record, api, worker)
+
+
+@pytest.fixture(scope="module")
+async def corrected(make_database: DatabaseFactory) -> AsyncIterator[Database]:
+    """Logged in as api, for tests that only ask."""
+    urls = await make_database("ingest", migrate_ingest)
+    api = Database(urls.api_url, "api", application_name="test-api")
+    worker = Database(urls.worker_url, "worker", application_name="test-worker")
+    await _corrected(RecordUsage(PostgresRecordingTransactions(worker), lambda: NOON), api, worker)
+    await worker.dispose()
+    yield api
+    await api.dispose()
+
+
 @ids
 class TestQuantities:
     @pytest.mark.parametrize("period", [WHOLE, UNALIGNED], ids=["whole windows", "edges inside windows"])
-    async def test_that_rating_asks_for(
-        self, corrector: Corrector, api: Database, meter: Meter, period: Period
-    ) -> None:
-        ask = GetUsageQuantities(PostgresQuantityStore(api))
+    async def test_that_rating_asks_for(self, corrected: Database, meter: Meter, period: Period) -> None:
+        ask = GetUsageQuantities(PostgresQuantityStore(corrected))
         scopes = [QuantityScope(customer, meter.meter_id, period) for customer in CUSTOMERS]
 
         found, expected = await ask("acme", scopes), await ask("clean", scopes)
@@ -72,8 +89,8 @@ class TestQuantities:
         assert all(item.event_count for item in expected)
 
     @pytest.mark.parametrize("period", [WHOLE, UNALIGNED], ids=["whole windows", "edges inside windows"])
-    async def test_that_users_ask_for(self, corrector: Corrector, api: Database, meter: Meter, period: Period) -> None:
-        query = QueryUsage(usage=PostgresUsageStore(api))
+    async def test_that_users_ask_for(self, corrected: Database, meter: Meter, period: Period) -> None:
+        query = QueryUsage(usage=PostgresUsageStore(corrected))
         answers = []
         for tenant in ("acme", "clean"):
             question = UsageQuestion(
