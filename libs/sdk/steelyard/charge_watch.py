@@ -95,7 +95,7 @@ class ChargeWatcher:
         self._heard_at = time.monotonic()
         while True:
             if self._is_closed():
-                raise ClientClosed("the client is closed")
+                raise ClientClosed("the client was closed")
             call = self._open_call()
             try:
                 is_current = False
@@ -134,8 +134,6 @@ class ChargeWatcher:
 
         :raises SteelyardError: if there should be none
         """
-        if self._is_closed():
-            raise ClientClosed("the client was closed meanwhile") from error
         if not worth_retrying(error):
             raise error
         self._failures += 1
