@@ -7,8 +7,8 @@ from datetime import date, datetime, timedelta
 from libs.clock import Clock
 from libs.ids import check_resource_id
 from services.billing.domain.charge import PeriodKey
-from services.billing.domain.subscription import BillingPeriodClosing, Subscription, SubscriptionNotFound
-from services.billing.usecases.extend_periods import extend
+from services.billing.domain.subscription import BillingPeriodClosing, Subscription
+from services.billing.usecases.current_subscription import lock_current
 from services.billing.usecases.get_subscriptions import SubscriptionView, view_of
 from services.billing.usecases.ports import UnitOfWork, Work
 from services.billing.usecases.request import Request, require_valid
@@ -37,15 +37,11 @@ class CancelSubscription:
             # Until the end is stored, or a period could become due, and be invoiced, that begins after that end.
             now = (await work.tenants.lock_clock()).now(real_now)
             if await request.claim(work, subscription_id, real_now) is None:
-                # The clock may have moved further than the worker has come.
-                await extend(work, [subscription_id], now)
-                locked = {item.subscription_id: item for item in await work.subscriptions.lock([subscription_id])}
-                if subscription_id not in locked:
-                    raise SubscriptionNotFound(f"no subscription {subscription_id}", subscriptionId=subscription_id)
+                subscription = await lock_current(work, subscription_id, now)
                 if last_date is None:
-                    await _end(work, locked[subscription_id], now)
+                    await _end(work, subscription, now)
                 else:
-                    await _end_after(work, locked[subscription_id], last_date, now)
+                    await _end_after(work, subscription, last_date, now)
             return await view_of(work, await work.subscriptions.get(subscription_id), now)
 
 

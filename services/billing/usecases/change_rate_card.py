@@ -13,9 +13,8 @@ from services.billing.domain.subscription import (
     BillingPeriodClosing,
     CurrencyDiffers,
     Subscription,
-    SubscriptionNotFound,
 )
-from services.billing.usecases.extend_periods import extend
+from services.billing.usecases.current_subscription import lock_current
 from services.billing.usecases.get_subscriptions import SubscriptionView, view_of
 from services.billing.usecases.ports import Rating, UnitOfWork, Work
 from services.billing.usecases.request import Request, require_valid
@@ -49,12 +48,7 @@ class ChangeRateCard:
             # A period that is current for the check must not become due before the change is stored.
             now = (await work.tenants.lock_clock()).now(real_now)
             if await request.claim(work, subscription_id, real_now) is None:
-                # The clock may have moved further than the worker has come.
-                await extend(work, [subscription_id], now)
-                locked = {item.subscription_id: item for item in await work.subscriptions.lock([subscription_id])}
-                if subscription_id not in locked:
-                    raise SubscriptionNotFound(f"no subscription {subscription_id}", subscriptionId=subscription_id)
-                subscription = locked[subscription_id]
+                subscription = await lock_current(work, subscription_id, now)
                 if subscription.currency != currency:
                     message = f"{rate_card_id} is in {currency}, the subscription in {subscription.currency}"
                     raise CurrencyDiffers(message, subscriptionId=subscription_id)

@@ -8,7 +8,13 @@ from datetime import datetime
 from libs.errors import InvalidInput
 from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
 from services.ingest.domain.fate_counts import FateCounts
-from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, period_between, required_time
+from services.ingest.rpc.requests import (
+    Context,
+    check_storable,
+    cursor_instant,
+    period_between,
+    required_time,
+)
 from services.ingest.usecases.audit_fates import FateDifference
 from services.ingest.usecases.fate_counts import CountedFates, FateCountStore, FateQuestion, Span
 from services.ingest.usecases.list_fate_differences import FateDifferenceStore
@@ -47,7 +53,7 @@ class FateServicer(fate_service_pb2_grpc.FateServiceServicer):
         self, request: pb.ListFateDifferencesRequest, context: Context
     ) -> pb.ListFateDifferencesResponse:
         size, cursor = page_size(request), page_cursor(request, 3)
-        after = None if cursor is None else (_instant(cursor[0]), cursor[1], cursor[2])
+        after = None if cursor is None else (cursor_instant(cursor[0]), cursor[1], cursor[2])
         found = await self._differences.list(current_tenant(), request.include_resolved, after, size + 1)
         page = fitting([_difference_to_pb(item) for item in found[:size]])
         token = ""
@@ -73,17 +79,7 @@ def _question(request: pb.GetFateCountsRequest) -> FateQuestion:
 
 
 def _after(cursor: tuple[str, ...] | None) -> tuple[datetime, str] | None:
-    return None if cursor is None else (_instant(cursor[0]), cursor[1])
-
-
-def _instant(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise cursor_invalid() from error
-    if at.tzinfo is None:
-        raise cursor_invalid()
-    return at
+    return None if cursor is None else (cursor_instant(cursor[0]), cursor[1])
 
 
 def _counted_to_pb(item: CountedFates) -> pb.CountedFates:

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from libs.clock import Clock
 from libs.errors import InvalidInput
 from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
-from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, required_time
+from services.ingest.rpc.requests import Context, check_storable, cursor_instant, required_time
 from services.ingest.usecases.missing_usage_ports import FindingStore, ManifestStore, SourceStore
 from services.ingest.usecases.missing_usage_requests import (
     FindingSelection,
@@ -125,12 +125,4 @@ def _mutation(request_id: str, meaning: Message) -> MutationId:
 
 
 def _before(cursor: tuple[str, ...] | None) -> tuple[datetime, str] | None:
-    if cursor is None:
-        return None
-    try:
-        at = datetime.fromisoformat(cursor[0])
-    except ValueError as error:
-        raise cursor_invalid() from error
-    if at.tzinfo is None:
-        raise cursor_invalid()
-    return at, cursor[1]
+    return None if cursor is None else (cursor_instant(cursor[0]), cursor[1])

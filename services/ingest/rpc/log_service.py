@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from libs.errors import InvalidInput
 from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
 from services.ingest.domain.log_chain import ChainHead, hour_of
-from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, required_time
+from services.ingest.rpc.requests import Context, check_storable, cursor_instant, cursor_invalid, required_time
 from services.ingest.usecases.errors import SealNotFound
 from services.ingest.usecases.get_receipts import GetReceipts
 from services.ingest.usecases.log_ports import LogStore
@@ -42,7 +40,7 @@ class LogServicer(log_service_pb2_grpc.LogServiceServicer):
 
     async def ListSeals(self, request: pb.ListSealsRequest, context: Context) -> pb.ListSealsResponse:
         size, cursor = page_size(request), page_cursor(request, 2)
-        before = None if cursor is None else (_instant(cursor[0]), _number(cursor[1], bits=32))
+        before = None if cursor is None else (cursor_instant(cursor[0]), _number(cursor[1], bits=32))
         found = await self._store.seals(current_tenant(), before, size + 1, latest_only=request.latest_only)
         page = fitting([seal_to_pb(seal) for seal in found[:size]])
         token = ""
@@ -107,7 +105,7 @@ def _reached(cursor: tuple[str, ...] | None) -> Reached | None:
     stage, position, chain_hash, hour = cursor
     try:
         head = ChainHead(_number(position), bytes.fromhex(chain_hash))
-        return Reached(Stage(stage), head, None if hour == _NO_HOUR else _instant(hour))
+        return Reached(Stage(stage), head, None if hour == _NO_HOUR else cursor_instant(hour))
     except ValueError as error:
         raise cursor_invalid() from error
 
@@ -116,13 +114,3 @@ def _number(text: str, *, bits: int = 64) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 20) or int(text) >= 1 << bits - 1:
         raise cursor_invalid()
     return int(text)
-
-
-def _instant(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise cursor_invalid() from error
-    if at.tzinfo is None:
-        raise cursor_invalid()
-    return at.astimezone(UTC)

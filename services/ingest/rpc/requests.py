@@ -61,6 +61,20 @@ def period_between(start: datetime, end: datetime, end_field: str) -> Period:
     return Period(start, end)
 
 
+def cursor_instant(text: str) -> datetime:
+    """An instant of a page token.
+
+    :raises InvalidInput: PAGE_TOKEN_INVALID
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise cursor_invalid() from error
+    if at.tzinfo is None:
+        raise cursor_invalid()
+    return at
+
+
 def cursor_invalid() -> InvalidInput:
     """The token has the form of one of ours, but not the content."""
     description = "is not a token of this list with these arguments"

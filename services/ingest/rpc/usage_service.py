@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from libs.errors import InvalidInput
 from libs.periods import BucketSize
 from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
 from services.ingest.domain.meter import FilterOperator, PropertyFilter
-from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, optional_time, required_time
+from services.ingest.rpc.requests import (
+    Context,
+    check_storable,
+    cursor_instant,
+    cursor_invalid,
+    optional_time,
+    required_time,
+)
 from services.ingest.usecases.query_events import EventSelection, EventStore
 from services.ingest.usecases.query_usage import QueryUsage
 from services.ingest.usecases.usage_question import UsageQuestion
@@ -100,7 +105,9 @@ class UsageServicer(usage_service_pb2_grpc.UsageServiceServicer):
         self, request: pb.ListEventExceptionsRequest, context: Context
     ) -> pb.ListEventExceptionsResponse:
         size, cursor = page_size(request), page_cursor(request, 3)
-        before = None if cursor is None else (_instant(cursor[0]), _number(cursor[1]), _number(cursor[2], bits=32))
+        before = (
+            None if cursor is None else (cursor_instant(cursor[0]), _number(cursor[1]), _number(cursor[2], bits=32))
+        )
         found = await self._events.exceptions(current_tenant(), before, size + 1)
         page = fitting([exception_to_pb(item) for item in found[:size]])
         token = ""
@@ -149,13 +156,3 @@ def _number(text: str, *, bits: int = 64) -> int:
     if not -(1 << bits - 1) <= number < 1 << bits - 1:
         raise cursor_invalid()
     return number
-
-
-def _instant(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise cursor_invalid() from error
-    if at.tzinfo is None:
-        raise cursor_invalid()
-    return at

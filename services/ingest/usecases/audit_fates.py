@@ -14,11 +14,11 @@ from typing import Protocol
 from libs.clock import Clock
 from libs.database import is_outage, retry_transient
 from services.ingest.domain.log_chain import hour_of
+from services.ingest.usecases.standing_work import repeat
 
 _logger = logging.getLogger(__name__)
 
 _EVERY_S = 60.0
-_AWAY_S = 5.0
 
 
 class Equation(StrEnum):
@@ -72,19 +72,12 @@ class AuditFates:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Check until `stopping` is set."""
-        while not stopping.is_set():
-            rest_s = _EVERY_S
-            try:
-                await self()
-            except Exception as error:
-                if not is_outage(error):
-                    raise
-                _logger.warning("fates are not checked while PostgreSQL is away: %r", error)
-                rest_s = _AWAY_S
-            try:
-                await asyncio.wait_for(stopping.wait(), rest_s)
-            except TimeoutError:
-                continue
+
+        async def work() -> float:
+            await self()
+            return _EVERY_S
+
+        await repeat("fates", work, stopping)
 
     async def __call__(self) -> None:
         """Check what there is now."""

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Protocol
 
 from libs.clock import Clock
-from libs.database import is_outage, retry_transient
+from libs.database import retry_transient
+from services.ingest.usecases.standing_work import repeat
 
 _logger = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
-_AWAY_S = 5.0
 _TENANTS_AT_ONCE = 100
 _MANIFESTS_AT_ONCE = 10
 
@@ -43,19 +43,12 @@ class FindMissingUsage:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Look every second until `stopping` is set."""
-        while not stopping.is_set():
-            rest_s = _EVERY_S
-            try:
-                await retry_transient(self)
-            except Exception as error:
-                if not is_outage(error):
-                    raise
-                _logger.warning("missing usage is not looked for while PostgreSQL is away: %r", error)
-                rest_s = _AWAY_S
-            try:
-                await asyncio.wait_for(stopping.wait(), rest_s)
-            except TimeoutError:
-                continue
+
+        async def work() -> float:
+            await retry_transient(self)
+            return _EVERY_S
+
+        await repeat("missing usage", work, stopping)
 
     async def __call__(self) -> int:
         """Look once; return how many findings about numbers and silence were opened."""

@@ -25,11 +25,11 @@ from services.ingest.usecases.replay_ports import (
     ReplayStep,
     WindowPosition,
 )
+from services.ingest.usecases.standing_work import repeat
 
 _logger = logging.getLogger(__name__)
 
 _IDLE_S = 1.0
-_AWAY_S = 5.0
 _MAX_ATTEMPTS = 5
 _AGAIN_AFTER = timedelta(seconds=2)
 _LONGEST_REST_S = 60.0
@@ -60,20 +60,13 @@ class RunReplays:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping` is set."""
-        while not stopping.is_set():
+
+        async def work() -> float:
             began_s = self._elapsed_s()
-            try:
-                worked = await self()
-                rest_s = self._rest_s(self._elapsed_s() - began_s) if worked else _IDLE_S
-            except Exception as error:
-                if not is_outage(error):
-                    raise
-                _logger.warning("replays wait while PostgreSQL is away: %r", error)
-                rest_s = _AWAY_S
-            try:
-                await asyncio.wait_for(stopping.wait(), rest_s)
-            except TimeoutError:
-                continue
+            worked = await self()
+            return self._rest_s(self._elapsed_s() - began_s) if worked else _IDLE_S
+
+        await repeat("replays", work, stopping)
 
     async def __call__(self) -> bool:
         """Take a step of each replay that is due; return whether there was any."""

@@ -12,11 +12,11 @@ from typing import Protocol
 from libs.clock import Clock
 from libs.database import is_outage, retry_transient
 from services.ingest.domain.log_chain import hour_of
+from services.ingest.usecases.standing_work import repeat
 
 _logger = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
-_AWAY_S = 5.0
 _NOTHING_DUE = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,19 +54,12 @@ class SealLog:
     async def run(self, stopping: asyncio.Event, knows_clocks: asyncio.Event) -> None:
         """Seal every second until `stopping` is set; not before the test clocks are known."""
         await _first_of(stopping, knows_clocks)
-        while not stopping.is_set():
-            rest_s = _EVERY_S
-            try:
-                await self()
-            except Exception as error:
-                if not is_outage(error):
-                    raise
-                _logger.warning("the log is not sealed while PostgreSQL is away: %r", error)
-                rest_s = _AWAY_S
-            try:
-                await asyncio.wait_for(stopping.wait(), rest_s)
-            except TimeoutError:
-                continue
+
+        async def work() -> float:
+            await self()
+            return _EVERY_S
+
+        await repeat("sealer", work, stopping)
 
     async def __call__(self) -> None:
         """Seal what there is now."""
