@@ -40,6 +40,9 @@ app.command("simulate")(simulate)
 app.command("clone")(clone)
 app.command("diff")(diff)
 
+AllowPast = Annotated[
+    bool, typer.Option("--allow-past", help="take an effective_time that is over, which changes what has begun")
+]
 COLUMNS: Columns = {
     "RATE CARD": lambda card: card.rate_card_id,
     "VERSION#": lambda card: card.version,
@@ -58,6 +61,7 @@ CHARGE_COLUMNS: Columns = {
 @app.command("create")
 def create(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON; amounts and quantities are text")],
+    allow_past: AllowPast = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Store the rate card of FILE (JSON, field names as in the RateCard proto): a new card, or its next version."""
@@ -67,7 +71,7 @@ def create(
         fail(ValueError(f"{file}: {error}"), EXIT_USAGE)
 
     async def work(client: Client) -> rate_card_pb2.RateCard:
-        return await _create(client, card)
+        return await _create(client, card, allow_past=allow_past)
 
     show([as_tenant(work)], COLUMNS, output)
 
@@ -82,6 +86,7 @@ def apply(
     guard_start: Annotated[str, typer.Option(help="with --max-change: billing periods that start in it")] = "",
     guard_end: Annotated[str, typer.Option(help="first instant after")] = "",
     override_reason: Annotated[str, typer.Option(help="store in spite of --max-change, and keep this reason")] = "",
+    allow_past: AllowPast = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Store those rate cards of FILE that are new or changed, the latter as next versions; nothing if one is wrong."""
@@ -94,12 +99,16 @@ def apply(
 
     async def work(client: Client) -> list[tuple[str, rate_card_pb2.RateCard]]:
         there = {card.rate_card_id: card.version for card in await _all_cards(client)}
-        planned = [await _planned(client, file, document, there, guard) for document in documents]
+        planned = [
+            await _planned(client, file, document, there, guard, allow_past=allow_past) for document in documents
+        ]
         if dry_run:
             return planned
         done = []
         for (plan, card), document in zip(planned, documents, strict=True):
-            done.append((plan, card if plan == _SAME else await _create(client, document.message, guard)))
+            if plan != _SAME:
+                card = await _create(client, document.message, guard, allow_past=allow_past)
+            done.append((plan, card))
         return done
 
     cards = as_tenant(work)
@@ -237,9 +246,15 @@ async def _get(client: Client, rate_card_id: str, version: int) -> rate_card_pb2
 
 
 async def _create(
-    client: Client, card: rate_card_pb2.RateCard, guard: rate_card_service_pb2.RolloutGuard | None = None
+    client: Client,
+    card: rate_card_pb2.RateCard,
+    guard: rate_card_service_pb2.RolloutGuard | None = None,
+    *,
+    allow_past: bool,
 ) -> rate_card_pb2.RateCard:
-    request = rate_card_service_pb2.CreateRateCardRequest(request_id=request_id(), rate_card=card, rollout_guard=guard)
+    request = rate_card_service_pb2.CreateRateCardRequest(
+        request_id=request_id(), rate_card=card, rollout_guard=guard, allow_past_effective_time=allow_past
+    )
     return (await client.services.rate_cards.CreateRateCard(request, timeout=DEADLINE_S)).rate_card
 
 
@@ -249,10 +264,15 @@ async def _planned(
     document: Document,
     there: Mapping[str, int],
     guard: rate_card_service_pb2.RolloutGuard | None,
+    *,
+    allow_past: bool,
 ) -> tuple[str, rate_card_pb2.RateCard]:
     """What will be done with a card, and the version that there will be."""
     request = rate_card_service_pb2.CreateRateCardRequest(
-        rate_card=document.message, validate_only=True, rollout_guard=guard
+        rate_card=document.message,
+        validate_only=True,
+        rollout_guard=guard,
+        allow_past_effective_time=allow_past,
     )
     try:
         card = (await client.services.rate_cards.CreateRateCard(request, timeout=DEADLINE_S)).rate_card

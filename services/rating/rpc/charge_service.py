@@ -14,6 +14,7 @@ from services.rating.rpc.context import Context
 from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCharges
 from services.rating.usecases.forecast_charges import ForecastCharges
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
+from services.rating.usecases.known_charges import GetKnownCharges
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.charges import charge_to_pb, previewed_charge_to_pb
 from services.rating.wire.forecasts import forecast_to_pb
@@ -31,19 +32,26 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         self,
         *,
         get_charges: GetCharges,
+        get_known_charges: GetKnownCharges,
         preview_charge: PreviewCharge,
         forecast_charges: ForecastCharges,
         confirm_charges: ConfirmCharges,
         clock: Clock,
     ) -> None:
         self._get_charges = get_charges
+        self._get_known_charges = get_known_charges
         self._preview_charge = preview_charge
         self._forecast_charges = forecast_charges
         self._confirm_charges = confirm_charges
         self._clock = clock
 
     async def GetCharges(self, request: pb.GetChargesRequest, context: Context) -> pb.GetChargesResponse:
-        charges = await self._get_charges.of_period(current_tenant(), *require.period_key(request.key))
+        tenant_id, named = current_tenant(), require.period_key(request.key)
+        if request.HasField("known_at"):
+            known_at = require.instant(request.known_at, "known_at")
+            charges = await self._get_known_charges(tenant_id, *named, known_at)
+        else:
+            charges = await self._get_charges.of_period(tenant_id, *named)
         return pb.GetChargesResponse(charges=[charge_to_pb(charge) for charge in charges])
 
     async def PreviewCharge(self, request: pb.PreviewChargeRequest, context: Context) -> pb.PreviewChargeResponse:

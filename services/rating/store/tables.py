@@ -59,6 +59,29 @@ rate_cards = sa.Table(
     _text("override_reason"),
 )
 
+# What reratings changed: contents of charges before (null if there was none) and after. Rows never change.
+rerated_charges = sa.Table(
+    "rerated_charges",
+    metadata,
+    _key("tenant_id"),
+    _key("request_id"),
+    _key("number", sa.BigInteger()),
+    _text("subscription_id"),
+    _instant("period_start"),
+    _text("price_id"),
+    sa.Column("before_content", sa.LargeBinary),
+    sa.Column("before_withdrawn", sa.Boolean, nullable=False),
+    _whole("before_version"),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("withdrawn", sa.Boolean, nullable=False),
+    _whole("version"),
+    _text("reason"),
+    _text("actor"),
+    _instant("rerated_at"),
+    sa.Index("rerated_charges_newest", "tenant_id", "rerated_at", "request_id", "number"),
+    sa.Index("rerated_charges_subscription", "tenant_id", "subscription_id", "rerated_at"),
+)
+
 # For all subscriptions of a customer or for one: the other id is empty. Of a row only end_at changes.
 price_overrides = sa.Table(
     "price_overrides",

@@ -21,6 +21,7 @@ from services.rating.store.price_overrides import PostgresPriceOverrideStore
 from services.rating.store.queue import PostgresRatingQueue
 from services.rating.store.rate_cards import PostgresRateCardStore
 from services.rating.store.reconciliation import PostgresReconciliation
+from services.rating.store.reratings import PostgresReratingStore
 from services.rating.store.usage import PostgresUsageStore
 from services.rating.store.watermarks import EncodeWatermark, PostgresWatermarkStore
 
@@ -43,6 +44,7 @@ class PostgresWork:
     queue: PostgresRatingQueue
     watermarks: PostgresWatermarkStore
     reconciliation: PostgresReconciliation
+    reratings: PostgresReratingStore
     requests: RequestLog
 
 
@@ -76,5 +78,6 @@ class PostgresUnitOfWork:
             queue=PostgresRatingQueue(driver),
             watermarks=PostgresWatermarkStore(driver, watermarks, self._encode_watermark),
             reconciliation=PostgresReconciliation(driver),
+            reratings=PostgresReratingStore(driver),
             requests=RequestLog(connection, tables.requests),
         )

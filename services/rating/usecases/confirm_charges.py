@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 from libs.clock import Clock
 from libs.database import retry_transient
@@ -14,15 +13,12 @@ from services.rating.domain.exact_usage import Answers
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
-from services.rating.usecases.fetch_usage import FetchUsage
-from services.rating.usecases.ports import IngestWindows, OpenWork
+from services.rating.usecases.ports import OpenWork
 from services.rating.usecases.rate_periods import RatedPeriods, rate_periods
+from services.rating.usecases.repair_usage import RepairUsage
 
 BILLING_PERIOD_UNKNOWN = "BILLING_PERIOD_UNKNOWN"
 USAGE_DIFFERS = "USAGE_DIFFERS"
-
-_REPAIRS = 2
-"""More than one, because usage may go on changing while it is compared; few, because billing asks again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +44,14 @@ class ConfirmCharges:
     def __init__(
         self,
         open_work: OpenWork,
-        ingest: IngestWindows,
-        fetch_usage: FetchUsage,
+        repair_usage: RepairUsage,
         ask_quantities: AskQuantities,
         fetch_billing_periods: FetchBillingPeriods,
         clock: Clock,
         on_rated: Callable[[RatedPeriods], None],
     ) -> None:
         self._open_work = open_work
-        self._ingest = ingest
-        self._fetch_usage = fetch_usage
+        self._repair_usage = repair_usage
         self._ask_quantities = ask_quantities
         self._fetch_billing_periods = fetch_billing_periods
         self._clock = clock
@@ -70,7 +64,7 @@ class ConfirmCharges:
         """
         periods = await self._periods(tenant_id, instants)
         distinct = {period.key: period for period in periods if period is not None}
-        differing = await self._repair(tenant_id, list(distinct.values())) if distinct else set()
+        differing = await self._repair_usage(tenant_id, list(distinct.values()))
         # After the digests: it answers for everything that they have.
         answers = await self._ask_quantities(await self._ask_quantities.questions(list(distinct)))
         rated, charges = await retry_transient(lambda: self._rate(tenant_id, list(distinct), answers))
@@ -91,37 +85,6 @@ class ConfirmCharges:
         await self._fetch_billing_periods(tenant_id, unknown)
         async with self._open_work(tenant_id) as work:
             return await work.periods.containing(tenant_id, instants)
-
-    async def _repair(self, tenant_id: str, periods: Sequence[BillingPeriod]) -> set[PeriodKey]:
-        """Return the periods that still differ from ingest after the repairs."""
-        differing = await self._differing(tenant_id, periods)
-        for _ in range(_REPAIRS):
-            if not differing:
-                break
-            await self._fetch_usage(differing)
-            await retry_transient(partial(self._rebuild, tenant_id, [period.key for period in differing]))
-            differing = await self._differing(tenant_id, differing)
-        return {period.key for period in differing}
-
-    async def _differing(self, tenant_id: str, periods: Sequence[BillingPeriod]) -> list[BillingPeriod]:
-        theirs = await self._ingest.digests(tenant_id, [period.scope for period in periods])
-        async with self._open_work(tenant_id) as work:
-            keys = [period.key for period in periods]
-            ours = await work.usage.of_periods(keys)
-            split_otherwise = await work.dimensions.differing(keys)
-        return [
-            period
-            for period, digests in zip(periods, theirs, strict=True)
-            if period.key in split_otherwise
-            or digests != {meter_id: usage.digest for meter_id, usage in ours[period.key].items()}
-        ]
-
-    async def _rebuild(self, tenant_id: str, keys: Sequence[PeriodKey]) -> None:
-        """Build the roll-ups from the windows again, in case it was they that differed."""
-        async with self._open_work(tenant_id) as work:
-            await work.usage.lock([tenant_id], exclusive=True)
-            await work.usage.rebuild(keys)
-            await work.dimensions.rebuild(keys)
 
     async def _rate(
         self, tenant_id: str, keys: Sequence[PeriodKey], answers: Answers

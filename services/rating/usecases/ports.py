@@ -16,6 +16,7 @@ from services.rating.domain.period_charge import ChangedCharge, PeriodCharge
 from services.rating.domain.price_override import OverrideFilter, PriceOverride
 from services.rating.domain.queue import Mark, RatingProblem, SetAside
 from services.rating.domain.rate_card import RateCard
+from services.rating.domain.rerating import Cause, ReratedCharge, ReratingPlace
 from services.rating.domain.simulation import SimulationScope
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.domain.usage import (
@@ -88,7 +89,9 @@ class RateCardStore(Protocol):
     async def add(self, tenant_id: str, card: RateCard, created_at: datetime, override_reason: str) -> None: ...
     async def find(self, tenant_id: str, rate_card_id: str, version: int = 0) -> StoredRateCard | None: ...
     async def list_newest(self, tenant_id: str, after: str, limit: int) -> list[StoredRateCard]: ...
-    async def versions(self, cards: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[RateCard]]: ...
+    async def versions(
+        self, cards: Collection[tuple[str, str]], known_at: datetime | None = None
+    ) -> dict[tuple[str, str], list[RateCard]]: ...
 
 
 class PriceOverrideStore(Protocol):
@@ -171,6 +174,16 @@ class Requests(Protocol):
     async def find(self, tenant_id: str, method: str, request_id: str, fingerprint: bytes) -> str | None: ...
 
 
+class ReratingStore(Protocol):
+    """What reratings have changed, added and never changed."""
+
+    async def save(self, request_id: str, cause: Cause, changed: Sequence[ReratedCharge]) -> None: ...
+    async def of_request(self, tenant_id: str, request_id: str) -> list[ReratedCharge]: ...
+    async def newest_first(
+        self, tenant_id: str, subscription_id: str, before: ReratingPlace | None, limit: int
+    ) -> list[tuple[ReratedCharge, Cause, ReratingPlace]]: ...
+
+
 class Work(Protocol):
     """The stores of one transaction."""
 
@@ -199,6 +212,8 @@ class Work(Protocol):
     @property
     def reconciliation(self) -> Reconciliation: ...
     @property
+    def reratings(self) -> ReratingStore: ...
+    @property
     def requests(self) -> Requests: ...
 
 
@@ -214,7 +229,9 @@ class IngestWindows(Protocol):
 
     def windows(self, tenant_id: str, scopes: Sequence[UsageScope]) -> AsyncIterator[WindowBatch]: ...
     async def digests(self, tenant_id: str, scopes: Sequence[UsageScope]) -> list[dict[str, UsageDigest]]: ...
-    async def quantities(self, tenant_id: str, scopes: Sequence[QuantityScope]) -> list[ExactUsage]: ...
+    async def quantities(
+        self, tenant_id: str, scopes: Sequence[QuantityScope], known_at: datetime | None = None
+    ) -> list[ExactUsage]: ...
 
 
 class BillingPeriods(Protocol):

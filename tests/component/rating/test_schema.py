@@ -73,6 +73,14 @@ async def test_a_tenant_sees_only_its_own_rows(rating: Rating, table: str) -> No
                 f" prices, reason, created_at) VALUES ('{tenant}', 'o', 'c', 'c', '', '[]', '', now())",
                 tenant=tenant,
             )
+    if table == "rerated_charges":
+        for tenant in ("acme", "other"):
+            await rating.sql(
+                "INSERT INTO rerated_charges (tenant_id, request_id, number, subscription_id, period_start, price_id,"
+                " before_withdrawn, before_version, content, withdrawn, version, reason, actor, rerated_at)"
+                f" VALUES ('{tenant}', 'r', 1, 's', now(), 'p', false, 0, '', false, 1, '', '', now())",
+                tenant=tenant,
+            )
     if table == "parked_messages":
         await rating.sql(
             "INSERT INTO parked_messages VALUES ('acme', 'p', 'c', 's', now(), 1, 'x', '{}', '', 'e', now(), NULL)"
