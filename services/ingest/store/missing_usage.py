@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import asyncpg
 import orjson
 
-from libs.database import Database, raw
+from libs.database import Database, is_outage, raw
 from libs.ids import new_id
 from libs.money import plain
 from libs.outbox import leases
@@ -23,6 +24,8 @@ from services.ingest.domain.findings import (
 )
 from services.ingest.store import missing_usage_sql as sql
 from services.ingest.store.manifest_rows import COLUMNS, manifest_from_row, read_recorded
+
+_logger = logging.getLogger(__name__)
 
 _LEASE = "missing-usage"
 _SOONEST = timedelta(seconds=5)
@@ -40,6 +43,7 @@ WHERE state IN ('pending', 'disagreed') AND compare_after <= $1
     AND submitted_at < ({sql.WATERMARK})
 ORDER BY compare_after LIMIT 1 FOR UPDATE OF item SKIP LOCKED
 """  # noqa: S608 - put together from constants
+_LATER = "UPDATE manifests SET compare_after = $3 WHERE tenant_id = $1 AND manifest_id = $2"
 _COMPARED = """
 UPDATE manifests SET state = $3, compared_at = $4, compare_after = $5 WHERE tenant_id = $1 AND manifest_id = $2
 """
@@ -85,14 +89,25 @@ class PostgresMissingUsage:
         return opened
 
     async def compare(self, tenant_ids: Sequence[str], now: datetime, test_times: Mapping[str, datetime]) -> bool:
-        """Compare a manifest that is due in one transaction; return whether there was one."""
+        """Compare a manifest that is due in one transaction; return whether there was one.
+
+        One that fails is tried again later, so that it does not keep all others from being compared.
+        """
         clocks, allowance_s = _clocks(tenant_ids, test_times), sql.DEFAULT_ALLOWANCE_S
         async with self._database.transaction(*tenant_ids) as connection:
             driver = await raw(connection)
             row = await driver.fetchrow(_DUE, now, *clocks, allowance_s)
-            if row is not None:
-                await _compare(driver, row["tenant_id"], manifest_from_row(row), now)
-        return row is not None
+            if row is None:
+                return False
+            try:
+                async with driver.transaction():  # A savepoint.
+                    await _compare(driver, row["tenant_id"], manifest_from_row(row), now)
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                _logger.exception("manifest %s of %s cannot be compared", row["manifest_id"], row["tenant_id"])
+                await driver.execute(_LATER, row["tenant_id"], row["manifest_id"], now + _LONGEST)
+        return True
 
 
 async def _compare(driver: asyncpg.Connection, tenant_id: str, manifest: Manifest, now: datetime) -> None:
