@@ -51,6 +51,10 @@ _AGREED = """
 UPDATE findings SET updated_at = $3, resolved_at = $3, resolution = 'itself'
 WHERE tenant_id = $1 AND kind = 'manifest_disagrees' AND subject = $2 AND resolved_at IS NULL
 """
+_IS_OPEN = """
+SELECT EXISTS (SELECT FROM findings
+    WHERE tenant_id = $1 AND kind = 'manifest_disagrees' AND subject = $2 AND resolved_at IS NULL)
+"""
 _STILL_DISAGREES = """
 UPDATE findings SET updated_at = $4, evidence = $3::text::jsonb
 WHERE tenant_id = $1 AND kind = 'manifest_disagrees' AND subject = $2 AND resolved_at IS NULL
@@ -113,16 +117,19 @@ class PostgresMissingUsage:
 async def _compare(driver: asyncpg.Connection, tenant_id: str, manifest: Manifest, now: datetime) -> None:
     found = differences(manifest.lines, await read_recorded(driver, tenant_id, manifest))
     state = ManifestState.DISAGREED if found else ManifestState.AGREED
-    # Reading a period costs more than reading a row: the longer a manifest disagrees, the more seldom it is compared.
-    again = now + max(_SOONEST, min((now - manifest.submitted_at) / 4, _LONGEST))
-    await driver.execute(_COMPARED, tenant_id, manifest.manifest_id, state, now, again)
-    if not found:
+    if found:
+        evidence = orjson.dumps(_evidence(manifest.manifest_id, found)).decode()
+        finding = tenant_id, FindingKind.MANIFEST_DISAGREES, manifest.source, manifest.manifest_id, evidence
+        if not await _add_findings(driver, [finding], now):
+            await driver.execute(_STILL_DISAGREES, tenant_id, manifest.manifest_id, evidence, now)
+    else:
         await driver.execute(_AGREED, tenant_id, manifest.manifest_id, now)
-        return
-    evidence = orjson.dumps(_evidence(manifest.manifest_id, found)).decode()
-    finding = tenant_id, FindingKind.MANIFEST_DISAGREES, manifest.source, manifest.manifest_id, evidence
-    if not await _add_findings(driver, [finding], now):
-        await driver.execute(_STILL_DISAGREES, tenant_id, manifest.manifest_id, evidence, now)
+    # Reading a period costs more than reading a row: the longer a manifest disagrees, the more seldom it is compared.
+    # If nobody waits for it, because a person has resolved its finding, without an end to that.
+    rest = (now - manifest.submitted_at) / 4
+    if found and await driver.fetchval(_IS_OPEN, tenant_id, manifest.manifest_id):
+        rest = min(rest, _LONGEST)
+    await driver.execute(_COMPARED, tenant_id, manifest.manifest_id, state, now, now + max(_SOONEST, rest))
 
 
 def _evidence(manifest_id: str, found: Sequence[tuple[ManifestLine, Recorded]]) -> dict[str, object]:

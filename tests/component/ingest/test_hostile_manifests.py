@@ -61,3 +61,18 @@ async def test_one_that_fails_lets_the_others_be_compared_and_gaps_be_found(
     assert [item.state for item in await search.manifests.list("acme", None, 10)] == [ManifestState.PENDING]
     assert [item.state for item in await search.manifests.list("other", None, 10)] == [ManifestState.DISAGREED]
     assert "cannot be compared" in caplog.text
+
+
+async def test_one_that_a_person_has_dealt_with_is_read_ever_more_seldom(search: Search, api: Database) -> None:
+    """Else each of them would have its period read every two minutes for ever."""
+    await add_meters(api, a_meter("calls", expression=""))
+    for source in ("gateway", "resolved"):
+        await search.submit(LINE, at=NOON, source=source)
+    await search.look(NOON + 2 * HOUR)
+    await search.resolve(next(item for item in await search.open() if item.source == "resolved"))
+
+    for at in (NOON + 9 * HOUR, NOON + 10 * HOUR):
+        await search.look(at)
+
+    compared = {item.source: item.compared_at for item in await search.manifests.list("acme", None, 10)}
+    assert compared == {"gateway": NOON + 10 * HOUR, "resolved": NOON + 9 * HOUR}
