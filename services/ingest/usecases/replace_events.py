@@ -55,8 +55,11 @@ class Replacements:
         return list(zip(self.events.sources, self.events.event_ids, strict=True))
 
     def proposals(self, problems: Mapping[int, Violation]) -> list[Proposal]:
-        columns = zip(self.originals, self.keys, self.events.payload_hashes(), strict=True)
-        return [Proposal(*column, problems.get(row)) for row, column in enumerate(columns)]
+        # A time that is none cannot even be hashed.
+        good = [row for row in range(len(self.events)) if row not in problems]
+        hashes = dict(zip(good, self.events.of(good).payload_hashes(), strict=True))
+        columns = zip(self.originals, self.keys, strict=True)
+        return [Proposal(*column, hashes.get(row, b""), problems.get(row)) for row, column in enumerate(columns)]
 
 
 @dataclass(frozen=True, slots=True)
