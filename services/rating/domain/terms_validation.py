@@ -7,10 +7,12 @@ from decimal import Decimal
 
 from libs.errors import Violation
 from libs.money import MAX_ROUNDING_DIGITS, MIN_ROUNDING_DIGITS
+from services.rating.domain.commitment_term import MAX_COMMITTED_PERIODS
 from services.rating.domain.number_checks import check_divisor, check_number
 from services.rating.domain.price_terms import (
     NO_TERMS,
     AmountDiscount,
+    Commitment,
     CommitmentKind,
     ConversionOperation,
     Discount,
@@ -65,6 +67,7 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
         at = f"{path}.commitment"
         yield check_number(terms.commitment.value, f"{at}.value", above_zero=True)
         yield _check_factor(terms.commitment.overage_factor, f"{at}.overage_factor")
+        yield _check_periods(terms.commitment, f"{at}.periods")
         if terms.commitment.kind is CommitmentKind.QUANTITY and isinstance(price.model, Percentage | Matrix):
             yield Violation(f"{at}.kind", "NOT_ALLOWED", "what it costs follows from no quantity alone")
     if len(terms.discounts) > MAX_DISCOUNTS:
@@ -77,7 +80,7 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
 def _check_proration(price: Price, path: str) -> Violation | None:
     if price.proration is Proration.NONE or has_shares(price):
         return None
-    description = "needs a flat price, included_quantity, minimum_amount, maximum_amount or commitment"
+    description = "needs a flat price, included_quantity, minimum_amount, maximum_amount or commitment (of one period)"
     return Violation(f"{path}.proration", "NOT_ALLOWED", description)
 
 
@@ -105,6 +108,14 @@ def _check_factor(factor: Decimal, field: str) -> Violation | None:
     if violation := check_number(factor, field):
         return violation
     return Violation(field, "BELOW_ONE", "must not be below 1: overage never costs less") if factor < 1 else None
+
+
+def _check_periods(commitment: Commitment, field: str) -> Violation | None:
+    if not 1 <= commitment.periods <= MAX_COMMITTED_PERIODS:
+        return Violation(field, "OUT_OF_RANGE", f"must be 1 to {MAX_COMMITTED_PERIODS}")
+    if commitment.periods > 1 and commitment.kind is CommitmentKind.QUANTITY:
+        return Violation(field, "NOT_ALLOWED", "a commitment over several billing periods is an amount")
+    return None
 
 
 def _check_discount(discount: Discount, path: str) -> Violation | None:

@@ -206,6 +206,25 @@ charges = sa.Table(
     postgresql_with=_UPDATED_IN_PLACE,
 )
 
+# Cards of which a version, or an override, has a commitment over several billing periods.
+committed_cards = sa.Table("committed_cards", metadata, _key("tenant_id"), _key("rate_card_id"))
+
+# Their rows are the locks of subscriptions with such commitments; they say nothing.
+committed_subscriptions = sa.Table("committed_subscriptions", metadata, _key("tenant_id"), _key("subscription_id"))
+
+# What a price with such a commitment cost in a billing period before it. The amount depends on those from term_start.
+committed_costs = sa.Table(
+    "committed_costs",
+    metadata,
+    _key("tenant_id"),
+    _key("subscription_id"),
+    _key("period_start", _INSTANT),
+    _key("price_id"),
+    _instant("term_start"),
+    _number("cost"),
+    postgresql_with=_UPDATED_IN_PLACE,
+)
+
 # Why a billing period could not be rated; gone as soon as it could.
 rating_problems = sa.Table(
     "rating_problems",

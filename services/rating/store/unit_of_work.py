@@ -13,6 +13,7 @@ from libs.outbox import StateOutbox, WatermarkOutbox
 from services.rating.store import tables
 from services.rating.store.billing_periods import PostgresBillingPeriodStore
 from services.rating.store.charges import PostgresChargeStore
+from services.rating.store.commitment_terms import PostgresCommitmentTermStore
 from services.rating.store.customer_periods import PostgresCustomerPeriodStore
 from services.rating.store.dimensions import PostgresDimensionStore
 from services.rating.store.exact_usage import PostgresExactUsageStore
@@ -44,6 +45,7 @@ class PostgresWork:
     watermarks: PostgresWatermarkStore
     reconciliation: PostgresReconciliation
     requests: RequestLog
+    terms: PostgresCommitmentTermStore
 
 
 class PostgresUnitOfWork:
@@ -77,4 +79,5 @@ class PostgresUnitOfWork:
             watermarks=PostgresWatermarkStore(driver, watermarks, self._encode_watermark),
             reconciliation=PostgresReconciliation(driver),
             requests=RequestLog(connection, tables.requests),
+            terms=PostgresCommitmentTermStore(driver),
         )

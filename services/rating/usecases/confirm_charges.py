@@ -13,6 +13,7 @@ from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.exact_usage import Answers
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.usecases.ask_quantities import AskQuantities
+from services.rating.usecases.commitment_terms import EARLIER_PERIOD_NOT_RATED, known_periods, unrated_before
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.ports import IngestWindows, OpenWork
@@ -20,6 +21,7 @@ from services.rating.usecases.rate_periods import RatedPeriods, rate_periods
 
 BILLING_PERIOD_UNKNOWN = "BILLING_PERIOD_UNKNOWN"
 USAGE_DIFFERS = "USAGE_DIFFERS"
+EARLIER_PERIODS_UNKNOWN = "EARLIER_PERIODS_UNKNOWN"
 
 _REPAIRS = 2
 """More than one, because usage may go on changing while it is compared; few, because billing asks again later."""
@@ -68,17 +70,19 @@ class ConfirmCharges:
 
         :raises ServiceError: if ingest does not answer
         """
-        periods = await self._periods(tenant_id, instants)
+        periods, unsure = await self._complete_terms(tenant_id, instants, await self._periods(tenant_id, instants))
         distinct = {period.key: period for period in periods if period is not None}
         differing = await self._repair(tenant_id, list(distinct.values())) if distinct else set()
+        keys = [*distinct, *await self._unrated_before(tenant_id, list(distinct))]
         # After the digests: it answers for everything that they have.
-        answers = await self._ask_quantities(await self._ask_quantities.questions(list(distinct)))
-        rated, charges = await retry_transient(lambda: self._rate(tenant_id, list(distinct), answers))
+        answers = await self._ask_quantities(await self._ask_quantities.questions(keys))
+        rated, charges = await retry_transient(lambda: self._rate(tenant_id, keys, answers))
         self._on_rated(rated)
         # What was compared with ingest is the usage of the period as it was then.
         differing |= {key for key, period in distinct.items() if rated.periods[key] != period}
         return [
-            _confirmed(period, at, rated, charges, differing) for period, (_, at) in zip(periods, instants, strict=True)
+            _confirmed(period, at, rated, charges, differing, unsure)
+            for period, (_, at) in zip(periods, instants, strict=True)
         ]
 
     async def _periods(self, tenant_id: str, instants: Sequence[tuple[str, datetime]]) -> list[BillingPeriod | None]:
@@ -91,6 +95,22 @@ class ConfirmCharges:
         await self._fetch_billing_periods(tenant_id, unknown)
         async with self._open_work(tenant_id) as work:
             return await work.periods.containing(tenant_id, instants)
+
+    async def _complete_terms(
+        self, tenant_id: str, instants: Sequence[tuple[str, datetime]], periods: list[BillingPeriod | None]
+    ) -> tuple[list[BillingPeriod | None], set[str]]:
+        """Return the periods as they are once all earlier ones of their subscriptions are known that terms may count,
+        and the subscriptions of which billing does not tell them."""
+        keys = [period.key for period in periods if period is not None]
+        async with self._open_work(tenant_id) as work:
+            known = await known_periods(work, keys) if keys else {}
+        if not known:
+            return periods, set()
+        new, unsure = await self._fetch_billing_periods.complete(tenant_id, known)
+        if new:
+            async with self._open_work(tenant_id) as work:
+                periods = await work.periods.containing(tenant_id, instants)
+        return periods, unsure
 
     async def _repair(self, tenant_id: str, periods: Sequence[BillingPeriod]) -> set[PeriodKey]:
         """Return the periods that still differ from ingest after the repairs."""
@@ -123,6 +143,11 @@ class ConfirmCharges:
             await work.usage.rebuild(keys)
             await work.dimensions.rebuild(keys)
 
+    async def _unrated_before(self, tenant_id: str, keys: Sequence[PeriodKey]) -> list[PeriodKey]:
+        """Return the earlier periods on whose charges those of the periods may depend, as far as they are not rated."""
+        async with self._open_work(tenant_id) as work:
+            return await unrated_before(work, keys) if keys else []
+
     async def _rate(
         self, tenant_id: str, keys: Sequence[PeriodKey], answers: Answers
     ) -> tuple[RatedPeriods, dict[PeriodKey, list[PeriodCharge]]]:
@@ -137,10 +162,15 @@ def _confirmed(
     rated: RatedPeriods,
     charges: Mapping[PeriodKey, list[PeriodCharge]],
     differing: set[PeriodKey],
+    unsure: set[str],
 ) -> ConfirmedCharges:
     if period is None:
         return ConfirmedCharges(at, BILLING_PERIOD_UNKNOWN, [], None)
     if problem := rated.problems.get(period.key):
         return ConfirmedCharges(period.key.period_start, problem.reason, [], period)
     reason = USAGE_DIFFERS if period.key in differing else ""
+    if not reason and (rated.depends(period.key, rated.problems) or rated.depends(period.key, differing)):
+        reason = EARLIER_PERIOD_NOT_RATED
+    if not reason and period.key.subscription_id in unsure:
+        reason = EARLIER_PERIODS_UNKNOWN
     return ConfirmedCharges(period.key.period_start, reason, charges[period.key], period)
