@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from libs.clock import Clock
 from libs.database import retry_transient
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.commitment_term import CountedPeriod
 from services.rating.domain.exact_usage import Answers
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.usecases.ask_quantities import AskQuantities
@@ -38,6 +40,14 @@ class ConfirmedCharges:
     reason: str
     charges: list[PeriodCharge]
     period: BillingPeriod | None
+
+
+class _Periods(NamedTuple):
+    """Billing periods that were asked for; `terms`: all of those subscriptions whose periods may depend on earlier
+    ones."""
+
+    periods: list[BillingPeriod | None]
+    terms: dict[str, list[CountedPeriod]]
 
 
 class ConfirmCharges:
@@ -70,10 +80,13 @@ class ConfirmCharges:
 
         :raises ServiceError: if ingest does not answer
         """
-        periods, unsure = await self._complete_terms(tenant_id, instants, await self._periods(tenant_id, instants))
+        periods, terms = await self._periods(tenant_id, instants)
+        new, unsure = await self._fetch_billing_periods.complete(tenant_id, terms) if terms else ([], set())
+        if new:
+            periods, terms = await self._stored(tenant_id, instants)
         distinct = {period.key: period for period in periods if period is not None}
         differing = await self._repair(tenant_id, list(distinct.values())) if distinct else set()
-        keys = [*distinct, *await self._unrated_before(tenant_id, list(distinct))]
+        keys = [*distinct, *(await self._unrated_before(tenant_id, list(distinct)) if terms else ())]
         # After the digests: it answers for everything that they have.
         answers = await self._ask_quantities(await self._ask_quantities.questions(keys))
         rated, charges = await retry_transient(lambda: self._rate(tenant_id, keys, answers))
@@ -85,32 +98,25 @@ class ConfirmCharges:
             for period, (_, at) in zip(periods, instants, strict=True)
         ]
 
-    async def _periods(self, tenant_id: str, instants: Sequence[tuple[str, datetime]]) -> list[BillingPeriod | None]:
+    async def _periods(self, tenant_id: str, instants: Sequence[tuple[str, datetime]]) -> _Periods:
         """Return the periods that contain the instants; what billing's stream has not brought is fetched."""
+        found = await self._stored(tenant_id, instants)
+        unknown = [instant for instant, period in zip(instants, found.periods, strict=True) if period is None]
+        if not unknown:
+            return found
+        await self._fetch_billing_periods(tenant_id, unknown)
+        return await self._stored(tenant_id, instants)
+
+    async def _stored(self, tenant_id: str, instants: Sequence[tuple[str, datetime]]) -> _Periods:
         async with self._open_work(tenant_id) as work:
             periods = await work.periods.containing(tenant_id, instants)
-        unknown = [instant for instant, period in zip(instants, periods, strict=True) if period is None]
-        if not unknown:
-            return periods
-        await self._fetch_billing_periods(tenant_id, unknown)
-        async with self._open_work(tenant_id) as work:
-            return await work.periods.containing(tenant_id, instants)
+            keys = [period.key for period in periods if period is not None]
+            return _Periods(periods, await known_periods(work, keys) if keys else {})
 
-    async def _complete_terms(
-        self, tenant_id: str, instants: Sequence[tuple[str, datetime]], periods: list[BillingPeriod | None]
-    ) -> tuple[list[BillingPeriod | None], set[str]]:
-        """Return the periods as they are once all earlier ones of their subscriptions are known that terms may count,
-        and the subscriptions of which billing does not tell them."""
-        keys = [period.key for period in periods if period is not None]
+    async def _unrated_before(self, tenant_id: str, keys: Sequence[PeriodKey]) -> list[PeriodKey]:
+        """Return the earlier periods on whose charges those of the periods may depend, as far as they are not rated."""
         async with self._open_work(tenant_id) as work:
-            known = await known_periods(work, keys) if keys else {}
-        if not known:
-            return periods, set()
-        new, unsure = await self._fetch_billing_periods.complete(tenant_id, known)
-        if new:
-            async with self._open_work(tenant_id) as work:
-                periods = await work.periods.containing(tenant_id, instants)
-        return periods, unsure
+            return await unrated_before(work, keys)
 
     async def _repair(self, tenant_id: str, periods: Sequence[BillingPeriod]) -> set[PeriodKey]:
         """Return the periods that still differ from ingest after the repairs."""
@@ -142,11 +148,6 @@ class ConfirmCharges:
             await work.usage.lock([tenant_id], exclusive=True)
             await work.usage.rebuild(keys)
             await work.dimensions.rebuild(keys)
-
-    async def _unrated_before(self, tenant_id: str, keys: Sequence[PeriodKey]) -> list[PeriodKey]:
-        """Return the earlier periods on whose charges those of the periods may depend, as far as they are not rated."""
-        async with self._open_work(tenant_id) as work:
-            return await unrated_before(work, keys) if keys else []
 
     async def _rate(
         self, tenant_id: str, keys: Sequence[PeriodKey], answers: Answers

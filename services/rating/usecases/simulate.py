@@ -26,6 +26,9 @@ from services.rating.usecases.simulated_terms import SimulatedTerms, simulated_t
 CURRENCY_DIFFERS = "CURRENCY_DIFFERS"
 CHUNK = 500
 
+_EARLIER_MAX = 1_000
+"""Billing periods of one subscription; more than anybody has, who is billed by month."""
+
 _TRIES = 3
 """Usage that flows meanwhile may make two readings differ."""
 
@@ -159,7 +162,7 @@ async def _earlier(work: Work, scope: SimulationScope, first: BillingPeriod) -> 
         return []
     before = scope._replace(within=Period(scope.within.start, first.key.period_start))
     place = first.customer_id, first.key.subscription_id, scope.within.start - timedelta(microseconds=1)
-    found = await work.periods.by_customer(before, place, CHUNK)
+    found = await work.periods.by_customer(before, place, _EARLIER_MAX)
     return [period for period in found if period.key.subscription_id == first.key.subscription_id]
 
 

@@ -5,76 +5,34 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import datetime, timedelta
 
-from libs.periods import Period, add_months
+from libs.periods import Period
 from services.rating.domain.billing_period import PeriodKey
 from services.rating.domain.price_override import PriceOverride
 from services.rating.domain.price_terms import Commitment, CommitmentKind, PriceTerms
 from services.rating.domain.prices import Flat, LinesBefore, NegativeQuantity, PerUnit, PricingOptions
 from services.rating.domain.rate_card import Price, RateCard
-from services.rating.domain.usage import WindowRow
 from services.rating.usecases.confirm_charges import ConfirmedCharges
 from services.rating.usecases.price_overrides import OverrideRequest
 from services.rating.usecases.rate_periods import rate_periods
+from tests.component.rating.committed import (
+    YEAR,
+    D,
+    amounts,
+    amounts_at,
+    committed,
+    expected,
+    month,
+    settle,
+    start,
+    used,
+)
 from tests.component.rating.support import REQUESTS, TENANT, TOKENS, Rating, billing_period, rate_card, window
 
-D = Decimal
-
-
-def month(number: int) -> Period:
-    """The number-th month of 2026, from 1."""
-    days = [add_months(datetime(2026, 1, 1, tzinfo=UTC).date(), number - 1 + more, 1) for more in (0, 1)]
-    start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in days)
-    return Period(start, end)
-
-
-def committed(value: str, periods: int = 12, factor: str = "1.5", price_id: str = "tokens") -> Price:
-    commitment = Commitment(CommitmentKind.AMOUNT, D(value), D(factor), periods=periods)
-    return Price(price_id, PerUnit(D("0.01")), TOKENS, terms=PriceTerms(commitment=commitment))
-
-
-YEAR = rate_card(committed("12000"))
-
-
-def used(quantity: int, number: int, *, hour: int = 0, customer: str = "cust-1") -> WindowRow:
-    return window(quantity, at=month(number).start + timedelta(hours=hour), customer=customer)
-
-
-async def start(rating: Rating, quantities: Sequence[int], card: RateCard = YEAR) -> None:
-    """A subscription with usage in so many months from January on, rated."""
-    await rating.add_card(card)
-    await rating.accept([billing_period(period=month(number)) for number in range(1, len(quantities) + 1)])
-    await rating.receive(*(used(quantity, number) for number, quantity in enumerate(quantities, 1)))
-    await settle(rating)
-
-
-async def settle(rating: Rating) -> None:
-    """Rate until nothing is marked any more; a pass more than there are periods would be a loop."""
-    for _ in range(15):
-        if not await rating.rate_due():
-            break
-    assert await rating.sql("SELECT count(*) FROM rating_marks") == [(0,)]
-
-
-async def amounts(rating: Rating, months: int, price: str = "tokens", subscription: str = "sub-1") -> list[Decimal]:
-    found = [await rating.charges(subscription, at=month(number).start) for number in range(1, months + 1)]
-    return [charges[price].amount.normalize() + 0 for charges in found]
-
-
-def expected(quantities: Sequence[int], promised: int = 12_000, periods: int = 12) -> list[Decimal]:
-    """The amounts of months with so many tokens at 0.01, above the promise 1.5 times as much, computed anew."""
-    found, left = [], D(promised)
-    for number, quantity in enumerate(quantities, 1):
-        cost = D(quantity) / 100
-        within = min(cost, left)
-        left -= within
-        missing = left if number == periods else D(0)
-        found.append((within + (cost - within) * D("1.5") + missing).normalize() + 0)
-    return found
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 def version(price: Price, effective_at: datetime) -> RateCard:
@@ -225,7 +183,9 @@ class TestLateUsage:
             await rating.accept([billing_period(period=month(3))])
             await rating.receive(used(100_000, 3))
             other = asyncio.ensure_future(rating.rate_due())
-            await asyncio.sleep(0.2)  # It has either waited, or priced without what is not committed.
+            # Until it waits, or has priced without what is not committed.
+            while not other.done() and await rating.sql(WAITING) == [(0,)]:
+                pass
         await other
         await settle(rating)
         assert await amounts(rating, 3) == expected([1_150_000, 100_000, 100_000])
@@ -361,6 +321,41 @@ class TestConfirm:
         assert [item.reason for item in confirmed] == [""]
         assert [item.charges[0].amount for item in confirmed] == [9]
 
+    async def test_fetches_earlier_periods_that_are_unknown_here(self, rating: Rating) -> None:
+        """As the stream has brought the first and the third one: without the second one a term would begin anew."""
+        periods = [billing_period(period=month(number)) for number in (1, 2, 3)]
+        rating.billing.known = periods
+        await rating.add_card(rate_card(committed("10", periods=3)))
+        await rating.accept([periods[0], periods[2]])
+        await rating.receive(*(used(100, number) for number in (1, 2, 3)))
+        await settle(rating)
+        assert await amounts_at(rating, 3) == 1
+
+        (third,) = await self.confirm(rating, 3)
+
+        assert [third.reason, third.charges[0].amount] == ["", 8]
+        assert await amounts(rating, 3) == [1, 1, 8]
+
+    async def test_takes_in_how_an_earlier_period_has_changed(self, rating: Rating) -> None:
+        await start(rating, [100, 100], rate_card(committed("10", periods=2)))
+        other = billing_period(period=month(1), card="other", version=2)
+        rating.billing.known = [other, billing_period(period=month(2))]
+
+        (second,) = await self.confirm(rating, 2)
+
+        assert [second.reason, second.charges[0].amount] == ["", 1]
+
+    async def test_is_not_sure_of_a_term_without_billing(self, rating: Rating) -> None:
+        await start(rating, [100, 100])
+        await rating.accept([billing_period("sub-2", card="plain")])
+        await rating.add_card(rate_card(Price("tokens", PerUnit(D(1)), TOKENS), card_id="plain"))
+        rating.billing.down = True
+
+        (second,) = await self.confirm(rating, 2)
+        (other,) = await rating.confirm_charges(TENANT, [("sub-2", month(3).start)])
+
+        assert [second.reason, other.reason] == ["EARLIER_PERIODS_UNKNOWN", ""]
+
     async def test_does_not_wait_for_one_of_an_earlier_term(self, rating: Rating) -> None:
         strict = replace(committed("10", periods=2), options=PricingOptions(negative_quantity=NegativeQuantity.ERROR))
         await start(rating, [100, 100, 100], rate_card(strict))
@@ -374,7 +369,3 @@ class TestConfirm:
         del rating.ingest.known[extra[:5]]
         first, second = await self.confirm(rating, 1, 2)
         assert (first.reason, second.reason) == ("USAGE_DIFFERS", "EARLIER_PERIOD_NOT_RATED")
-
-
-async def amounts_at(rating: Rating, number: int) -> Decimal:
-    return (await rating.charges(at=month(number).start))["tokens"].amount
