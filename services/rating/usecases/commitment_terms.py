@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation, localcontext
 
-from libs.money import exact
 from services.rating.domain.billing_period import PeriodKey
 from services.rating.domain.commitment_term import (
     MAX_COMMITTED_PERIODS,
@@ -23,6 +22,10 @@ from services.rating.domain.rate_card import RateCard
 from services.rating.usecases.ports import Work
 
 EARLIER_PERIOD_NOT_RATED = "EARLIER_PERIOD_NOT_RATED"
+
+_SUMS = Context(prec=1_000, traps=[Inexact, InvalidOperation])
+"""Holds every sum of costs of which each fits the context of quantities. A sum that does not fit it fails the pricing of
+its billing period, and not that of all beside it."""
 
 _Costs = dict[datetime, CommittedCost]
 """Of one price of one subscription, by start of the billing period."""
@@ -60,7 +63,7 @@ class ChunkTerms:
         for price_id in self._lengths[key]:
             term = self._term(key, price_id)
             costs = self._costs.get((subscription_of(key), price_id), {})
-            with exact():
+            with localcontext(_SUMS):
                 earlier = (cost.cost for at, cost in costs.items() if term.start <= at < key.period_start)
                 found[price_id] = TermSoFar(term.number, term.is_last, sum(earlier, Decimal(0)))
         return found

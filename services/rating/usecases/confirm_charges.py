@@ -170,7 +170,7 @@ def _confirmed(
     if problem := rated.problems.get(period.key):
         return ConfirmedCharges(period.key.period_start, problem.reason, [], period)
     reason = USAGE_DIFFERS if period.key in differing else ""
-    if not reason and (rated.depends(period.key, rated.problems) or rated.depends(period.key, differing)):
+    if not reason and (rated.depends(period.key, rated.unpriced) or rated.depends(period.key, differing)):
         reason = EARLIER_PERIOD_NOT_RATED
     if not reason and period.key.subscription_id in unsure:
         reason = EARLIER_PERIODS_UNKNOWN

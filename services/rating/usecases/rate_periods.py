@@ -48,6 +48,11 @@ class RatedPeriods:
     since: dict[PeriodKey, datetime] = field(default_factory=dict)
     """Of periods that were priced: the start of the earliest one on which they depend."""
 
+    @property
+    def unpriced(self) -> set[PeriodKey]:
+        """Periods that have no price yet, and not those before any version of their card, which never have one."""
+        return {key for key, problem in self.problems.items() if problem.reason != RATE_CARD_NOT_IN_FORCE}
+
     def depends(self, key: PeriodKey, on: Collection[PeriodKey]) -> bool:
         """Whether the amounts of a period that was priced depend on an earlier one of these."""
         since = self.since.get(key, key.period_start)

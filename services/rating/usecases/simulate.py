@@ -20,7 +20,13 @@ from services.rating.domain.simulation_summary import SimulationSummary
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage
 from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.ports import OpenWork, Work
-from services.rating.usecases.rate_periods import DIMENSIONS_DIFFER, USAGE_UNAVAILABLE, card_of, charges_of
+from services.rating.usecases.rate_periods import (
+    DIMENSIONS_DIFFER,
+    RATE_CARD_NOT_IN_FORCE,
+    USAGE_UNAVAILABLE,
+    card_of,
+    charges_of,
+)
 from services.rating.usecases.simulated_terms import SimulatedTerms, simulated_terms
 
 CURRENCY_DIFFERS = "CURRENCY_DIFFERS"
@@ -170,7 +176,7 @@ def _compared(
     period: BillingPeriod, in_force: RateCard | RatingProblem, card: RateCard, usage: _Usage
 ) -> SimulatedPeriod:
     compared = _priced_twice(period, in_force, card, usage)
-    if compared.problem is not None:
+    if compared.problem is not None and compared.problem.reason != RATE_CARD_NOT_IN_FORCE:
         usage.terms.failed(period.key)
     return compared
 

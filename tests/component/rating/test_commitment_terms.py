@@ -321,6 +321,13 @@ class TestConfirm:
         assert [item.reason for item in confirmed] == [""]
         assert [item.charges[0].amount for item in confirmed] == [9]
 
+    async def test_does_not_wait_for_one_before_the_first_version(self, rating: Rating) -> None:
+        """Nothing will ever price it; it takes its place and counts nothing."""
+        await start(rating, [100, 100, 100], rate_card(committed("10", periods=3), effective_at=month(2).start))
+        first, second, third = await self.confirm(rating, 1, 2, 3)
+        assert [first.reason, second.reason, third.reason] == ["RATE_CARD_NOT_IN_FORCE", "", ""]
+        assert [second.charges[0].amount, third.charges[0].amount] == [1, 9]
+
     async def test_fetches_earlier_periods_that_are_unknown_here(self, rating: Rating) -> None:
         """As the stream has brought the first and the third one: without the second one a term would begin anew."""
         periods = [billing_period(period=month(number)) for number in (1, 2, 3)]

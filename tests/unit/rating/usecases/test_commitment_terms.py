@@ -20,9 +20,11 @@ from services.rating.domain.committed_cost import CommittedCost, SubscriptionKey
 from services.rating.domain.period_charge import PeriodCharge, charges_of_period
 from services.rating.domain.price_terms import Commitment, CommitmentKind, PriceTerms
 from services.rating.domain.prices import LinesBefore, PerUnit
+from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.usage import MeterUsage, UsageDigest
 from services.rating.usecases.commitment_terms import ChunkTerms
+from services.rating.usecases.rate_periods import charges_of
 
 D = Decimal
 SUBSCRIPTION = SubscriptionKey("acme", "sub-1")
@@ -120,6 +122,20 @@ async def test_any_order_of_usage_and_raters_comes_to_what_one_in_order_comes_to
     wanted = await in_order(stored.quantities)
     assert wanted.marks == set()
     assert (stored.amounts, stored.costs) == (wanted.amounts, wanted.costs)
+
+
+async def test_sums_that_no_amount_can_hold_fail_their_own_period_only() -> None:
+    costs = [
+        CommittedCost(KEYS[0], "calls", month(0), D("1E+127")),
+        CommittedCost(KEYS[1], "calls", month(0), D("0.1")),
+    ]
+    so_far = ChunkTerms(LENGTHS, TERMS, costs).so_far(KEYS[2])
+    assert so_far["calls"].used == D("1" + "0" * 127 + ".1")
+
+    period = BillingPeriod(KEYS[2], month(3), "cust-1", "card", 1)
+    problem = charges_of(period, CARD, {}, {}, {}, so_far)
+    assert isinstance(problem, RatingProblem)
+    assert problem.reason == "PRICING_FAILED"
 
 
 async def test_only_later_periods_of_the_same_term_follow() -> None:
