@@ -64,12 +64,7 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
     if terms.maximum_amount is not None:
         yield _check_maximum(terms.maximum_amount, terms.minimum_amount, f"{path}.maximum_amount")
     if terms.commitment is not None:
-        at = f"{path}.commitment"
-        yield check_number(terms.commitment.value, f"{at}.value", above_zero=True)
-        yield _check_factor(terms.commitment.overage_factor, f"{at}.overage_factor")
-        yield _check_periods(terms.commitment, f"{at}.periods")
-        if terms.commitment.kind is CommitmentKind.QUANTITY and isinstance(price.model, Percentage | Matrix):
-            yield Violation(f"{at}.kind", "NOT_ALLOWED", "what it costs follows from no quantity alone")
+        yield from _check_commitment(terms.commitment, price, f"{path}.commitment")
     if len(terms.discounts) > MAX_DISCOUNTS:
         yield Violation(f"{path}.discounts", "TOO_MANY", f"must be at most {MAX_DISCOUNTS}")
         return
@@ -110,12 +105,16 @@ def _check_factor(factor: Decimal, field: str) -> Violation | None:
     return Violation(field, "BELOW_ONE", "must not be below 1: overage never costs less") if factor < 1 else None
 
 
-def _check_periods(commitment: Commitment, field: str) -> Violation | None:
+def _check_commitment(commitment: Commitment, price: Price, path: str) -> Iterator[Violation | None]:
+    yield check_number(commitment.value, f"{path}.value", above_zero=True)
+    yield _check_factor(commitment.overage_factor, f"{path}.overage_factor")
     if not 1 <= commitment.periods <= MAX_COMMITTED_PERIODS:
-        return Violation(field, "OUT_OF_RANGE", f"must be 1 to {MAX_COMMITTED_PERIODS}")
-    if commitment.periods > 1 and commitment.kind is CommitmentKind.QUANTITY:
-        return Violation(field, "NOT_ALLOWED", "a commitment over several billing periods is an amount")
-    return None
+        yield Violation(f"{path}.periods", "OUT_OF_RANGE", f"must be 1 to {MAX_COMMITTED_PERIODS}")
+    if commitment.kind is CommitmentKind.QUANTITY:
+        if commitment.periods > 1:
+            yield Violation(f"{path}.periods", "NOT_ALLOWED", "a commitment over several billing periods is an amount")
+        if isinstance(price.model, Percentage | Matrix):
+            yield Violation(f"{path}.kind", "NOT_ALLOWED", "what it costs follows from no quantity alone")
 
 
 def _check_discount(discount: Discount, path: str) -> Violation | None:

@@ -24,8 +24,8 @@ from services.rating.usecases.ports import Work
 EARLIER_PERIOD_NOT_RATED = "EARLIER_PERIOD_NOT_RATED"
 
 _SUMS = Context(prec=1_000, traps=[Inexact, InvalidOperation])
-"""Holds every sum of costs of which each fits the context of quantities. A sum that does not fit it fails the pricing of
-its billing period, and not that of all beside it."""
+"""Holds every sum of costs of which each fits the context of quantities. A sum that does not fit there fails the
+pricing of its billing period, and not that of all beside it."""
 
 _Costs = dict[datetime, CommittedCost]
 """Of one price of one subscription, by start of the billing period."""
