@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from libs.periods import Period
+from services.rating.domain.commitment_term import CountedPeriod
 from services.rating.domain.proration import PartOfPeriod
 from services.rating.domain.usage import UsageScope
 
@@ -38,6 +39,11 @@ class BillingPeriod:
     @property
     def period(self) -> Period:
         return Period(self.key.period_start, self.period_end)
+
+    @property
+    def counted(self) -> CountedPeriod:
+        """What places in terms of commitments depend on."""
+        return CountedPeriod(self.key.period_start, self.period_end, self.rate_card_id, self.whole)
 
     @property
     def shortened(self) -> PartOfPeriod | None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from libs.money import Money, round_to_minor
+from services.rating.domain.commitment_term import FIRST_OF_TERM, NO_TERM, TermSoFar
 from services.rating.domain.pipeline import rate_lines_before, rate_price
 from services.rating.domain.prices import ZERO, LinesBefore
 from services.rating.domain.prorated_price import for_share, share_part
@@ -50,6 +51,7 @@ def rate_card_charges(
     event_counts: Mapping[str, int] = NO_EVENTS,
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]] = NO_DIMENSIONS,
     shortened: PartOfPeriod | None = None,
+    so_far: Mapping[str, TermSoFar] = NO_TERM,
 ) -> tuple[Charge, ...]:
     """One charge per price, in the order of the card.
 
@@ -57,6 +59,7 @@ def rate_card_charges(
     :param event_counts: number of events that it comes from, for prices that have an amount for each
     :param by_dimensions: the same quantities by dimensions, of meters that a matrix prices
     :param shortened: the part of a billing period that is priced; None for a whole one
+    :param so_far: by price id, what terms of commitments have come to; of one that is left out it is the first period
     :raises decimal.Inexact: if an amount does not fit the context of quantities
     """
     charges: list[Charge] = []
@@ -66,13 +69,17 @@ def rate_card_charges(
         share = None if shortened is None else shortened.share(price.proration)
         agreed = price if share is None else for_share(price, share.fraction)
         if isinstance(price.model, LinesBefore):
-            rated = rate_lines_before(agreed.terms, before.amount)
+            rated = rate_lines_before(agreed.terms, before.amount, so_far.get(price.price_id, FIRST_OF_TERM))
         else:
             rated = rate_price(
-                agreed, quantity, _count(price, event_counts), by_dimensions.get(price.meter_id or "", ())
+                agreed,
+                quantity,
+                _count(price, event_counts),
+                by_dimensions.get(price.meter_id or "", ()),
+                so_far.get(price.price_id, FIRST_OF_TERM),
             )
         if share is not None:
-            rated = RatedPrice(rated.amount, (share_part(price.proration, share), *rated.parts))
+            rated = rated._replace(parts=(share_part(price.proration, share), *rated.parts))
         before += round_to_minor(rated.amount, card.currency, price.rounding_mode)
         charges.append(Charge(position, price, quantity, rated))
     return tuple(charges)

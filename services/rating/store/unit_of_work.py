@@ -13,6 +13,7 @@ from libs.outbox import StateOutbox, WatermarkOutbox
 from services.rating.store import tables
 from services.rating.store.billing_periods import PostgresBillingPeriodStore
 from services.rating.store.charges import PostgresChargeStore
+from services.rating.store.commitment_terms import PostgresCommitmentTermStore
 from services.rating.store.customer_periods import PostgresCustomerPeriodStore
 from services.rating.store.dimensions import PostgresDimensionStore
 from services.rating.store.exact_usage import PostgresExactUsageStore
@@ -46,6 +47,7 @@ class PostgresWork:
     reconciliation: PostgresReconciliation
     reratings: PostgresReratingStore
     requests: RequestLog
+    terms: PostgresCommitmentTermStore
 
 
 class PostgresUnitOfWork:
@@ -80,4 +82,5 @@ class PostgresUnitOfWork:
             reconciliation=PostgresReconciliation(driver),
             reratings=PostgresReratingStore(driver),
             requests=RequestLog(connection, tables.requests),
+            terms=PostgresCommitmentTermStore(driver),
         )

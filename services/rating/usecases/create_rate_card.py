@@ -150,6 +150,7 @@ class CreateRateCard:
         await work.cards.add(tenant_id, card, now, stored.override_reason)
         await work.exact_usage.add_prices(tenant_id, card)
         await work.dimensions.add_prices(tenant_id, card)
+        await work.terms.add_prices(tenant_id, card)
         # Also periods that failed for want of this card.
         await work.queue.mark_priced_by(tenant_id, card.rate_card_id, card.effective_at, now)
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.estimate import (
     EstimatedPeriod,
     MeasuredEvent,
@@ -21,6 +22,7 @@ from services.rating.domain.period_charge import exact_meters, matrix_meters
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage
+from services.rating.usecases.commitment_terms import read_terms
 from services.rating.usecases.ports import OpenWork, Work
 from services.rating.usecases.rate_periods import DIMENSIONS_DIFFER, USAGE_UNAVAILABLE, card_of, charges_of
 
@@ -111,9 +113,12 @@ async def _estimate(work: Work, priced: Sequence[_Priced], event: MeasuredEvent)
     for _ in range(_TRIES):
         keys = [item.period.key for item in left]
         told, usage = await work.exact_usage.of_periods(keys), await work.usage.of_periods(keys)
+        terms = await read_terms(work, {i.period.key: i.card for i in left if isinstance(i.card, RateCard)})
         by_dimensions = await work.dimensions.of_periods(keys)
         estimated |= {
-            item.period.key: _estimated(item, event, _Usage(usage[key], told[key], by_dimensions[key]))
+            item.period.key: _estimated(
+                item, event, _Usage(usage[key], told[key], by_dimensions[key]), terms.so_far(key)
+            )
             for key, item in zip(keys, left, strict=True)
         }
         left = [item for item in left if _differed(estimated[item.period.key])]
@@ -131,7 +136,9 @@ class _Usage:
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]]
 
 
-def _estimated(priced: _Priced, event: MeasuredEvent, usage: _Usage) -> EstimatedPeriod:
+def _estimated(
+    priced: _Priced, event: MeasuredEvent, usage: _Usage, so_far: Mapping[str, TermSoFar]
+) -> EstimatedPeriod:
     period, card = priced.period, priced.card
     if isinstance(card, RatingProblem):
         return EstimatedPeriod(period, problem=card)
@@ -139,8 +146,8 @@ def _estimated(priced: _Priced, event: MeasuredEvent, usage: _Usage) -> Estimate
         description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
         return EstimatedPeriod(period, card, problem=RatingProblem(USAGE_UNAVAILABLE, description))
     more = usage_with(usage.by_meter, event), dimensions_with(usage.by_dimensions, event, matrix_meters(card))
-    before = charges_of(period, card, usage.by_meter, usage.exact, usage.by_dimensions)
-    after = charges_of(period, card, more[0], usage.exact, more[1])
+    before = charges_of(period, card, usage.by_meter, usage.exact, usage.by_dimensions, so_far)
+    after = charges_of(period, card, more[0], usage.exact, more[1], so_far)
     if isinstance(before, RatingProblem):
         return EstimatedPeriod(period, card, problem=before)
     if isinstance(after, RatingProblem):

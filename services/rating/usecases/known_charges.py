@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from services.rating.domain.billing_period import BillingPeriod
+from services.rating.domain.charges import NO_DIMENSIONS
+from services.rating.domain.commitment_term import NO_TERM, committed_periods
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope
 from services.rating.domain.period_charge import PeriodCharge, exact_meters, matrix_meters
 from services.rating.domain.queue import RatingProblem
@@ -40,9 +42,8 @@ class GetKnownCharges:
         """
         period, card = await self._period(tenant_id, subscription_id, at, known_at)
         usage = await self._usage(period, card, known_at)
-        charges = charges_of(
-            period, card, _as_windows(usage), {meter: usage[meter] for meter in exact_meters(card)}, {}
-        )
+        exact = {meter: usage[meter] for meter in exact_meters(card)}
+        charges = charges_of(period, card, _as_windows(usage), exact, NO_DIMENSIONS, NO_TERM)
         if isinstance(charges, RatingProblem):
             raise _not_rated(subscription_id, charges)
         return charges
@@ -62,8 +63,8 @@ class GetKnownCharges:
         card = card_of(period, versions, stored)
         if isinstance(card, RatingProblem):
             raise _not_rated(subscription_id, card)
-        if matrix_meters(card):
-            message = "a price by dimensions cannot be told as it was known earlier"
+        if needed := _beyond_quantities(card):
+            message = f"{needed} cannot be told as it was known earlier"
             raise NotKnown(message, subscriptionId=subscription_id)
         return period, card
 
@@ -74,6 +75,15 @@ class GetKnownCharges:
         scopes = [QuantityScope(period.customer_id, meter, period.period, period.time_zone) for meter in meters]
         told = await self._ingest.quantities(period.key.tenant_id, scopes, known_at)
         return dict(zip(meters, told, strict=True))
+
+
+def _beyond_quantities(card: RateCard) -> str:
+    """What a card prices by more than the quantities of one billing period, empty if nothing."""
+    if matrix_meters(card):
+        return "a price by dimensions"
+    if committed_periods(card):
+        return "a commitment over several billing periods"
+    return ""
 
 
 def _as_windows(usage: Mapping[str, ExactUsage]) -> dict[str, MeterUsage]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from libs.clock import Clock
 from libs.periods import UnknownZone
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.charges import NO_DIMENSIONS
+from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.exact_usage import Answers, ExactUsage
 from services.rating.domain.period_charge import (
     ChangedCharge,
@@ -24,6 +25,7 @@ from services.rating.domain.price_override import PriceOverride, overridden
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage, differing_dimensions
+from services.rating.usecases.commitment_terms import lock_terms
 from services.rating.usecases.ports import Work
 from services.rating.usecases.trace import rating_span
 
@@ -43,6 +45,18 @@ class RatedPeriods:
     periods: dict[PeriodKey, BillingPeriod] = field(default_factory=dict)
     problems: dict[PeriodKey, RatingProblem] = field(default_factory=dict)
     changed_count: int = 0
+    since: dict[PeriodKey, datetime] = field(default_factory=dict)
+    """Of periods that were priced: the start of the earliest one on which they depend."""
+
+    @property
+    def unpriced(self) -> set[PeriodKey]:
+        """Periods that have no price yet, and not those before any version of their card, which never have one."""
+        return {key for key, problem in self.problems.items() if problem.reason != RATE_CARD_NOT_IN_FORCE}
+
+    def depends(self, key: PeriodKey, on: Collection[PeriodKey]) -> bool:
+        """Whether the amounts of a period that was priced depend on an earlier one of these."""
+        since = self.since.get(key, key.period_start)
+        return any(other[:2] == key[:2] and since <= other.period_start < key.period_start for other in on)
 
 
 async def rate_periods(
@@ -76,16 +90,20 @@ async def rate_periods(
             cards[key] = card
     split = [key for key, card in cards.items() if matrix_meters(card)]
     by_dimensions = await work.dimensions.of_periods(split) if split else {}
+    terms = await lock_terms(work, cards)
     fresh: dict[PeriodKey, list[PeriodCharge]] = {}
-    for key, card in cards.items():
-        charges = charges_of(periods[key], card, usage[key], exact[key], by_dimensions.get(key, NO_DIMENSIONS))
+    for key, card in sorted(cards.items()):  # By start: later periods of a term count what the earlier ones come to.
+        by_meter = usage[key], exact[key], by_dimensions.get(key, NO_DIMENSIONS)
+        charges = charges_of(periods[key], card, *by_meter, terms.so_far(key))
         if isinstance(charges, RatingProblem):
             rated.problems[key] = charges
         else:
-            fresh[key] = charges
+            fresh[key], rated.since[key] = charges, terms.since(key)
+            terms.rated(key, charges)
     changed = await work.charges.changed(fresh, lambda stored: withdrawn_charge(stored, cards[stored.key]))
     rated.changed_count = len(changed)
     await _store(work, changed, clock())
+    await terms.save(work, clock())
     if rated.problems != known_problems:
         await work.charges.save_problems(locked, rated.problems, clock())
     return rated
@@ -128,12 +146,13 @@ def charges_of(
     usage: Mapping[str, MeterUsage],
     exact: Mapping[str, ExactUsage],
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]],
+    so_far: Mapping[str, TermSoFar],
 ) -> list[PeriodCharge] | RatingProblem:
     """Return the charges of a billing period, or why it cannot be priced."""
     if differing := differing_dimensions(matrix_meters(card), usage, by_dimensions):
         return RatingProblem(DIMENSIONS_DIFFER, f"dimensions do not add up to the quantity of {', '.join(differing)}")
     try:
-        return charges_of_period(period, card, usage, exact, by_dimensions)
+        return charges_of_period(period, card, usage, exact, by_dimensions, so_far)
     # One impossible amount, or a zone that only newer databases have, must not stop the periods beside it.
     except (ArithmeticError, ValueError, UnknownZone) as error:
         return RatingProblem(PRICING_FAILED, f"{type(error).__name__}: {error}")

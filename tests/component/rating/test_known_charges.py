@@ -10,6 +10,7 @@ import pytest
 
 from libs.errors import Unavailable
 from services.rating.domain.exact_usage import ExactUsage
+from services.rating.domain.price_terms import Commitment, CommitmentKind, PriceTerms
 from services.rating.domain.prices import Flat, Matrix, PerUnit
 from services.rating.domain.rate_card import Price
 from services.rating.usecases.errors import BillingPeriodNotFound, NotKnown, NotRated
@@ -23,6 +24,8 @@ CARD = rate_card(
     Price("tokens", PerUnit(Decimal(1)), meter_id=TOKENS, included_quantity=Decimal(2)),
     Price("requests", PerUnit(Decimal("0.5")), meter_id=REQUESTS),
 )
+
+A_YEAR = PriceTerms(commitment=Commitment(CommitmentKind.AMOUNT, Decimal(1200), periods=12))
 
 
 @pytest.fixture
@@ -84,11 +87,19 @@ class TestKnownCharges:
         with pytest.raises(BillingPeriodNotFound):
             await _amounts(used, subscription="sub-2")
 
-    async def test_by_dimensions_are_not_told(self, rating: Rating) -> None:
+    @pytest.mark.parametrize(
+        ("price", "named"),
+        [
+            (Price("tokens", Matrix((), Decimal(1)), meter_id=TOKENS), "dimensions"),
+            (Price("tokens", PerUnit(Decimal(1)), meter_id=TOKENS, terms=A_YEAR), "several billing periods"),
+        ],
+        ids=["by dimensions", "a commitment over periods"],
+    )
+    async def test_that_need_more_than_quantities_are_not_told(self, rating: Rating, price: Price, named: str) -> None:
         rating.now = THEN - HOUR
-        await rating.start_march(rate_card(Price("tokens", Matrix((), Decimal(1)), meter_id=TOKENS)))
+        await rating.start_march(rate_card(price))
 
-        with pytest.raises(NotKnown):
+        with pytest.raises(NotKnown, match=named):
             await _amounts(rating)
 
     async def test_need_ingest(self, used: Rating) -> None:

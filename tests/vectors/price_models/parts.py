@@ -9,13 +9,13 @@ from typing import Any
 from libs.money import Rounding, exact, to_quotient_scale
 from libs.money.rounding import QUOTIENT_SCALE
 from libs.periods import find_zone
+from services.rating.domain.cumulative_commitment import CumulativeCommitment, rate_committed_period
 from services.rating.domain.parts import (
     Adjustment,
     BlockTier,
     BlockTiers,
     BucketedPricing,
     CapacityTier,
-    CumulativeCommitment,
     EventPercentage,
     FreeUsage,
     LinePosition,
@@ -36,7 +36,6 @@ from services.rating.domain.parts import (
     rate_blocks,
     rate_buckets,
     rate_capacity,
-    rate_committed_period,
     rate_events,
     rate_line,
     rate_prorated_units,

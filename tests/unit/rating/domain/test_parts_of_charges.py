@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.money import RoundingMode, round_amount, to_quotient_scale
+from services.rating.domain.cumulative_commitment import CumulativeCommitment, rate_committed_period
 from services.rating.domain.parts import (
     BlockTier,
     BlockTiers,
     BucketedPricing,
     CapacityTier,
-    CumulativeCommitment,
     EventPercentage,
     FreeUsage,
     LinePosition,
@@ -38,7 +38,6 @@ from services.rating.domain.parts import (
     rate_blocks,
     rate_buckets,
     rate_capacity,
-    rate_committed_period,
     rate_events,
     rate_line,
     rate_prorated_units,

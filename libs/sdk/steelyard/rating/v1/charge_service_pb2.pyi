@@ -618,7 +618,9 @@ class ConfirmedCharges(_message.Message):
     confirmed: _builtins.bool
     """Whether the charges contain all of ingest's windows. If not, ask again later."""
     reason: _builtins.str
-    """Why not, if not confirmed: for example "BILLING_PERIOD_UNKNOWN", "RATE_CARD_UNKNOWN" or "USAGE_UNAVAILABLE"."""
+    """Why not, if not confirmed: for example "BILLING_PERIOD_UNKNOWN", "RATE_CARD_UNKNOWN" or "USAGE_UNAVAILABLE";
+    of a commitment over several periods "EARLIER_PERIOD_NOT_RATED" or "EARLIER_PERIODS_UNKNOWN".
+    """
     @_builtins.property
     def key(self) -> Global___BillingPeriodKey:
         """The period."""

@@ -79,7 +79,8 @@ class ChargeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PreviewCharge(self, request, context):
-        """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
+        """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
+        periods is priced as in the first one of its term, which the charge's parts say.
 
         Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations.
         """

@@ -42,7 +42,8 @@ class ChargeServiceStub:
     more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
     """
     PreviewCharge: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.PreviewChargeRequest, _charge_service_pb2.PreviewChargeResponse]
-    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
+    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
+    periods is priced as in the first one of its term, which the charge's parts say.
 
     Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations.
     """
@@ -81,7 +82,8 @@ class ChargeServiceAsyncStub(ChargeServiceStub):
     more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
     """
     PreviewCharge: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.PreviewChargeRequest, _charge_service_pb2.PreviewChargeResponse]  # type: ignore[assignment]
-    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
+    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
+    periods is priced as in the first one of its term, which the charge's parts say.
 
     Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations.
     """
@@ -129,7 +131,8 @@ class ChargeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _charge_service_pb2.PreviewChargeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_charge_service_pb2.PreviewChargeResponse, _abc.Awaitable[_charge_service_pb2.PreviewChargeResponse]]:
-        """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
+        """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
+        periods is priced as in the first one of its term, which the charge's parts say.
 
         Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations.
         """

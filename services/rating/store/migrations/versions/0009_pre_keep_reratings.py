@@ -8,7 +8,7 @@ from alembic import op
 from libs.database import append_only, row_security
 
 revision = "0009"
-down_revision = "0006"
+down_revision = "0008"
 
 _RERATED = """
 CREATE TABLE rerated_charges (
