@@ -21,8 +21,10 @@ from services.rating.domain.prices import (
     Percentage,
     PerUnit,
     Stairstep,
+    TimeOfDay,
     Volume,
 )
+from services.rating.domain.windows_validation import check_time_of_day
 
 MAX_TIERS = 100
 MAX_ROWS = 1_000
@@ -74,6 +76,8 @@ def _found(model: AnyPriceModel, path: str) -> Iterator[Violation | None]:
             yield from _check_matrix(model, f"{path}.matrix")
         case LinesBefore():
             return
+        case TimeOfDay():
+            yield from check_time_of_day(model, f"{path}.time_of_day")
         case _:
             assert_never(model)
 

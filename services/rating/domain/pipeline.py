@@ -22,18 +22,25 @@ from services.rating.domain.price_terms import (
     PriceTerms,
     UnitConversion,
 )
-from services.rating.domain.prices import ONE, ZERO, Flat, LinesBefore, Matrix, PriceModel, PricingOptions
+from services.rating.domain.prices import ONE, ZERO, Flat, LinesBefore, Matrix, PriceModel, PricingOptions, TimeOfDay
 from services.rating.domain.pricing import amount_of, rate
 from services.rating.domain.pricing.matrix import rate_matrix
+from services.rating.domain.pricing.time_of_day import rate_time_of_day
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import PartKind, RatedPart, RatedPrice
 from services.rating.domain.usage import DimensionedQuantity
+from services.rating.domain.usage_by_window import WindowQuantity
 
 
 def rate_price(
-    price: Price, quantity: Decimal, event_count: int = 0, by_dimensions: Sequence[DimensionedQuantity] = ()
+    price: Price,
+    quantity: Decimal,
+    event_count: int = 0,
+    by_dimensions: Sequence[DimensionedQuantity] = (),
+    by_week_time: Sequence[WindowQuantity] = (),
 ) -> RatedPrice:
-    """Price a period's quantity and number of events; `by_dimensions` is the same quantity, for a matrix.
+    """Price a quantity and number of events; `by_dimensions` is the same quantity for a matrix, `by_week_time` for a
+    price by time of day.
 
     :raises NegativeQuantityRefused: if the quantity is negative and the price refuses that
     :raises QuantityOutsideTiers: if the last tier is bounded and the quantity beyond it
@@ -51,6 +58,8 @@ def rate_price(
             before.append(RatedPart(PartKind.INCLUDED, included, ZERO, ZERO))
         if isinstance(model, Matrix):
             rated = rate_matrix(model, by_dimensions, price.options)
+        elif isinstance(model, TimeOfDay):
+            rated = rate_time_of_day(model, by_week_time, price.options)
         else:
             rated = rate(model, quantity - included, price.options, event_count)
         due = _Due(rated.amount, [*before, *rated.parts])
@@ -122,11 +131,11 @@ def _limit(due: _Due, terms: PriceTerms) -> None:
         due.add(PartKind.MAXIMUM, ONE, terms.maximum_amount - due.amount)
 
 
-def _promised(commitment: Commitment, model: PriceModel | Matrix, options: PricingOptions) -> Decimal:
+def _promised(commitment: Commitment, model: PriceModel | Matrix | TimeOfDay, options: PricingOptions) -> Decimal:
     if commitment.kind is CommitmentKind.AMOUNT:
         return commitment.value
-    if isinstance(model, Matrix):
-        raise TypeError("a quantity without dimensions has no price in a matrix")
+    if isinstance(model, Matrix | TimeOfDay):
+        raise TypeError("a quantity without dimensions or times has no price")
     return amount_of(model, commitment.value, options)
 
 

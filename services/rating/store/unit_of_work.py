@@ -22,6 +22,7 @@ from services.rating.store.queue import PostgresRatingQueue
 from services.rating.store.rate_cards import PostgresRateCardStore
 from services.rating.store.reconciliation import PostgresReconciliation
 from services.rating.store.usage import PostgresUsageStore
+from services.rating.store.usage_by_window import PostgresUsageByWindowStore
 from services.rating.store.watermarks import EncodeWatermark, PostgresWatermarkStore
 
 WATERMARK_NAME = "rating"
@@ -44,6 +45,7 @@ class PostgresWork:
     watermarks: PostgresWatermarkStore
     reconciliation: PostgresReconciliation
     requests: RequestLog
+    usage_by_window: PostgresUsageByWindowStore
 
 
 class PostgresUnitOfWork:
@@ -77,4 +79,5 @@ class PostgresUnitOfWork:
             watermarks=PostgresWatermarkStore(driver, watermarks, self._encode_watermark),
             reconciliation=PostgresReconciliation(driver),
             requests=RequestLog(connection, tables.requests),
+            usage_by_window=PostgresUsageByWindowStore(driver),
         )

@@ -9,7 +9,7 @@ from datetime import datetime
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.charges import NO_DIMENSIONS
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questions
-from services.rating.domain.period_charge import PeriodCharge, exact_meters, matrix_meters
+from services.rating.domain.period_charge import NO_WINDOWS, PeriodCharge, exact_meters, matrix_meters
 from services.rating.domain.price_override import overridden
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
@@ -19,6 +19,7 @@ from services.rating.domain.usage import DimensionedQuantity, MeterUsage
 from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.ports import OpenWork
 from services.rating.usecases.rate_periods import DIMENSIONS_DIFFER, USAGE_UNAVAILABLE, card_of, charges_of
+from services.rating.usecases.usage_by_window import UsageByCut, read_usage_by_window
 
 CURRENCY_DIFFERS = "CURRENCY_DIFFERS"
 CHUNK = 500
@@ -34,14 +35,15 @@ class _Usage:
     by_meter: Mapping[PeriodKey, Mapping[str, MeterUsage]]
     exact: Mapping[PeriodKey, Mapping[str, ExactUsage]]
     by_dimensions: Mapping[PeriodKey, Mapping[str, Sequence[DimensionedQuantity]]]
+    by_cut: Mapping[PeriodKey, UsageByCut]
 
     def charges(self, period: BillingPeriod, card: RateCard) -> list[PeriodCharge] | RatingProblem:
         key = period.key
         if missing := exact_meters(card) - self.exact.get(key, {}).keys():
             description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
             return RatingProblem(USAGE_UNAVAILABLE, description)
-        by_dimensions = self.by_dimensions.get(key, NO_DIMENSIONS)
-        return charges_of(period, card, self.by_meter[key], self.exact.get(key, {}), by_dimensions)
+        by_dimensions, by_cut = self.by_dimensions.get(key, NO_DIMENSIONS), self.by_cut.get(key, NO_WINDOWS)
+        return charges_of(period, card, self.by_meter[key], self.exact.get(key, {}), by_dimensions, by_cut)
 
 
 class Simulate:
@@ -78,7 +80,7 @@ class Simulate:
             left = [period for period in periods if _worth_another_try(compared.get(period.key))]
             if not left:
                 break
-            usage = await self._usage(scope.tenant_id, left, [*tried.values(), *in_force.values()])
+            usage = await self._usage(scope.tenant_id, left, [tried, in_force])
             compared |= {
                 period.key: _compared(period, in_force[period.key], tried[period.key], usage) for period in left
             }
@@ -104,16 +106,22 @@ class Simulate:
         return summary
 
     async def _usage(
-        self, tenant_id: str, periods: Sequence[BillingPeriod], wanted: Sequence[RateCard | RatingProblem]
+        self,
+        tenant_id: str,
+        periods: Sequence[BillingPeriod],
+        sides: Sequence[Mapping[PeriodKey, RateCard | RatingProblem]],
     ) -> _Usage:
-        cards = {id(card): card for card in wanted if isinstance(card, RateCard)}.values()
+        found = [(period, side[period.key]) for side in sides for period in periods]
+        priced = [(period, card) for period, card in found if isinstance(card, RateCard)]
+        cards = {id(card): card for _, card in priced}.values()
         exact = await self._exact(periods, {meter for each in cards for meter in exact_meters(each)})
         split = {meter for each in cards for meter in matrix_meters(each)}
         keys = [period.key for period in periods]
         async with self._open_work(tenant_id) as work:
             by_meter = await work.usage.of_periods(keys)
             by_dimensions = await work.dimensions.of_windows(keys, sorted(split)) if split else {}
-        return _Usage(by_meter, exact, by_dimensions)
+            by_cut = await read_usage_by_window(work, priced)
+        return _Usage(by_meter, exact, by_dimensions, by_cut)
 
     async def _exact(
         self, periods: Sequence[BillingPeriod], meters: set[str]
