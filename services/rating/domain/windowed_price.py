@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
+from itertools import islice
 from typing import NamedTuple
 
 from libs.money import exact
@@ -71,17 +72,23 @@ def rate_windowed(price: Price, cut: MeterCut, usage: WindowedUsage) -> RatedPri
         return RatedPrice(amount, (windows, *_added_up(price.terms, rated)))
 
 
-def priced_windows(price: Price, cut: MeterCut, usage: WindowedUsage) -> list[PricedWindow]:
-    """What each hour or day of a billing period costs, in their order; those that are not priced are left out.
+def priced_windows(
+    price: Price, cut: MeterCut, usage: WindowedUsage, after: datetime | None, limit: int
+) -> list[PricedWindow]:
+    """What hours or days of a billing period that start after an instant cost, in their order; those that are not
+    priced are left out.
 
     Raises as `rate_windowed` does.
     """
     quantities = dict(usage.of(cut))
     skipped = price.per_window is None or price.per_window.empty is EmptyWindows.SKIP
-    return [
-        PricedWindow(start, quantities.get(place, ZERO), rate_price(price, quantities.get(place, ZERO)).amount)
+    wanted = (
+        (start, quantities.get(place, ZERO))
         for place, start in window_starts(usage.period, cut.cut, cut.time_zone).items()
-        if place in quantities or not skipped
+        if (place in quantities or not skipped) and (after is None or start > after)
+    )
+    return [
+        PricedWindow(start, quantity, rate_price(price, quantity).amount) for start, quantity in islice(wanted, limit)
     ]
 
 

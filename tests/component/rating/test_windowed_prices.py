@@ -7,20 +7,12 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
-import pytest
-
-from libs.errors import InvalidInput
 from libs.periods import Period
-from services.rating.domain.billing_period import PeriodKey
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.price_terms import Commitment, CommitmentKind, PriceTerms
 from services.rating.domain.prices import (
     EmptyWindows,
-    Flat,
     Graduated,
-    LinesBefore,
-    Matrix,
-    Percentage,
     PerUnit,
     Tier,
     TimeBand,
@@ -28,13 +20,10 @@ from services.rating.domain.prices import (
     WindowPricing,
     WindowSize,
 )
-from services.rating.domain.proration import Proration
-from services.rating.domain.rate_card import Price, RateCard
+from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import PartKind
 from tests.component.rating.support import (
     HOUR,
-    MARCH,
-    TENANT,
     TOKENS,
     Rating,
     billing_period,
