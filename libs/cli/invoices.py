@@ -23,6 +23,7 @@ from libs.cli.output import (
     table,
 )
 from libs.cli.parsing import timestamp
+from libs.cli.priced_windows import WINDOW_COLUMNS, explained
 from steelyard import Client
 from steelyard.billing.v1 import invoice_pb2, invoice_service_pb2
 from steelyard.rating.v1 import charge_pb2, charge_service_pb2
@@ -197,9 +198,7 @@ def explain(
         key = charge_service_pb2.BillingPeriodKey(
             subscription_id=found.subscription_id, period_start=found.period.start
         )
-        return found, await client.services.charges.ExplainCharge(
-            charge_service_pb2.ExplainChargeRequest(key=key, price_id=line)
-        )
+        return found, await explained(client, charge_service_pb2.ExplainChargeRequest(key=key, price_id=line))
 
     found, response = as_tenant(work)
     invoiced = next((item for item in found.lines if item.price_id == line), None)
@@ -220,6 +219,8 @@ def explain(
     )
     show_parts([(charge.price_id, part) for part in charge.parts])
     show(response.usage, USAGE_COLUMNS, output, title="usage")
+    if response.windows:
+        show(response.windows, WINDOW_COLUMNS, output, title="windows")
 
 
 @app.command("void")

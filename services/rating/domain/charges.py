@@ -15,6 +15,8 @@ from services.rating.domain.proration import PartOfPeriod
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.rated_price import RatedPrice
 from services.rating.domain.usage import DimensionedQuantity
+from services.rating.domain.usage_by_window import WindowedUsage
+from services.rating.domain.windowed_price import cut_of, rate_windowed
 
 NO_EVENTS: Mapping[str, int] = {}
 NO_DIMENSIONS: Mapping[str, Sequence[DimensionedQuantity]] = {}
@@ -52,6 +54,7 @@ def rate_card_charges(
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]] = NO_DIMENSIONS,
     shortened: PartOfPeriod | None = None,
     so_far: Mapping[str, TermSoFar] = NO_TERM,
+    windowed: WindowedUsage | None = None,
 ) -> tuple[Charge, ...]:
     """One charge per price, in the order of the card.
 
@@ -60,6 +63,8 @@ def rate_card_charges(
     :param by_dimensions: the same quantities by dimensions, of meters that a matrix prices
     :param shortened: the part of a billing period that is priced; None for a whole one
     :param so_far: by price id, what terms of commitments have come to; of one that is left out it is the first period
+    :param windowed: the same quantities by windows, of meters that a price of windows or times of day prices
+    :raises ValueError: if a price cannot price its quantity, or needs usage by windows that is not given
     :raises decimal.Inexact: if an amount does not fit the context of quantities
     """
     charges: list[Charge] = []
@@ -70,6 +75,8 @@ def rate_card_charges(
         agreed = price if share is None else for_share(price, share.fraction)
         if isinstance(price.model, LinesBefore):
             rated = rate_lines_before(agreed.terms, before.amount, so_far.get(price.price_id, FIRST_OF_TERM))
+        elif (by_windows := _windows(agreed, windowed, so_far)) is not None:
+            rated = by_windows
         else:
             rated = rate_price(
                 agreed,
@@ -93,3 +100,13 @@ def _quantity(price: Price, usage: Mapping[str, Decimal]) -> Decimal:
 
 def _count(price: Price, event_counts: Mapping[str, int]) -> int:
     return event_counts.get(price.meter_id or "", 0)
+
+
+def _windows(price: Price, usage: WindowedUsage | None, so_far: Mapping[str, TermSoFar]) -> RatedPrice | None:
+    """The price of what has to be known by windows; None if that is not the case."""
+    cut = cut_of(price, usage.time_zone if usage else "")
+    if cut is None:
+        return None
+    if usage is None:
+        raise ValueError(f"{price.price_id} needs usage by windows")
+    return rate_windowed(price, cut, usage, so_far.get(price.price_id, FIRST_OF_TERM))

@@ -17,6 +17,7 @@ from services.rating.domain.prices import LinesBefore
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage, UsageDigest
+from services.rating.domain.usage_by_window import MeterCut, WindowQuantity, place_at
 
 _NOTHING = MeterUsage(UsageDigest(0, Decimal(0), 0, 0), "")
 
@@ -113,6 +114,21 @@ def dimensions_with(
                 same = sum((part.quantity for part in known if part.dimensions == measured.dimensions), Decimal(0))
                 part = DimensionedQuantity(measured.dimensions, same + measured.quantity)
             found[meter_id] = [*(other for other in known if other.dimensions != measured.dimensions), part]
+    return found
+
+
+def windows_with(
+    by_cut: Mapping[MeterCut, Sequence[WindowQuantity]], event: MeasuredEvent, period: BillingPeriod
+) -> dict[MeterCut, Sequence[WindowQuantity]]:
+    """Return the quantities by windows of a billing period with what adds up of the event, which lies in it."""
+    found = dict(by_cut)
+    for cut, known in by_cut.items():
+        if (measured := event.adding.get(cut.meter_id)) is not None:
+            quantities = dict(known)
+            place = place_at(event.window_start, period.period, cut.cut, cut.time_zone)
+            with exact():
+                quantities[place] = quantities.get(place, Decimal(0)) + measured.quantity
+            found[cut] = [WindowQuantity(*item) for item in sorted(quantities.items())]
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from libs.errors import Violation
-from services.rating.domain.prices import Matrix
+from services.rating.domain.prices import Matrix, TimeOfDay
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.usage import MeterFacts
 
@@ -24,6 +24,9 @@ def _of_price(price: Price, meter: MeterFacts | None, path: str) -> Iterator[Vio
     if meter is None:
         yield Violation(f"{path}.meter_id", "METER_UNKNOWN", f"there is no meter {price.meter_id}")
         return
+    if not meter.additive and (price.per_window is not None or isinstance(price.model, TimeOfDay)):
+        description = f"the windows of meter {price.meter_id} do not add up to its quantity"
+        yield Violation(f"{path}.meter_id", "METER_NOT_ADDITIVE", description)
     if not isinstance(price.model, Matrix):
         return
     if not meter.additive:

@@ -17,8 +17,10 @@ from services.rating.domain.pricing import ENGINE_VERSION
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.rated_price import RatedPart
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage
+from services.rating.domain.usage_by_window import MeterCut, WindowedUsage, WindowQuantity
 
 ZERO = Decimal(0)
+NO_WINDOWS: Mapping[MeterCut, Sequence[WindowQuantity]] = {}
 
 
 class PeriodCharge(NamedTuple):
@@ -67,17 +69,20 @@ def charges_of_period(
     exact: Mapping[str, ExactUsage],
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]] = NO_DIMENSIONS,
     so_far: Mapping[str, TermSoFar] = NO_TERM,
+    by_cut: Mapping[MeterCut, Sequence[WindowQuantity]] = NO_WINDOWS,
 ) -> list[PeriodCharge]:
     """Price the usage of a billing period, in the order of the card; the charges carry their meter's trace.
 
-    `exact` has the meters of all prices on exact usage, `by_dimensions` those of all matrices.
+    `exact` has the meters of all prices on exact usage, `by_dimensions` those of all matrices, `by_cut` what
+    prices of windows and times of day need.
 
     :raises ArithmeticError: if an amount does not fit the context of quantities
     """
     quantities = {meter_id: meter.digest.value for meter_id, meter in usage.items()}
     quantities |= {meter_id: exact[meter_id].value for meter_id in exact_meters(card)}
     event_counts = {meter_id: meter.digest.event_count for meter_id, meter in usage.items()}
-    charges = rate_card_charges(card, quantities, event_counts, by_dimensions, period.shortened, so_far)
+    windowed = WindowedUsage(period.period, period.time_zone, by_cut)
+    charges = rate_card_charges(card, quantities, event_counts, by_dimensions, period.shortened, so_far, windowed)
     return [_period_charge(period, card, charge, usage) for charge in charges]
 
 

@@ -24,12 +24,14 @@ from services.rating.domain.price_terms import (
     PriceTerms,
     UnitConversion,
 )
-from services.rating.domain.prices import ONE, ZERO, Flat, LinesBefore, Matrix, PriceModel, PricingOptions
+from services.rating.domain.prices import ONE, ZERO, Flat, LinesBefore, Matrix, PriceModel, PricingOptions, TimeOfDay
 from services.rating.domain.pricing import amount_of, rate
 from services.rating.domain.pricing.matrix import rate_matrix
+from services.rating.domain.pricing.time_of_day import rate_time_of_day
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import PartKind, RatedPart, RatedPrice
 from services.rating.domain.usage import DimensionedQuantity
+from services.rating.domain.usage_by_window import WindowQuantity
 
 
 def rate_price(
@@ -38,8 +40,10 @@ def rate_price(
     event_count: int = 0,
     by_dimensions: Sequence[DimensionedQuantity] = (),
     so_far: TermSoFar = FIRST_OF_TERM,
+    by_week_time: Sequence[WindowQuantity] = (),
 ) -> RatedPrice:
-    """Price a period's quantity and number of events; `by_dimensions` is the same quantity, for a matrix.
+    """Price a quantity and number of events; `by_dimensions` is the same quantity for a matrix, `by_week_time` for a
+    price by time of day.
 
     `so_far`: what the term of its commitment has come to before, if that is over several periods.
 
@@ -59,6 +63,8 @@ def rate_price(
             before.append(RatedPart(PartKind.INCLUDED, included, ZERO, ZERO))
         if isinstance(model, Matrix):
             rated = rate_matrix(model, by_dimensions, price.options)
+        elif isinstance(model, TimeOfDay):
+            rated = rate_time_of_day(model, by_week_time, price.options)
         else:
             rated = rate(model, quantity - included, price.options, event_count)
         due = _Due(rated.amount, [*before, *rated.parts])
@@ -132,11 +138,11 @@ def _limit(due: _Due, terms: PriceTerms) -> None:
         due.add(PartKind.MAXIMUM, ONE, terms.maximum_amount - due.amount)
 
 
-def _promised(commitment: Commitment, model: PriceModel | Matrix, options: PricingOptions) -> Decimal:
+def _promised(commitment: Commitment, model: PriceModel | Matrix | TimeOfDay, options: PricingOptions) -> Decimal:
     if commitment.kind is CommitmentKind.AMOUNT:
         return commitment.value
-    if isinstance(model, Matrix):
-        raise TypeError("a quantity without dimensions has no price in a matrix")
+    if isinstance(model, Matrix | TimeOfDay):
+        raise TypeError("a quantity without dimensions or times has no price")
     return amount_of(model, commitment.value, options)
 
 

@@ -21,6 +21,7 @@ from services.rating.domain.prices import (
     Percentage,
     PerUnit,
     Stairstep,
+    TimeOfDay,
     Volume,
 )
 from services.rating.domain.rate_card import Price
@@ -54,7 +55,7 @@ def _factors(price: Price) -> Iterator[Sequence[Decimal]]:
         elif conversion.rounding is None:
             yield [QUANTITY_CONTEXT.divide(ONE, conversion.factor)]
     yield _of_model(price.model)
-    if isinstance(price.model, PerUnit | Matrix):
+    if isinstance(price.model, PerUnit | Matrix | TimeOfDay):
         yield [QUANTITY_CONTEXT.divide(ONE, price.model.per)]
     if terms.commitment is not None:
         yield [terms.commitment.overage_factor]
@@ -79,6 +80,8 @@ def _of_model(model: AnyPriceModel) -> Sequence[Decimal]:
             return [model.amount]
         case Matrix():
             return [model.default_unit_amount, *(row.unit_amount for row in model.rows)]
+        case TimeOfDay():
+            return [model.default_unit_amount, *(band.unit_amount for band in model.bands)]
         case Flat() | Stairstep() | LinesBefore():
             return []
 

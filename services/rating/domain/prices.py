@@ -150,7 +150,46 @@ class LinesBefore:
     amount. So a card agrees on a minimum, a commitment or a discount for several prices together."""
 
 
-AnyPriceModel = PriceModel | Matrix | LinesBefore
+@dataclass(frozen=True, slots=True)
+class TimeBand:
+    """A price for usage from a minute of the local day up to, not including, another one, on some days.
+
+    It may go over midnight, and then still belongs to the day on which it began; with both alike it is the whole day.
+    `days` are those on which it begins, 0 is Monday; none means all. Minutes are multiples of 15.
+    """
+
+    label: str
+    start_minute: int
+    end_minute: int
+    unit_amount: Decimal
+    days: tuple[int, ...] = ()
+
+    def holds(self, day: int, minute: int) -> bool:
+        """Whether it is the price of a minute of a day."""
+        if self.start_minute < self.end_minute:
+            return self.start_minute <= minute < self.end_minute and self._begins_on(day)
+        if minute >= self.start_minute:
+            return self._begins_on(day)
+        return minute < self.end_minute and self._begins_on((day - 1) % 7)
+
+    def _begins_on(self, day: int) -> bool:
+        return not self.days or day in self.days
+
+
+@dataclass(frozen=True, slots=True)
+class TimeOfDay:
+    """Usage is priced by the local time at which it happened: by the first band that holds it, else by the default.
+
+    Unit amounts are for `per` units. `time_zone` is an IANA zone, empty for that of the billing period.
+    """
+
+    bands: tuple[TimeBand, ...]
+    default_unit_amount: Decimal
+    per: Decimal = ONE
+    time_zone: str = ""
+
+
+AnyPriceModel = PriceModel | Matrix | LinesBefore | TimeOfDay
 """Also those that need more than a quantity."""
 
 
@@ -177,3 +216,27 @@ class PricingOptions:
 
 
 DEFAULT_OPTIONS = PricingOptions()
+
+
+class WindowSize(StrEnum):
+    """What a price of a window is a price of, by the clock of the billing period's zone."""
+
+    HOUR = "hour"
+    DAY = "day"
+
+
+class EmptyWindows(StrEnum):
+    """What a price of a window does with windows in which nothing was used."""
+
+    SKIP = "skip"
+    """Nothing."""
+    PRICE = "price"
+    """It prices a quantity of zero, so that what is promised for each window is due for all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPricing:
+    """The price, with all of its terms, is that of one window; windows of a billing period are added up."""
+
+    size: WindowSize
+    empty: EmptyWindows = EmptyWindows.SKIP

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from libs.money import RoundingMode
 from services.rating.domain.price_terms import NO_TERMS, PriceTerms
-from services.rating.domain.prices import DEFAULT_OPTIONS, ZERO, AnyPriceModel, PricingOptions
+from services.rating.domain.prices import DEFAULT_OPTIONS, ZERO, AnyPriceModel, PricingOptions, WindowPricing
 from services.rating.domain.proration import Proration
 
 
@@ -22,6 +22,7 @@ class Price:
     `proration` says what share of its flat amount, included quantity, minimum, maximum and commitment is for a billing
     period that is shorter than the whole one. `rounding_mode` is for the line item; pricing itself never rounds money.
     `override_id` names the override that the price comes from, and is empty for the card's own.
+    `per_window`: all of it is agreed on for an hour or a day, not for a billing period.
     """
 
     price_id: str
@@ -35,6 +36,7 @@ class Price:
     options: PricingOptions = DEFAULT_OPTIONS
     proration: Proration = Proration.NONE
     override_id: str = ""
+    per_window: WindowPricing | None = None
 
 
 @dataclass(frozen=True, slots=True)

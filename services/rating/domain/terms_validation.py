@@ -19,10 +19,11 @@ from services.rating.domain.price_terms import (
     PercentDiscount,
     UnitConversion,
 )
-from services.rating.domain.prices import Flat, LinesBefore, Matrix, Percentage
+from services.rating.domain.prices import Flat, LinesBefore, Matrix, Percentage, TimeOfDay
 from services.rating.domain.prorated_price import has_shares
 from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price
+from services.rating.domain.windows_validation import check_per_window
 
 MAX_DISCOUNTS = 20
 _WHOLE = Decimal(100)
@@ -52,11 +53,14 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
         for name, value in present.items():
             if value is not None:
                 yield Violation(f"{path}.{name}", "NOT_ALLOWED", "a flat price depends on no quantity")
-    if isinstance(price.model, Matrix):
+    if isinstance(price.model, Matrix | TimeOfDay):
+        kind, which = ("a matrix", "dimensions") if isinstance(price.model, Matrix) else ("a time of day", "times")
         if terms.conversion is not None:
-            yield Violation(f"{path}.unit_conversion", "NOT_ALLOWED", "a matrix has `per` instead")
+            yield Violation(f"{path}.unit_conversion", "NOT_ALLOWED", f"{kind} has `per` instead")
         if price.included_quantity:
-            yield Violation(f"{path}.included_quantity", "NOT_ALLOWED", "nobody could say which dimensions are free")
+            yield Violation(f"{path}.included_quantity", "NOT_ALLOWED", f"nobody could say which {which} are free")
+    if price.per_window is not None:
+        yield from check_per_window(price, path)
     if terms.conversion is not None:
         yield from _check_conversion(terms.conversion, f"{path}.unit_conversion")
     if terms.minimum_amount is not None:
@@ -113,7 +117,7 @@ def _check_commitment(commitment: Commitment, price: Price, path: str) -> Iterat
     if commitment.kind is CommitmentKind.QUANTITY:
         if commitment.periods > 1:
             yield Violation(f"{path}.periods", "NOT_ALLOWED", "a commitment over several billing periods is an amount")
-        if isinstance(price.model, Percentage | Matrix):
+        if isinstance(price.model, Percentage | Matrix | TimeOfDay):
             yield Violation(f"{path}.kind", "NOT_ALLOWED", "what it costs follows from no quantity alone")
 
 

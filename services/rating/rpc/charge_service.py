@@ -9,6 +9,7 @@ from libs.errors import InvalidInput
 from libs.money import plain
 from libs.rpc import current_tenant
 from services.rating.domain.usage import DimensionedQuantity, ExplainedUsage
+from services.rating.domain.windowed_price import PricedWindow
 from services.rating.rpc import require
 from services.rating.rpc.context import Context
 from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCharges
@@ -82,9 +83,16 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
 
     async def ExplainCharge(self, request: pb.ExplainChargeRequest, context: Context) -> pb.ExplainChargeResponse:
         price_id = require.resource_id(request.price_id, "price_id")
-        explained = await self._get_charges.explain(current_tenant(), *require.period_key(request.key), price_id)
-        usage = [_explained_to_pb(day) for day in explained.usage]
-        return pb.ExplainChargeResponse(charge=charge_to_pb(explained.charge), usage=usage)
+        after = require.instant(request.windows_after, "windows_after") if request.HasField("windows_after") else None
+        explained = await self._get_charges.explain(
+            current_tenant(), *require.period_key(request.key), price_id, windows_after=after
+        )
+        return pb.ExplainChargeResponse(
+            charge=charge_to_pb(explained.charge),
+            usage=[_explained_to_pb(day) for day in explained.usage],
+            windows=[_window_to_pb(window) for window in explained.windows.windows],
+            more_windows=explained.windows.more,
+        )
 
     async def ForecastCharges(self, request: pb.ForecastChargesRequest, context: Context) -> pb.ForecastChargesResponse:
         as_of = require.instant(request.as_of, "as_of") if request.HasField("as_of") else self._clock()
@@ -109,6 +117,12 @@ def _explained_to_pb(day: ExplainedUsage) -> pb.ExplainedUsage:
         quantity="" if day.quantity is None else plain(day.quantity),
         event_count=day.event_count,
         window_count=day.window_count,
+    )
+
+
+def _window_to_pb(window: PricedWindow) -> pb.PricedWindow:
+    return pb.PricedWindow(
+        start_time=instant_to_pb(window.start), quantity=plain(window.quantity), amount=plain(window.amount)
     )
 
 

@@ -24,6 +24,8 @@ from services.rating.domain.prices import (
     Stairstep,
     Step,
     Tier,
+    TimeBand,
+    TimeOfDay,
     Volume,
 )
 
@@ -33,6 +35,14 @@ class TierJson(TypedDict):
     unit_amount: str
     flat_amount: str
     cap_amount: NotRequired[str]
+
+
+class BandJson(TypedDict):
+    label: str
+    days: list[int]
+    start_minute: int
+    end_minute: int
+    unit_amount: str
 
 
 class ModelJson(TypedDict):
@@ -47,6 +57,8 @@ class ModelJson(TypedDict):
     tiers: NotRequired[list[TierJson]]
     rows: NotRequired[list[tuple[dict[str, str], str]]]
     steps: NotRequired[list[tuple[str | None, str]]]
+    bands: NotRequired[list[BandJson]]
+    time_zone: NotRequired[str]
 
 
 def model_to_json(model: AnyPriceModel) -> ModelJson:
@@ -86,6 +98,8 @@ def model_to_json(model: AnyPriceModel) -> ModelJson:
             )
         case LinesBefore():
             return ModelJson(kind="lines_before")
+        case TimeOfDay():
+            return _time_of_day_to_json(model)
         case _:
             assert_never(model)
 
@@ -120,6 +134,9 @@ def model_from_json(stored: ModelJson) -> AnyPriceModel:
             return Matrix(rows, Decimal(stored["amount"]), Decimal(stored["per"]))
         case "lines_before":
             return LinesBefore()
+        case "time_of_day":
+            bands = tuple(map(_band_from_json, stored["bands"]))
+            return TimeOfDay(bands, Decimal(stored["amount"]), Decimal(stored["per"]), stored["time_zone"])
         case unknown:
             raise ValueError(f"no price model: {unknown}")
 
@@ -139,6 +156,36 @@ def _tier_from_json(stored: TierJson) -> Tier:
         Decimal(stored["unit_amount"]),
         Decimal(stored["flat_amount"]),
         _decimal(stored.get("cap_amount")),
+    )
+
+
+def _time_of_day_to_json(model: TimeOfDay) -> ModelJson:
+    return ModelJson(
+        kind="time_of_day",
+        amount=plain(model.default_unit_amount),
+        per=plain(model.per),
+        time_zone=model.time_zone,
+        bands=[_band_to_json(band) for band in model.bands],
+    )
+
+
+def _band_to_json(band: TimeBand) -> BandJson:
+    return BandJson(
+        label=band.label,
+        days=list(band.days),
+        start_minute=band.start_minute,
+        end_minute=band.end_minute,
+        unit_amount=plain(band.unit_amount),
+    )
+
+
+def _band_from_json(stored: BandJson) -> TimeBand:
+    return TimeBand(
+        stored["label"],
+        stored["start_minute"],
+        stored["end_minute"],
+        Decimal(stored["unit_amount"]),
+        tuple(stored["days"]),
     )
 
 

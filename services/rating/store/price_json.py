@@ -7,7 +7,18 @@ from typing import NotRequired, TypedDict
 
 from libs.money import RoundingMode, plain
 from services.rating.domain.price_terms import NO_TERMS
-from services.rating.domain.prices import DEFAULT_OPTIONS, Flat, Graduated, Package, PerUnit, Volume
+from services.rating.domain.prices import (
+    DEFAULT_OPTIONS,
+    EmptyWindows,
+    Flat,
+    Graduated,
+    Package,
+    PerUnit,
+    TimeOfDay,
+    Volume,
+    WindowPricing,
+    WindowSize,
+)
 from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price
 from services.rating.store.model_json import ModelJson, model_from_json, model_to_json
@@ -43,6 +54,14 @@ class ProratedJson(TypedDict):
     model: ModelJson
 
 
+class WindowedJson(TypedDict):
+    """A price as the third version could not have it; `per_window` is size and what is done with empty windows."""
+
+    included_quantity: str
+    model: ModelJson
+    per_window: tuple[str, str] | None
+
+
 class PriceJson(TypedDict):
     price_id: str
     display_name: str
@@ -56,18 +75,26 @@ class PriceJson(TypedDict):
     """Instead of included quantity and model, which then are stand-ins."""
     prorated: NotRequired[ProratedJson]
     """Instead of those of `extended`, which then are stand-ins too."""
+    windowed: NotRequired[WindowedJson]
+    """Instead of those of all others, which then are stand-ins."""
 
 
 def price_to_json(price: Price) -> PriceJson:
     """Return a price as it is stored."""
+    model, included, windowed = model_to_json(price.model), plain(price.included_quantity), None
+    if price.per_window is not None or isinstance(price.model, TimeOfDay):
+        windowed = WindowedJson(included_quantity=included, model=model, per_window=_per_window_to_json(price))
+        model, included = _STAND_IN, _NOT_FOR_OLD_CODE
     stored = PriceJson(
         price_id=price.price_id,
         display_name=price.display_name,
         meter_id=price.meter_id,
-        included_quantity=plain(price.included_quantity),
+        included_quantity=included,
         rounding_mode=price.rounding_mode.value,
-        model=model_to_json(price.model),
+        model=model,
     )
+    if windowed is not None:
+        stored["windowed"] = windowed
     if not _is_known_to_old_code(price, stored["model"]):
         stored["extended"] = ExtendedJson(
             included_quantity=stored["included_quantity"],
@@ -93,8 +120,10 @@ def price_to_json(price: Price) -> PriceJson:
 
 def price_from_json(stored: PriceJson) -> Price:
     """Return the price that `price_to_json` was given."""
-    extended, prorated = stored.get("extended"), stored.get("prorated")
-    if prorated is not None:
+    extended, prorated, windowed = stored.get("extended"), stored.get("prorated"), stored.get("windowed")
+    if windowed is not None:
+        included, model = windowed["included_quantity"], windowed["model"]
+    elif prorated is not None:
         included, model = prorated["included_quantity"], prorated["model"]
     elif extended is not None:
         included, model = extended["included_quantity"], extended["model"]
@@ -111,11 +140,21 @@ def price_from_json(stored: PriceJson) -> Price:
         terms=NO_TERMS if extended is None else terms_from_json(extended["terms"]),
         options=DEFAULT_OPTIONS if extended is None else options_from_json(extended["options"]),
         proration=Proration.NONE if prorated is None else Proration(prorated["proration"]),
+        per_window=None if windowed is None else _per_window_from_json(windowed["per_window"]),
     )
 
 
+def _per_window_to_json(price: Price) -> tuple[str, str] | None:
+    per_window = price.per_window
+    return None if per_window is None else (per_window.size.value, per_window.empty.value)
+
+
+def _per_window_from_json(stored: tuple[str, str] | None) -> WindowPricing | None:
+    return None if stored is None else WindowPricing(WindowSize(stored[0]), EmptyWindows(stored[1]))
+
+
 def _is_known_to_old_code(price: Price, model: ModelJson) -> bool:
-    if price.proration is not Proration.NONE:
+    if price.proration is not Proration.NONE or price.per_window is not None:
         return False
     known_model = isinstance(price.model, Flat | PerUnit | Package | Graduated | Volume)
     uses_new_fields = not {"per", "rounding"}.isdisjoint(model) or any(

@@ -24,6 +24,7 @@ from services.rating.store.rate_cards import PostgresRateCardStore
 from services.rating.store.reconciliation import PostgresReconciliation
 from services.rating.store.reratings import PostgresReratingStore
 from services.rating.store.usage import PostgresUsageStore
+from services.rating.store.usage_by_window import PostgresUsageByWindowStore
 from services.rating.store.watermarks import EncodeWatermark, PostgresWatermarkStore
 
 WATERMARK_NAME = "rating"
@@ -48,6 +49,7 @@ class PostgresWork:
     reratings: PostgresReratingStore
     requests: RequestLog
     terms: PostgresCommitmentTermStore
+    usage_by_window: PostgresUsageByWindowStore
 
 
 class PostgresUnitOfWork:
@@ -83,4 +85,5 @@ class PostgresUnitOfWork:
             reratings=PostgresReratingStore(driver),
             requests=RequestLog(connection, tables.requests),
             terms=PostgresCommitmentTermStore(driver),
+            usage_by_window=PostgresUsageByWindowStore(driver),
         )

@@ -16,15 +16,17 @@ from services.rating.domain.estimate import (
     dimensions_with,
     estimated_lines,
     usage_with,
+    windows_with,
 )
 from services.rating.domain.exact_usage import ExactUsage
-from services.rating.domain.period_charge import exact_meters, matrix_meters
+from services.rating.domain.period_charge import NO_WINDOWS, exact_meters, matrix_meters
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage
 from services.rating.usecases.commitment_terms import read_terms
 from services.rating.usecases.ports import OpenWork, Work
 from services.rating.usecases.rate_periods import DIMENSIONS_DIFFER, USAGE_UNAVAILABLE, card_of, charges_of
+from services.rating.usecases.usage_by_window import UsageByCut, read_usage_by_window
 
 _TRIES = 3
 """Usage that flows meanwhile may make two readings differ."""
@@ -115,9 +117,13 @@ async def _estimate(work: Work, priced: Sequence[_Priced], event: MeasuredEvent)
         told, usage = await work.exact_usage.of_periods(keys), await work.usage.of_periods(keys)
         terms = await read_terms(work, {i.period.key: i.card for i in left if isinstance(i.card, RateCard)})
         by_dimensions = await work.dimensions.of_periods(keys)
+        priced_periods = [(item.period, item.card) for item in left if isinstance(item.card, RateCard)]
+        by_cut = await read_usage_by_window(work, priced_periods)
         estimated |= {
-            item.period.key: _estimated(
-                item, event, _Usage(usage[key], told[key], by_dimensions[key]), terms.so_far(key)
+            key: _estimated(
+                item,
+                event,
+                _Usage(usage[key], told[key], by_dimensions[key], terms.so_far(key), by_cut.get(key, NO_WINDOWS)),
             )
             for key, item in zip(keys, left, strict=True)
         }
@@ -134,11 +140,11 @@ class _Usage:
     by_meter: Mapping[str, MeterUsage]
     exact: Mapping[str, ExactUsage]
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]]
+    so_far: Mapping[str, TermSoFar]
+    by_cut: UsageByCut
 
 
-def _estimated(
-    priced: _Priced, event: MeasuredEvent, usage: _Usage, so_far: Mapping[str, TermSoFar]
-) -> EstimatedPeriod:
+def _estimated(priced: _Priced, event: MeasuredEvent, usage: _Usage) -> EstimatedPeriod:
     period, card = priced.period, priced.card
     if isinstance(card, RatingProblem):
         return EstimatedPeriod(period, problem=card)
@@ -146,8 +152,9 @@ def _estimated(
         description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
         return EstimatedPeriod(period, card, problem=RatingProblem(USAGE_UNAVAILABLE, description))
     more = usage_with(usage.by_meter, event), dimensions_with(usage.by_dimensions, event, matrix_meters(card))
-    before = charges_of(period, card, usage.by_meter, usage.exact, usage.by_dimensions, so_far)
-    after = charges_of(period, card, more[0], usage.exact, more[1], so_far)
+    before = charges_of(period, card, usage.by_meter, usage.exact, usage.by_dimensions, usage.so_far, usage.by_cut)
+    windows = windows_with(usage.by_cut, event, period)
+    after = charges_of(period, card, more[0], usage.exact, more[1], usage.so_far, windows)
     if isinstance(before, RatingProblem):
         return EstimatedPeriod(period, card, problem=before)
     if isinstance(after, RatingProblem):

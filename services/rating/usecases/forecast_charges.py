@@ -15,15 +15,19 @@ from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.exact_usage import QuantityScope, Questions
 from services.rating.domain.forecast import Forecast, as_now, forecast, scaled
 from services.rating.domain.forecasted_charges import ForecastedCharges, ForecastLine
-from services.rating.domain.period_charge import exact_meters, matrix_meters
+from services.rating.domain.period_charge import NO_WINDOWS, exact_meters, matrix_meters
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity
+from services.rating.domain.usage_by_window import MeterCut, WindowedUsage, WindowQuantity
 from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.commitment_terms import read_terms
 from services.rating.usecases.errors import BillingPeriodNotFound, NotRated
 from services.rating.usecases.ports import OpenWork
 from services.rating.usecases.rate_periods import PRICING_FAILED, USAGE_UNAVAILABLE, card_of
+from services.rating.usecases.usage_by_window import UsageByCut, read_usage_by_window
+
+PRICE_PER_WINDOW = "PRICE_PER_WINDOW"
 
 NOTHING = as_now(Decimal(1))
 """Of a price without a meter."""
@@ -37,9 +41,10 @@ class _Usage:
     event_counts: Mapping[str, int]
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]]
     so_far: Mapping[str, TermSoFar]
+    by_cut: UsageByCut
 
     def amounts(self, card: RateCard, period: BillingPeriod, of: Mapping[str, Decimal]) -> list[int]:
-        """Price quantities; numbers of events and dimensions are taken to grow with them."""
+        """Price quantities; numbers of events, dimensions and times of day are taken to grow with them."""
         counts, dimensions = dict[str, int](), dict[str, list[DimensionedQuantity]]()
         for meter_id, quantity in of.items():
             so_far = self.forecasts[meter_id].so_far
@@ -48,7 +53,15 @@ class _Usage:
                 part._replace(quantity=scaled(part.quantity, quantity, so_far))
                 for part in self.by_dimensions.get(meter_id, ())
             ]
-        charges = rate_card_charges(card, of, counts, dimensions, period.shortened, self.so_far)
+        by_cut: dict[MeterCut, Sequence[WindowQuantity]] = {
+            cut: [
+                WindowQuantity(place, scaled(part, of[cut.meter_id], self.forecasts[cut.meter_id].so_far))
+                for place, part in quantities
+            ]
+            for cut, quantities in self.by_cut.items()
+        }
+        windowed = WindowedUsage(period.period, period.time_zone, by_cut)
+        charges = rate_card_charges(card, of, counts, dimensions, period.shortened, self.so_far, windowed)
         return [
             round_to_minor(charge.amount, card.currency, charge.price.rounding_mode).minor_units for charge in charges
         ]
@@ -101,6 +114,9 @@ class ForecastCharges:
         card = card_of(period, versions.get(key, []), overrides.get(period.key, ()))
         if isinstance(card, RatingProblem):
             raise _not_rated(subscription_id, card.reason, card.description)
+        if per_window := [price.price_id for price in card.prices if price.per_window is not None]:
+            description = f"how the usage to come spreads over windows is not known: {', '.join(per_window)}"
+            raise _not_rated(subscription_id, PRICE_PER_WINDOW, description)
         return period, card
 
     async def _usage(self, period: BillingPeriod, card: RateCard, as_of: datetime) -> _Usage:
@@ -113,10 +129,11 @@ class ForecastCharges:
             split = sorted(matrix_meters(card))
             by_dimensions = (await work.dimensions.of_windows([period.key], split))[period.key] if split else {}
             terms = await read_terms(work, {period.key: card})
+            by_cut = (await read_usage_by_window(work, [(period, card)])).get(period.key, NO_WINDOWS)
         forecasts = {meter_id: forecast(period.period, days[meter_id], as_of) for meter_id in additive}
         forecasts |= {meter_id: as_now(quantity) for meter_id, quantity in told.items()}
         counts = {meter_id: meter.digest.event_count for meter_id, meter in usage.items()}
-        return _Usage(forecasts, counts, by_dimensions, terms.so_far(period.key))
+        return _Usage(forecasts, counts, by_dimensions, terms.so_far(period.key), by_cut)
 
     async def _exact(self, period: BillingPeriod, meter_ids: Sequence[str]) -> dict[str, Decimal]:
         scopes = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+from libs.errors import InvalidInput
 from libs.money import exact
 from services.rating.domain.billing_period import BillingPeriod
 from services.rating.domain.charges import Charge, rate_card_charges
@@ -14,6 +15,8 @@ from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.proration import PartOfPeriod
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, ExplainedUsage
+from services.rating.domain.windowed_price import cut_of
+from services.rating.usecases.charged_windows import NO_WINDOWS, ChargedWindows, charged_windows
 from services.rating.usecases.create_rate_card import GetRateCards
 from services.rating.usecases.errors import BillingPeriodNotFound, ChargeNotFound
 from services.rating.usecases.ports import OpenWork, Work
@@ -21,10 +24,11 @@ from services.rating.usecases.ports import OpenWork, Work
 
 @dataclass(frozen=True, slots=True)
 class ExplainedCharge:
-    """A charge and the usage behind it, by UTC day."""
+    """A charge and the usage behind it, by UTC day, and by window if that is how it is priced."""
 
     charge: PeriodCharge
     usage: list[ExplainedUsage]
+    windows: ChargedWindows = NO_WINDOWS
 
 
 class GetCharges:
@@ -42,10 +46,19 @@ class GetCharges:
             period = await _period(work, tenant_id, subscription_id, at)
             return (await work.charges.of_periods([period.key]))[period.key]
 
-    async def explain(self, tenant_id: str, subscription_id: str, at: datetime, price_id: str) -> ExplainedCharge:
-        """Return one charge with its usage.
+    async def explain(
+        self,
+        tenant_id: str,
+        subscription_id: str,
+        at: datetime,
+        price_id: str,
+        *,
+        windows_after: datetime | None = None,
+    ) -> ExplainedCharge:
+        """Return one charge with its usage, and the windows after an instant if it is a charge of windows.
 
         :raises ChargeNotFound: if there is no such period, or no such charge in it
+        :raises NotRated: if the usage of now cannot be priced by windows
         """
         async with self._open_work(tenant_id) as work:
             try:
@@ -62,7 +75,7 @@ class GetCharges:
             days = (await work.usage.explain(period, [charge.meter_id]))[charge.meter_id]
             if charge.meter_id in (await work.exact_usage.of_periods([period.key]))[period.key]:
                 days = [replace(day, quantity=None) for day in days]
-            return ExplainedCharge(charge, days)
+            return ExplainedCharge(charge, days, await charged_windows(work, period, charge, windows_after))
 
 
 class PreviewCharge:
@@ -87,8 +100,12 @@ class PreviewCharge:
         billing period.
 
         :raises RateCardNotFound: if there is no such card
+        :raises InvalidInput: if a price of it depends on when usage happened
         """
         card = (await self._get_rate_cards.get(tenant_id, rate_card_id, version)).card
+        if by_window := [price.price_id for price in card.prices if cut_of(price, "UTC")]:
+            description = f"what {', '.join(by_window)} cost depends on when usage happens: simulate the card instead"
+            raise InvalidInput.of("rate_card_id", "PRICED_BY_WINDOW", description)
         totals = dict(quantities)
         with exact():
             for meter_id, parts in by_dimensions.items():

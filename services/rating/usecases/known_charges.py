@@ -9,10 +9,11 @@ from services.rating.domain.billing_period import BillingPeriod
 from services.rating.domain.charges import NO_DIMENSIONS
 from services.rating.domain.commitment_term import NO_TERM, committed_periods
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope
-from services.rating.domain.period_charge import PeriodCharge, exact_meters, matrix_meters
+from services.rating.domain.period_charge import NO_WINDOWS, PeriodCharge, exact_meters, matrix_meters
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import MeterUsage, UsageDigest
+from services.rating.domain.windowed_price import cuts_of
 from services.rating.usecases.errors import BillingPeriodNotFound, NotKnown, NotRated
 from services.rating.usecases.ports import IngestWindows, OpenWork
 from services.rating.usecases.rate_periods import card_of, charges_of
@@ -43,7 +44,7 @@ class GetKnownCharges:
         period, card = await self._period(tenant_id, subscription_id, at, known_at)
         usage = await self._usage(period, card, known_at)
         exact = {meter: usage[meter] for meter in exact_meters(card)}
-        charges = charges_of(period, card, _as_windows(usage), exact, NO_DIMENSIONS, NO_TERM)
+        charges = charges_of(period, card, _as_windows(usage), exact, NO_DIMENSIONS, NO_TERM, NO_WINDOWS)
         if isinstance(charges, RatingProblem):
             raise _not_rated(subscription_id, charges)
         return charges
@@ -83,6 +84,8 @@ def _beyond_quantities(card: RateCard) -> str:
         return "a price by dimensions"
     if committed_periods(card):
         return "a commitment over several billing periods"
+    if cuts_of(card, ""):
+        return "a price of windows or times of day"
     return ""
 
 

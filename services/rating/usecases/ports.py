@@ -32,6 +32,7 @@ from services.rating.domain.usage import (
     Watermark,
     WindowBatch,
 )
+from services.rating.domain.usage_by_window import WindowQuantity, WindowScope
 
 
 class UsageStore(Protocol):
@@ -64,6 +65,12 @@ class DimensionStore(Protocol):
     async def of_windows(
         self, keys: Sequence[PeriodKey], meter_ids: Sequence[str]
     ) -> dict[PeriodKey, dict[str, list[DimensionedQuantity]]]: ...
+
+
+class UsageByWindowStore(Protocol):
+    """Quantities of billing periods by local hours, days or times of the week."""
+
+    async def of(self, scopes: Sequence[WindowScope]) -> list[list[WindowQuantity]]: ...
 
 
 class BillingPeriodStore(Protocol):
@@ -235,6 +242,8 @@ class Work(Protocol):
     def requests(self) -> Requests: ...
     @property
     def terms(self) -> CommitmentTermStore: ...
+    @property
+    def usage_by_window(self) -> UsageByWindowStore: ...
 
 
 OpenWork = Callable[..., AbstractAsyncContextManager[Work]]

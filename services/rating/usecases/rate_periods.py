@@ -13,6 +13,7 @@ from services.rating.domain.charges import NO_DIMENSIONS
 from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.exact_usage import Answers, ExactUsage
 from services.rating.domain.period_charge import (
+    NO_WINDOWS,
     ChangedCharge,
     PeriodCharge,
     card_in_force,
@@ -25,9 +26,11 @@ from services.rating.domain.price_override import PriceOverride, overridden
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage, differing_dimensions
+from services.rating.domain.usage_by_window import differing_cuts
 from services.rating.usecases.commitment_terms import lock_terms
 from services.rating.usecases.ports import Work
 from services.rating.usecases.trace import rating_span
+from services.rating.usecases.usage_by_window import UsageByCut, read_usage_by_window
 
 RATE_CARD_UNKNOWN = "RATE_CARD_UNKNOWN"
 RATE_CARD_NOT_IN_FORCE = "RATE_CARD_NOT_IN_FORCE"
@@ -90,11 +93,12 @@ async def rate_periods(
             cards[key] = card
     split = [key for key, card in cards.items() if matrix_meters(card)]
     by_dimensions = await work.dimensions.of_periods(split) if split else {}
+    by_cut = await read_usage_by_window(work, [(periods[key], card) for key, card in cards.items()])
     terms = await lock_terms(work, cards)
     fresh: dict[PeriodKey, list[PeriodCharge]] = {}
     for key, card in sorted(cards.items()):  # By start: later periods of a term count what the earlier ones come to.
-        by_meter = usage[key], exact[key], by_dimensions.get(key, NO_DIMENSIONS)
-        charges = charges_of(periods[key], card, *by_meter, terms.so_far(key))
+        split_by = by_dimensions.get(key, NO_DIMENSIONS), terms.so_far(key), by_cut.get(key, NO_WINDOWS)
+        charges = charges_of(periods[key], card, usage[key], exact[key], *split_by)
         if isinstance(charges, RatingProblem):
             rated.problems[key] = charges
         else:
@@ -147,12 +151,16 @@ def charges_of(
     exact: Mapping[str, ExactUsage],
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]],
     so_far: Mapping[str, TermSoFar],
+    by_cut: UsageByCut,
 ) -> list[PeriodCharge] | RatingProblem:
     """Return the charges of a billing period, or why it cannot be priced."""
     if differing := differing_dimensions(matrix_meters(card), usage, by_dimensions):
         return RatingProblem(DIMENSIONS_DIFFER, f"dimensions do not add up to the quantity of {', '.join(differing)}")
+    if apart := differing_cuts(usage, by_cut):
+        meters = ", ".join(sorted({cut.meter_id for cut in apart}))
+        return RatingProblem(DIMENSIONS_DIFFER, f"windows do not add up to the quantity of {meters}")
     try:
-        return charges_of_period(period, card, usage, exact, by_dimensions, so_far)
+        return charges_of_period(period, card, usage, exact, by_dimensions, so_far, by_cut)
     # One impossible amount, or a zone that only newer databases have, must not stop the periods beside it.
     except (ArithmeticError, ValueError, UnknownZone) as error:
         return RatingProblem(PRICING_FAILED, f"{type(error).__name__}: {error}")

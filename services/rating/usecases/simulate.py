@@ -11,7 +11,7 @@ from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.charges import NO_DIMENSIONS
 from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questions
-from services.rating.domain.period_charge import PeriodCharge, exact_meters, matrix_meters
+from services.rating.domain.period_charge import NO_WINDOWS, PeriodCharge, exact_meters, matrix_meters
 from services.rating.domain.price_override import overridden
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
@@ -28,6 +28,7 @@ from services.rating.usecases.rate_periods import (
     charges_of,
 )
 from services.rating.usecases.simulated_terms import SimulatedTerms, simulated_terms
+from services.rating.usecases.usage_by_window import UsageByCut, read_usage_by_window
 
 CURRENCY_DIFFERS = "CURRENCY_DIFFERS"
 CHUNK = 500
@@ -47,6 +48,7 @@ class _Usage:
     exact: Mapping[PeriodKey, Mapping[str, ExactUsage]]
     by_dimensions: Mapping[PeriodKey, Mapping[str, Sequence[DimensionedQuantity]]]
     terms: SimulatedTerms
+    by_cut: Mapping[PeriodKey, UsageByCut]
 
     def charges(
         self, period: BillingPeriod, card: RateCard, so_far: Mapping[str, TermSoFar]
@@ -55,8 +57,8 @@ class _Usage:
         if missing := exact_meters(card) - self.exact.get(key, {}).keys():
             description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
             return RatingProblem(USAGE_UNAVAILABLE, description)
-        by_dimensions = self.by_dimensions.get(key, NO_DIMENSIONS)
-        return charges_of(period, card, self.by_meter[key], self.exact.get(key, {}), by_dimensions, so_far)
+        split_by = self.by_dimensions.get(key, NO_DIMENSIONS), so_far, self.by_cut.get(key, NO_WINDOWS)
+        return charges_of(period, card, self.by_meter[key], self.exact.get(key, {}), *split_by)
 
 
 class Simulate:
@@ -135,8 +137,12 @@ class Simulate:
         async with self._open_work(tenant_id) as work:
             by_meter = await work.usage.of_periods(keys)
             by_dimensions = await work.dimensions.of_windows(keys, sorted(split)) if split else {}
+            by_cut = await read_usage_by_window(
+                work,
+                [(period, side[period.key]) for side in (priced, tried) for period in periods if period.key in side],
+            )
             terms = await simulated_terms(work, priced, tried)
-        return _Usage(by_meter, exact, by_dimensions, terms)
+        return _Usage(by_meter, exact, by_dimensions, terms, by_cut)
 
     async def _exact(
         self, periods: Sequence[BillingPeriod], meters: set[str]

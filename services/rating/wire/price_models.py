@@ -26,9 +26,11 @@ from services.rating.domain.prices import (
     Stairstep,
     Step,
     Tier,
+    TimeOfDay,
     Volume,
 )
 from services.rating.wire.card_reading import Reading
+from services.rating.wire.windowed_prices import time_of_day_from_pb, time_of_day_to_pb
 from steelyard.rating.v1 import rate_card_pb2 as pb
 
 _PACKAGE_ROUNDINGS = {
@@ -60,6 +62,7 @@ def model_from_pb(message: pb.Price, path: str, reading: Reading) -> AnyPriceMod
         ),
         "matrix": lambda: _matrix(message.matrix, f"{path}.matrix", reading),
         "lines_before": LinesBefore,
+        "time_of_day": lambda: time_of_day_from_pb(message.time_of_day, f"{path}.time_of_day", reading),
         "dynamic": lambda: Dynamic(number(message.dynamic.multiplier, f"{path}.dynamic.multiplier", default=ONE)),
     }
     kind = message.WhichOneof("model")
@@ -99,6 +102,8 @@ def model_to_pb(model: AnyPriceModel, message: pb.Price) -> None:
             message.matrix.CopyFrom(_matrix_to_pb(model))
         case LinesBefore():
             message.lines_before.SetInParent()
+        case TimeOfDay():
+            message.time_of_day.CopyFrom(time_of_day_to_pb(model))
         case _:
             assert_never(model)
 

@@ -19,6 +19,7 @@ from services.rating.wire.price_terms import (
     terms_to_pb,
 )
 from services.rating.wire.times import instant_from_pb, instant_to_pb, period_from_pb
+from services.rating.wire.windowed_prices import per_window_from_pb, per_window_to_pb
 from steelyard.rating.v1 import rate_card_pb2 as pb
 from steelyard.rating.v1 import rate_card_service_pb2
 
@@ -95,6 +96,7 @@ def price_from_pb(message: pb.Price, path: str, reading: Reading) -> Price:
         terms=terms_from_pb(message, path, reading),
         options=options_from_pb(message, path, reading),
         proration=proration_from_pb(message, path, reading),
+        per_window=per_window_from_pb(message, path, reading),
     )
 
 
@@ -111,4 +113,5 @@ def price_to_pb(price: Price) -> pb.Price:
     terms_to_pb(price.terms, message)
     options_to_pb(price.options, message)
     proration_to_pb(price.proration, message)
+    per_window_to_pb(price.per_window, message)
     return message

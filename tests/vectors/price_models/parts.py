@@ -9,6 +9,7 @@ from typing import Any
 from libs.money import Rounding, exact, to_quotient_scale
 from libs.money.rounding import QUOTIENT_SCALE
 from libs.periods import find_zone
+from services.rating.domain import prices
 from services.rating.domain.cumulative_commitment import CumulativeCommitment, rate_committed_period
 from services.rating.domain.parts import (
     Adjustment,
@@ -262,7 +263,7 @@ def _optional(text: str | None) -> Decimal | None:
 
 
 def model_of(price: Price) -> PriceModel:
-    assert not isinstance(price.model, Matrix | LinesBefore)
+    assert not isinstance(price.model, Matrix | LinesBefore | prices.TimeOfDay)
     return price.model
 
 

@@ -133,7 +133,7 @@ async def test_sums_that_no_amount_can_hold_fail_their_own_period_only() -> None
     assert so_far["calls"].used == D("1" + "0" * 127 + ".1")
 
     period = BillingPeriod(KEYS[2], month(3), "cust-1", "card", 1)
-    problem = charges_of(period, CARD, {}, {}, {}, so_far)
+    problem = charges_of(period, CARD, {}, {}, {}, so_far, {})
     assert isinstance(problem, RatingProblem)
     assert problem.reason == "PRICING_FAILED"
 

@@ -133,9 +133,10 @@ class ChargePart(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """What it is. Before pricing: "prorated" (`quantity` of `per` days or seconds: the share of what is agreed on for a
-    billing period), "converted" (the quantity in the units that are priced), "included". Of the model:
+    billing period), "windows" (so many hours or days are priced one by one, and each part that follows is the sum of theirs;
+    bounds of tiers are those of one), "converted" (the quantity in the units that are priced), "included". Of the model:
     "flat", "per_unit", "package", "tier", "step", "percentage", "events", "dynamic",
-    "row". After it: "minimum" (what was
+    "row", "band". After it: "minimum" (what was
     missing), "maximum" (what was above, negative), "overage" (what is due beyond the price for usage above the
     commitment), "true_up" (what was missing to the commitment), "discount" (negative). Before the last three, of a
     commitment over several billing periods: "term_used" (what the earlier ones have used of it, `label` counts them as
@@ -156,7 +157,9 @@ class ChargePart(_message.Message):
     per: _builtins.str
     """Units that cost unit_amount; empty is 1."""
     label: _builtins.str
-    """Of a "row": the dimensions that it matched, for people, or "other"; of "prorated": "days" or "seconds"; else empty."""
+    """Of a "row": the dimensions that it matched, for people, or "other"; of "prorated": "days" or "seconds"; of "windows":
+    "hours" or "days"; of a "band": its label, or "other"; else empty.
+    """
     def __init__(
         self,
         *,

@@ -315,21 +315,27 @@ class ExplainChargeRequest(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     PRICE_ID_FIELD_NUMBER: _builtins.int
+    WINDOWS_AFTER_FIELD_NUMBER: _builtins.int
     price_id: _builtins.str
     """The price."""
     @_builtins.property
     def key(self) -> Global___BillingPeriodKey:
         """The billing period."""
 
+    @_builtins.property
+    def windows_after(self) -> _timestamp_pb2.Timestamp:
+        """Of a price per window: windows that start after it; unset: from the first one on."""
+
     def __init__(
         self,
         *,
         key: Global___BillingPeriodKey | None = ...,
         price_id: _builtins.str = ...,
+        windows_after: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "windows_after", b"windows_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "price_id", b"price_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "price_id", b"price_id", "windows_after", b"windows_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,6 +349,10 @@ class ExplainChargeResponse(_message.Message):
 
     CHARGE_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
+    MORE_WINDOWS_FIELD_NUMBER: _builtins.int
+    more_windows: _builtins.bool
+    """There are more: ask again with windows_after."""
     @_builtins.property
     def charge(self) -> _charge_pb2.Charge:
         """The charge, with its parts."""
@@ -353,19 +363,59 @@ class ExplainChargeResponse(_message.Message):
         price.
         """
 
+    @_builtins.property
+    def windows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PricedWindow]:
+        """Of a price per window: up to 1,000 windows that are priced, in their order, at what is used by now. All of them add up
+        to the charge, unless usage has changed since it was rated.
+        """
+
     def __init__(
         self,
         *,
         charge: _charge_pb2.Charge | None = ...,
         usage: _abc.Iterable[Global___ExplainedUsage] | None = ...,
+        windows: _abc.Iterable[Global___PricedWindow] | None = ...,
+        more_windows: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charge", b"charge", "more_windows", b"more_windows", "usage", b"usage", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainChargeResponse: _TypeAlias = ExplainChargeResponse  # noqa: Y015
+
+@_typing.final
+class PricedWindow(_message.Message):
+    """PricedWindow is an hour or a day, and what it costs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    quantity: _builtins.str
+    """A decimal string."""
+    amount: _builtins.str
+    """Exact amount in major units, a decimal string."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Its first instant in the billing period."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        quantity: _builtins.str = ...,
+        amount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "quantity", b"quantity", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PricedWindow: _TypeAlias = PricedWindow  # noqa: Y015
 
 @_typing.final
 class ExplainedUsage(_message.Message):

@@ -82,7 +82,8 @@ class ChargeServiceServicer(object):
         """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
         periods is priced as in the first one of its term, which the charge's parts say.
 
-        Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations.
+        Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations,
+        PRICED_BY_WINDOW if a price of the card depends on when usage happens (per_window, time_of_day).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,7 +92,8 @@ class ChargeServiceServicer(object):
     def ExplainCharge(self, request, context):
         """ExplainCharge shows one charge with the usage behind it, day by day, and the price that was used.
 
-        Caller: tenant key, internal. Errors: NOT_FOUND CHARGE_NOT_FOUND.
+        Caller: tenant key, internal. Errors: NOT_FOUND CHARGE_NOT_FOUND; FAILED_PRECONDITION NOT_RATED (it is priced per window, and
+        what is used now cannot be priced; metadata: problem).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,7 +104,8 @@ class ChargeServiceServicer(object):
 
         Each meter's quantity is estimated from the days so far, and priced as usage is: tiers, commitments and minimums act
         on the estimate. Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; FAILED_PRECONDITION
-        NOT_RATED (the billing period cannot be priced at present; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
+        NOT_RATED (the billing period cannot be priced at present, or PRICE_PER_WINDOW: how the usage to come spreads over
+        windows is not known; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
         ingest has to be asked and does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

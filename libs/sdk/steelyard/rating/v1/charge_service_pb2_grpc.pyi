@@ -45,19 +45,22 @@ class ChargeServiceStub:
     """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
     periods is priced as in the first one of its term, which the charge's parts say.
 
-    Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations.
+    Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations,
+    PRICED_BY_WINDOW if a price of the card depends on when usage happens (per_window, time_of_day).
     """
     ExplainCharge: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.ExplainChargeRequest, _charge_service_pb2.ExplainChargeResponse]
     """ExplainCharge shows one charge with the usage behind it, day by day, and the price that was used.
 
-    Caller: tenant key, internal. Errors: NOT_FOUND CHARGE_NOT_FOUND.
+    Caller: tenant key, internal. Errors: NOT_FOUND CHARGE_NOT_FOUND; FAILED_PRECONDITION NOT_RATED (it is priced per window, and
+    what is used now cannot be priced; metadata: problem).
     """
     ForecastCharges: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.ForecastChargesRequest, _charge_service_pb2.ForecastChargesResponse]
     """ForecastCharges estimates what a billing period will cost at its end, and says how.
 
     Each meter's quantity is estimated from the days so far, and priced as usage is: tiers, commitments and minimums act
     on the estimate. Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; FAILED_PRECONDITION
-    NOT_RATED (the billing period cannot be priced at present; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
+    NOT_RATED (the billing period cannot be priced at present, or PRICE_PER_WINDOW: how the usage to come spreads over
+    windows is not known; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
     ingest has to be asked and does not answer.
     """
     ConfirmCharges: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.ConfirmChargesRequest, _charge_service_pb2.ConfirmChargesResponse]
@@ -85,19 +88,22 @@ class ChargeServiceAsyncStub(ChargeServiceStub):
     """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
     periods is priced as in the first one of its term, which the charge's parts say.
 
-    Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations.
+    Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations,
+    PRICED_BY_WINDOW if a price of the card depends on when usage happens (per_window, time_of_day).
     """
     ExplainCharge: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.ExplainChargeRequest, _charge_service_pb2.ExplainChargeResponse]  # type: ignore[assignment]
     """ExplainCharge shows one charge with the usage behind it, day by day, and the price that was used.
 
-    Caller: tenant key, internal. Errors: NOT_FOUND CHARGE_NOT_FOUND.
+    Caller: tenant key, internal. Errors: NOT_FOUND CHARGE_NOT_FOUND; FAILED_PRECONDITION NOT_RATED (it is priced per window, and
+    what is used now cannot be priced; metadata: problem).
     """
     ForecastCharges: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.ForecastChargesRequest, _charge_service_pb2.ForecastChargesResponse]  # type: ignore[assignment]
     """ForecastCharges estimates what a billing period will cost at its end, and says how.
 
     Each meter's quantity is estimated from the days so far, and priced as usage is: tiers, commitments and minimums act
     on the estimate. Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; FAILED_PRECONDITION
-    NOT_RATED (the billing period cannot be priced at present; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
+    NOT_RATED (the billing period cannot be priced at present, or PRICE_PER_WINDOW: how the usage to come spreads over
+    windows is not known; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
     ingest has to be asked and does not answer.
     """
     ConfirmCharges: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.ConfirmChargesRequest, _charge_service_pb2.ConfirmChargesResponse]  # type: ignore[assignment]
@@ -134,7 +140,8 @@ class ChargeServiceServicer(metaclass=_abc_1.ABCMeta):
         """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
         periods is priced as in the first one of its term, which the charge's parts say.
 
-        Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations.
+        Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations,
+        PRICED_BY_WINDOW if a price of the card depends on when usage happens (per_window, time_of_day).
         """
 
     @_abc_1.abstractmethod
@@ -145,7 +152,8 @@ class ChargeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_charge_service_pb2.ExplainChargeResponse, _abc.Awaitable[_charge_service_pb2.ExplainChargeResponse]]:
         """ExplainCharge shows one charge with the usage behind it, day by day, and the price that was used.
 
-        Caller: tenant key, internal. Errors: NOT_FOUND CHARGE_NOT_FOUND.
+        Caller: tenant key, internal. Errors: NOT_FOUND CHARGE_NOT_FOUND; FAILED_PRECONDITION NOT_RATED (it is priced per window, and
+        what is used now cannot be priced; metadata: problem).
         """
 
     @_abc_1.abstractmethod
@@ -158,7 +166,8 @@ class ChargeServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Each meter's quantity is estimated from the days so far, and priced as usage is: tiers, commitments and minimums act
         on the estimate. Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; FAILED_PRECONDITION
-        NOT_RATED (the billing period cannot be priced at present; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
+        NOT_RATED (the billing period cannot be priced at present, or PRICE_PER_WINDOW: how the usage to come spreads over
+        windows is not known; metadata: problem); INVALID_ARGUMENT; UNAVAILABLE if
         ingest has to be asked and does not answer.
         """
 

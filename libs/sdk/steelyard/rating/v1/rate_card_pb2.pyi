@@ -20,6 +20,56 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _WindowSize:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WindowSizeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WindowSize.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WINDOW_SIZE_UNSPECIFIED: _WindowSize.ValueType  # 0
+    """Not allowed."""
+    WINDOW_SIZE_HOUR: _WindowSize.ValueType  # 1
+    """From full hour to full hour; a window ends also where clocks are changed, so that an hour that comes twice is two."""
+    WINDOW_SIZE_DAY: _WindowSize.ValueType  # 2
+    """From midnight to midnight: 23 to 25 hours where clocks are changed."""
+
+class WindowSize(_WindowSize, metaclass=_WindowSizeEnumTypeWrapper):
+    """WindowSize is the length of a window by the clock of the customer's zone. The billing period cuts its first and last
+    window, which have the terms of whole ones.
+    """
+
+WINDOW_SIZE_UNSPECIFIED: WindowSize.ValueType  # 0
+"""Not allowed."""
+WINDOW_SIZE_HOUR: WindowSize.ValueType  # 1
+"""From full hour to full hour; a window ends also where clocks are changed, so that an hour that comes twice is two."""
+WINDOW_SIZE_DAY: WindowSize.ValueType  # 2
+"""From midnight to midnight: 23 to 25 hours where clocks are changed."""
+Global___WindowSize: _TypeAlias = WindowSize  # noqa: Y015
+
+class _EmptyWindows:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EmptyWindowsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EmptyWindows.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EMPTY_WINDOWS_UNSPECIFIED: _EmptyWindows.ValueType  # 0
+    """As SKIP."""
+    EMPTY_WINDOWS_SKIP: _EmptyWindows.ValueType  # 1
+    """They cost nothing."""
+    EMPTY_WINDOWS_PRICE: _EmptyWindows.ValueType  # 2
+    """A quantity of zero is priced for each window of the billing period, so that a minimum or a commitment is due for all."""
+
+class EmptyWindows(_EmptyWindows, metaclass=_EmptyWindowsEnumTypeWrapper):
+    """EmptyWindows says what is done with windows in which nothing was used."""
+
+EMPTY_WINDOWS_UNSPECIFIED: EmptyWindows.ValueType  # 0
+"""As SKIP."""
+EMPTY_WINDOWS_SKIP: EmptyWindows.ValueType  # 1
+"""They cost nothing."""
+EMPTY_WINDOWS_PRICE: EmptyWindows.ValueType  # 2
+"""A quantity of zero is priced for each window of the billing period, so that a minimum or a commitment is due for all."""
+Global___EmptyWindows: _TypeAlias = EmptyWindows  # noqa: Y015
+
 class _Proration:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -184,6 +234,50 @@ PACKAGE_ROUNDING_DOWN: PackageRounding.ValueType  # 2
 """Nothing."""
 Global___PackageRounding: _TypeAlias = PackageRounding  # noqa: Y015
 
+class _Weekday:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WeekdayEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Weekday.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WEEKDAY_UNSPECIFIED: _Weekday.ValueType  # 0
+    """Not allowed."""
+    WEEKDAY_MON: _Weekday.ValueType  # 1
+    """Monday."""
+    WEEKDAY_TUE: _Weekday.ValueType  # 2
+    """Tuesday."""
+    WEEKDAY_WED: _Weekday.ValueType  # 3
+    """Wednesday."""
+    WEEKDAY_THU: _Weekday.ValueType  # 4
+    """Thursday."""
+    WEEKDAY_FRI: _Weekday.ValueType  # 5
+    """Friday."""
+    WEEKDAY_SAT: _Weekday.ValueType  # 6
+    """Saturday."""
+    WEEKDAY_SUN: _Weekday.ValueType  # 7
+    """Sunday."""
+
+class Weekday(_Weekday, metaclass=_WeekdayEnumTypeWrapper):
+    """Weekday is a day of the week."""
+
+WEEKDAY_UNSPECIFIED: Weekday.ValueType  # 0
+"""Not allowed."""
+WEEKDAY_MON: Weekday.ValueType  # 1
+"""Monday."""
+WEEKDAY_TUE: Weekday.ValueType  # 2
+"""Tuesday."""
+WEEKDAY_WED: Weekday.ValueType  # 3
+"""Wednesday."""
+WEEKDAY_THU: Weekday.ValueType  # 4
+"""Thursday."""
+WEEKDAY_FRI: Weekday.ValueType  # 5
+"""Friday."""
+WEEKDAY_SAT: Weekday.ValueType  # 6
+"""Saturday."""
+WEEKDAY_SUN: Weekday.ValueType  # 7
+"""Sunday."""
+Global___Weekday: _TypeAlias = Weekday  # noqa: Y015
+
 @_typing.final
 class RateCard(_message.Message):
     """RateCard is one version of a set of prices. A version never changes."""
@@ -267,6 +361,7 @@ class Price(_message.Message):
     DYNAMIC_FIELD_NUMBER: _builtins.int
     LINES_BEFORE_FIELD_NUMBER: _builtins.int
     MATRIX_FIELD_NUMBER: _builtins.int
+    TIME_OF_DAY_FIELD_NUMBER: _builtins.int
     UNIT_CONVERSION_FIELD_NUMBER: _builtins.int
     ZERO_QUANTITY_FIELD_NUMBER: _builtins.int
     NEGATIVE_QUANTITY_FIELD_NUMBER: _builtins.int
@@ -275,6 +370,7 @@ class Price(_message.Message):
     COMMITMENT_FIELD_NUMBER: _builtins.int
     DISCOUNTS_FIELD_NUMBER: _builtins.int
     PRORATION_FIELD_NUMBER: _builtins.int
+    PER_WINDOW_FIELD_NUMBER: _builtins.int
     price_id: _builtins.str
     """Names the line, for example "input_tokens"; unique in the card; 1 to 64 of letters, digits and _ . : @ -."""
     display_name: _builtins.str
@@ -348,6 +444,12 @@ class Price(_message.Message):
         """
 
     @_builtins.property
+    def time_of_day(self) -> Global___TimeOfDayPrice:
+        """Usage is priced by the local time at which it happened. Not with unit_conversion, included_quantity, per_window or a
+        committed quantity, nor on a meter whose windows do not add up.
+        """
+
+    @_builtins.property
     def unit_conversion(self) -> Global___UnitConversion:
         """Before anything else: from the unit that is metered into the one that is priced."""
 
@@ -358,6 +460,14 @@ class Price(_message.Message):
     @_builtins.property
     def discounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Discount]:
         """Up to 20, in the order in which they are taken off."""
+
+    @_builtins.property
+    def per_window(self) -> Global___WindowPricing:
+        """The price is that of an hour or a day: conversion, included_quantity, model, minimum_amount, maximum_amount, commitment
+        and discounts act on the quantity of each, and the amounts are added up, exactly. Unset: that of the billing period.
+        Not of flat, lines_before, matrix and time_of_day, nor with proration, fixed_per_event, or a meter whose windows do not
+        add up.
+        """
 
     def __init__(
         self,
@@ -378,6 +488,7 @@ class Price(_message.Message):
         dynamic: Global___DynamicPrice | None = ...,
         lines_before: Global___LinesBeforePrice | None = ...,
         matrix: Global___MatrixPrice | None = ...,
+        time_of_day: Global___TimeOfDayPrice | None = ...,
         unit_conversion: Global___UnitConversion | None = ...,
         zero_quantity: Global___ZeroQuantity.ValueType = ...,
         negative_quantity: Global___NegativeQuantity.ValueType = ...,
@@ -386,16 +497,43 @@ class Price(_message.Message):
         commitment: Global___Commitment | None = ...,
         discounts: _abc.Iterable[Global___Discount] | None = ...,
         proration: Global___Proration.ValueType = ...,
+        per_window: Global___WindowPricing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "lines_before", b"lines_before", "matrix", b"matrix", "model", b"model", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "lines_before", b"lines_before", "matrix", b"matrix", "model", b"model", "package", b"package", "per_unit", b"per_unit", "per_window", b"per_window", "percentage", b"percentage", "stairstep", b"stairstep", "time_of_day", b"time_of_day", "unit_conversion", b"unit_conversion", "volume", b"volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "discounts", b"discounts", "display_name", b"display_name", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "included_quantity", b"included_quantity", "lines_before", b"lines_before", "matrix", b"matrix", "maximum_amount", b"maximum_amount", "meter_id", b"meter_id", "minimum_amount", b"minimum_amount", "model", b"model", "negative_quantity", b"negative_quantity", "package", b"package", "per_unit", b"per_unit", "percentage", b"percentage", "price_id", b"price_id", "proration", b"proration", "rounding_mode", b"rounding_mode", "stairstep", b"stairstep", "unit_conversion", b"unit_conversion", "volume", b"volume", "zero_quantity", b"zero_quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "discounts", b"discounts", "display_name", b"display_name", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "included_quantity", b"included_quantity", "lines_before", b"lines_before", "matrix", b"matrix", "maximum_amount", b"maximum_amount", "meter_id", b"meter_id", "minimum_amount", b"minimum_amount", "model", b"model", "negative_quantity", b"negative_quantity", "package", b"package", "per_unit", b"per_unit", "per_window", b"per_window", "percentage", b"percentage", "price_id", b"price_id", "proration", b"proration", "rounding_mode", b"rounding_mode", "stairstep", b"stairstep", "time_of_day", b"time_of_day", "unit_conversion", b"unit_conversion", "volume", b"volume", "zero_quantity", b"zero_quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_model: _TypeAlias = _typing.Literal["flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage", "percentage", "dynamic", "lines_before", "matrix"]  # noqa: Y015
+    _WhichOneofReturnType_model: _TypeAlias = _typing.Literal["flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage", "percentage", "dynamic", "lines_before", "matrix", "time_of_day"]  # noqa: Y015
     _WhichOneofArgType_model: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_model) -> _WhichOneofReturnType_model | None: ...
 
 Global___Price: _TypeAlias = Price  # noqa: Y015
+
+@_typing.final
+class WindowPricing(_message.Message):
+    """WindowPricing says what the windows of a price are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    EMPTY_FIELD_NUMBER: _builtins.int
+    size: Global___WindowSize.ValueType
+    """Required."""
+    empty: Global___EmptyWindows.ValueType
+    """What is done with windows in which nothing was used; unspecified skips them."""
+    def __init__(
+        self,
+        *,
+        size: Global___WindowSize.ValueType = ...,
+        empty: Global___EmptyWindows.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["empty", b"empty", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WindowPricing: _TypeAlias = WindowPricing  # noqa: Y015
 
 @_typing.final
 class UnitConversion(_message.Message):
@@ -913,3 +1051,81 @@ class DynamicPrice(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DynamicPrice: _TypeAlias = DynamicPrice  # noqa: Y015
+
+@_typing.final
+class TimeOfDayPrice(_message.Message):
+    """TimeOfDayPrice has a price for each time of the week."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    BANDS_FIELD_NUMBER: _builtins.int
+    DEFAULT_UNIT_AMOUNT_FIELD_NUMBER: _builtins.int
+    PER_FIELD_NUMBER: _builtins.int
+    time_zone: _builtins.str
+    """IANA zone whose clocks count; empty is the customer's."""
+    default_unit_amount: _builtins.str
+    """For usage at all other times; "0" if it is free. Required."""
+    per: _builtins.str
+    """So many units cost a unit amount; as in PerUnitPrice."""
+    @_builtins.property
+    def bands(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimeBand]:
+        """1 to 100. The first one that holds the local start of a usage window of 15 minutes prices it."""
+
+    def __init__(
+        self,
+        *,
+        time_zone: _builtins.str = ...,
+        bands: _abc.Iterable[Global___TimeBand] | None = ...,
+        default_unit_amount: _builtins.str = ...,
+        per: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bands", b"bands", "default_unit_amount", b"default_unit_amount", "per", b"per", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeOfDayPrice: _TypeAlias = TimeOfDayPrice  # noqa: Y015
+
+@_typing.final
+class TimeBand(_message.Message):
+    """TimeBand is a time of the day, on some days of the week."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    FROM_TIME_FIELD_NUMBER: _builtins.int
+    TO_TIME_FIELD_NUMBER: _builtins.int
+    UNIT_AMOUNT_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """For people, for example "night"; names its part of the breakdown; 1 to 100 characters."""
+    from_time: _builtins.str
+    """HH:MM, a multiple of 15 minutes."""
+    to_time: _builtins.str
+    """HH:MM, a multiple of 15 minutes, not in it any more. Not later than from_time: it ends on the next day, 24 hours after
+    its beginning if both are alike.
+    """
+    unit_amount: _builtins.str
+    """For one unit, or for `per` units."""
+    @_builtins.property
+    def days(self) -> _containers.RepeatedScalarFieldContainer[Global___Weekday.ValueType]:
+        """On which it begins; none means every day."""
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        days: _abc.Iterable[Global___Weekday.ValueType] | None = ...,
+        from_time: _builtins.str = ...,
+        to_time: _builtins.str = ...,
+        unit_amount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "from_time", b"from_time", "label", b"label", "to_time", b"to_time", "unit_amount", b"unit_amount"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeBand: _TypeAlias = TimeBand  # noqa: Y015
