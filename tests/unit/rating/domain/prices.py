@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from hypothesis import assume
@@ -19,6 +20,7 @@ from services.rating.domain.price_terms import (
 )
 from services.rating.domain.prices import (
     Dynamic,
+    EmptyWindows,
     Flat,
     Graduated,
     GraduatedPercentage,
@@ -35,7 +37,11 @@ from services.rating.domain.prices import (
     Stairstep,
     Step,
     Tier,
+    TimeBand,
+    TimeOfDay,
     Volume,
+    WindowPricing,
+    WindowSize,
     ZeroQuantityFlat,
 )
 from services.rating.domain.rate_card import Price
@@ -147,3 +153,33 @@ any_prices = prices() | st.one_of(
     ),
 )
 """Any valid price."""
+
+quarters = st.integers(0, 95).map(lambda quarter: quarter * 15)
+time_bands = st.builds(
+    TimeBand,
+    st.sampled_from("abc"),
+    quarters,
+    quarters,
+    amounts,
+    st.lists(st.integers(0, 6), unique=True).map(tuple),
+)
+times_of_day = st.builds(
+    TimeOfDay,
+    st.lists(time_bands, min_size=1, max_size=3).map(tuple),
+    amounts,
+    divisors,
+    st.sampled_from(["", "Asia/Kathmandu"]),
+)
+
+
+@st.composite
+def window_prices(draw: st.DrawFn) -> Price:
+    """Any valid price of windows."""
+    per_window = WindowPricing(draw(st.sampled_from(WindowSize)), draw(st.sampled_from(EmptyWindows)))
+    price = replace(draw(prices()), per_window=per_window)
+    assume(not check_price(price))
+    return price
+
+
+windowed_prices = window_prices() | st.builds(Price, st.just("p"), times_of_day, st.just("m"))
+"""Any valid price that needs usage by windows."""

@@ -40,7 +40,7 @@ from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.rated_price import NegativeQuantityRefused, PartKind, RatedPart, RatedPrice
 from services.rating.domain.usage_by_window import WindowedUsage, WindowQuantity
 from services.rating.domain.windowed_price import cut_of, priced_windows, rate_windowed
-from tests.unit.rating.domain.prices import amounts, decimals, prices, signed_quantities
+from tests.unit.rating.domain.prices import decimals, prices, signed_quantities, time_bands, window_prices
 
 DAY = Period(datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC))
 HOURS = [int((DAY.start + timedelta(hours=hour)).timestamp()) for hour in range(24)]
@@ -48,7 +48,9 @@ HOURLY, ALL_HOURS = WindowPricing(WindowSize.HOUR), WindowPricing(WindowSize.HOU
 DAY_MINUTES = 24 * 60
 
 used = st.dictionaries(st.sampled_from(HOURS), signed_quantities, max_size=8)
-windowings = st.sampled_from([HOURLY, ALL_HOURS])
+hourly_prices = window_prices().map(
+    lambda price: replace(price, per_window=WindowPricing(WindowSize.HOUR, price.per_window.empty))  # type: ignore[union-attr]
+)
 
 
 def usage_of(price: Price, quantities: dict[int, Decimal]) -> WindowedUsage:
@@ -63,15 +65,8 @@ def rated(price: Price, quantities: dict[int, Decimal]) -> RatedPrice:
     return rate_windowed(price, cut, usage_of(price, quantities))
 
 
-@st.composite
-def window_prices(draw: st.DrawFn) -> Price:
-    price = replace(draw(prices()), per_window=draw(windowings))
-    assume(not isinstance(price.model, Percentage) or not price.model.fixed_per_event)
-    return price
-
-
 class TestPerWindow:
-    @given(window_prices(), used)
+    @given(hourly_prices, used)
     def test_costs_what_each_window_costs_alone(self, price: Price, quantities: dict[int, Decimal]) -> None:
         all_of_them = price.per_window == ALL_HOURS
         alone = [
@@ -82,7 +77,7 @@ class TestPerWindow:
         with exact():
             assert rated(price, quantities).amount == sum(alone, Decimal(0))
 
-    @given(window_prices(), used)
+    @given(hourly_prices, used)
     def test_parts_add_up_and_tell_their_amounts(self, price: Price, quantities: dict[int, Decimal]) -> None:
         found = rated(price, quantities)
         with exact():
@@ -93,7 +88,7 @@ class TestPerWindow:
         kinds = [(part.kind, part.from_quantity) for part in found.parts if part.kind is not PartKind.DISCOUNT]
         assert len(set(kinds)) == len(kinds)
 
-    @given(window_prices(), used, st.randoms(use_true_random=False))
+    @given(hourly_prices, used, st.randoms(use_true_random=False))
     def test_does_not_depend_on_the_order_of_windows(
         self, price: Price, quantities: dict[int, Decimal], chance: random.Random
     ) -> None:
@@ -154,7 +149,7 @@ class TestPerWindow:
         with pytest.raises(NegativeQuantityRefused):
             rated(strict, {HOURS[0]: Decimal(-5), HOURS[1]: Decimal(30)})
 
-    @given(window_prices(), used)
+    @given(hourly_prices, used)
     def test_the_windows_shown_are_those_that_were_priced(self, price: Price, quantities: dict[int, Decimal]) -> None:
         usage = usage_of(price, quantities)
         (cut,) = usage.by_cut
@@ -174,14 +169,6 @@ def test_usage_by_windows_that_is_not_given_is_not_priced_as_none() -> None:
 
 
 NIGHT = TimeBand("night", 22 * 60, 6 * 60, Decimal(1), (4,))
-bands = st.builds(
-    TimeBand,
-    st.sampled_from("abc"),
-    st.integers(0, 95).map(lambda quarter: quarter * 15),
-    st.integers(0, 95).map(lambda quarter: quarter * 15),
-    amounts,
-    st.lists(st.integers(0, 6), unique=True).map(tuple),
-)
 
 
 def band_of(model: TimeOfDay, minute: int) -> str:
@@ -227,7 +214,7 @@ class TestTimeOfDay:
         ]
         assert found.amount == Decimal("0.087")
 
-    @given(st.lists(bands, max_size=3).map(tuple), st.integers(0, 7 * 96 - 1).map(lambda quarter: quarter * 15))
+    @given(st.lists(time_bands, max_size=3).map(tuple), st.integers(0, 7 * 96 - 1).map(lambda quarter: quarter * 15))
     def test_bands_hold_what_counting_on_from_their_beginnings_holds(
         self, of: tuple[TimeBand, ...], minute: int
     ) -> None:
@@ -241,7 +228,9 @@ class TestTimeOfDay:
                     expected = band.label
         assert band_of(model, minute) == expected
 
-    @given(st.lists(bands, max_size=3, unique_by=lambda band: band.label).map(tuple), st.lists(decimals("0", "999")))
+    @given(
+        st.lists(time_bands, max_size=3, unique_by=lambda band: band.label).map(tuple), st.lists(decimals("0", "999"))
+    )
     def test_splitting_usage_changes_nothing(self, of: tuple[TimeBand, ...], values: list[Decimal]) -> None:
         model = TimeOfDay(of, Decimal("0.5"))
         usage = [WindowQuantity(index * 15, value) for index, value in enumerate(values)]

@@ -15,7 +15,7 @@ from services.rating.domain.prices import Flat, Graduated, LinesBefore, Package,
 from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price
 from services.rating.store.price_json import price_from_json, price_to_json
-from tests.unit.rating.domain.prices import any_prices
+from tests.unit.rating.domain.prices import any_prices, windowed_prices
 
 TIERS = (Tier(Decimal("10.5"), Decimal("0.000000000001"), Decimal(3)), Tier(None, Decimal("12345678901234567890")))
 
@@ -109,3 +109,19 @@ class TestExtendedPrices:
                 rate_price(price_from_json(stored), Decimal(5))
         else:
             assert price.terms == PriceTerms()
+
+
+class TestWindowedPrices:
+    @given(windowed_prices, st.sampled_from([Proration.NONE, Proration.BY_DAY]))
+    def test_survive_json_and_keep_code_that_does_not_know_them_from_pricing(
+        self, price: Price, proration: Proration
+    ) -> None:
+        price = replace(price, proration=proration)
+        stored = json.loads(json.dumps(price_to_json(price)))
+        assert price_from_json(stored) == price
+
+        # Each release in turn: what it does not know is not there.
+        for unknown in ("windowed", "prorated", "extended"):
+            stored.pop(unknown, None)
+            with pytest.raises(ArithmeticError):
+                rate_price(price_from_json(stored), Decimal(5))

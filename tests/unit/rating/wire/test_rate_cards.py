@@ -18,12 +18,12 @@ from services.rating.domain.stored_card import StoredRateCard
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.rate_cards import rate_card_from_pb, rate_card_to_pb
 from steelyard.rating.v1 import rate_card_pb2 as pb
-from tests.unit.rating.domain.prices import any_prices
+from tests.unit.rating.domain.prices import any_prices, windowed_prices
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-@given(any_prices, st.sampled_from(Proration))
+@given(any_prices | windowed_prices, st.sampled_from(Proration))
 def test_a_card_survives_the_wire(price: Price, proration: Proration) -> None:
     price = replace(price, proration=proration)
     card = RateCard("card", 0, "EUR", NOW, (price, Price("fee", Flat(Decimal(5)))), "Name")
@@ -70,6 +70,26 @@ def test_a_commitment_over_several_periods_survives_the_wire(periods: int) -> No
             "EMPTY",
         ),
         (pb.Price(dynamic=pb.DynamicPrice(), commitment=pb.Commitment()), "commitment.promise", "REQUIRED"),
+        (pb.Price(dynamic=pb.DynamicPrice(), per_window=pb.WindowPricing()), "per_window.size", "REQUIRED"),
+        (
+            pb.Price(dynamic=pb.DynamicPrice(), per_window=pb.WindowPricing(size=9)),  # type: ignore[arg-type]
+            "per_window.size",
+            "UNKNOWN_VALUE",
+        ),
+        (
+            pb.Price(dynamic=pb.DynamicPrice(), per_window=pb.WindowPricing(size=pb.WINDOW_SIZE_DAY, empty=9)),  # type: ignore[arg-type]
+            "per_window.empty",
+            "UNKNOWN_VALUE",
+        ),
+        (
+            pb.Price(
+                time_of_day=pb.TimeOfDayPrice(
+                    bands=[pb.TimeBand(unit_amount="1", days=[pb.WEEKDAY_UNSPECIFIED])], default_unit_amount="1"
+                )
+            ),
+            "time_of_day.bands[0].days[0]",
+            "UNKNOWN_VALUE",
+        ),
         (pb.Price(dynamic=pb.DynamicPrice(), discounts=[pb.Discount()]), "discounts[0].discount", "REQUIRED"),
         (pb.Price(dynamic=pb.DynamicPrice(), minimum_amount="1,5"), "minimum_amount", "NOT_A_NUMBER"),
         (pb.Price(dynamic=pb.DynamicPrice(), proration=9), "proration", "UNKNOWN_VALUE"),  # type: ignore[arg-type]
