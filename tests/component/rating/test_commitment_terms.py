@@ -230,7 +230,10 @@ class TestEverythingAtOnce:
                 await rating.confirm_charges(TENANT, asked)
 
         await asyncio.gather(accept(), use(0), confirm(), *(rate(rating.another_rater()) for _ in range(3)))
-        await asyncio.gather(use(60), confirm(), *(rate(rating.another_rater()) for _ in range(3)))
+        for name, number in newest:
+            newest[name, number] = replace(newest[name, number], rate_card_id="standard", version=100)
+        await rating.accept(list(newest.values()))
+        await asyncio.gather(use(60), *(rate(rating.another_rater()) for _ in range(3)))
         await settle(rating)
         calm = [replace(p, key=p.key._replace(tenant_id="calm")) for p in newest.values()]
         await rating.accept(calm)
