@@ -212,7 +212,8 @@ committed_cards = sa.Table("committed_cards", metadata, _key("tenant_id"), _key(
 # Their rows are the locks of subscriptions with such commitments; they say nothing.
 committed_subscriptions = sa.Table("committed_subscriptions", metadata, _key("tenant_id"), _key("subscription_id"))
 
-# What a price with such a commitment cost in a billing period before it. The amount depends on those from term_start.
+# What a price with such a commitment cost in a billing period before it. Its amount was made of what those from
+# term_start on had used.
 committed_costs = sa.Table(
     "committed_costs",
     metadata,
@@ -221,6 +222,7 @@ committed_costs = sa.Table(
     _key("period_start", _INSTANT),
     _key("price_id"),
     _instant("term_start"),
+    _number("used"),
     _number("cost"),
     postgresql_with=_UPDATED_IN_PLACE,
 )

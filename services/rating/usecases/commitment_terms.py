@@ -62,10 +62,7 @@ class ChunkTerms:
         found: dict[str, TermSoFar] = {}
         for price_id in self._lengths[key]:
             term = self._term(key, price_id)
-            costs = self._costs.get((subscription_of(key), price_id), {})
-            with localcontext(_SUMS):
-                earlier = (cost.cost for at, cost in costs.items() if term.start <= at < key.period_start)
-                found[price_id] = TermSoFar(term.number, term.is_last, sum(earlier, Decimal(0)))
+            found[price_id] = TermSoFar(term.number, term.is_last, self._used(key, price_id, term.start))
         return found
 
     def since(self, key: PeriodKey) -> datetime:
@@ -82,7 +79,8 @@ class ChunkTerms:
             if charge.before_commitment is None:
                 continue
             start = self._term(key, charge.price_id).start
-            cost = CommittedCost(key, charge.price_id, start, charge.before_commitment)
+            used = self._used(key, charge.price_id, start)
+            cost = CommittedCost(key, charge.price_id, start, used, charge.before_commitment)
             known = stored.pop(charge.price_id, None)
             if known != cost:
                 self._changed.append(cost)
@@ -107,6 +105,11 @@ class ChunkTerms:
         """Store what has changed, and have the later billing periods of the terms follow."""
         await work.terms.save(self._changed, self._gone)
         await work.queue.mark(self.following(), now)
+
+    def _used(self, key: PeriodKey, price_id: str, since: datetime) -> Decimal:
+        costs = self._costs.get((subscription_of(key), price_id), {})
+        with localcontext(_SUMS):
+            return sum((cost.cost for at, cost in costs.items() if since <= at < key.period_start), Decimal(0))
 
     def _term(self, key: PeriodKey, price_id: str) -> Term:
         return self._terms[subscription_of(key)].term(key.period_start, self._lengths[key][price_id])

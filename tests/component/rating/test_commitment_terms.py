@@ -133,6 +133,14 @@ class TestLateUsage:
         assert await amounts(rating, 4) == [D(4) + D(7) * D("1.5"), 3, 3, D("5.5")]
         assert [(await rating.charges(at=month(number).start))["tokens"].version for number in (3, 4)] == known
 
+    async def test_that_has_not_moved_the_later_periods_yet_is_a_difference(self, rating: Rating) -> None:
+        await start(rating, [100, 100, 100])
+        await rating.sql("UPDATE committed_costs SET cost = cost + 1 WHERE period_start < '2026-01-15'")
+        found = [item for item in await rating.reconcile(TENANT, None) if not item.ok]
+        assert [(item.name, len(item.differences)) for item in found] == [
+            ("used of commitments = earlier periods of the term", 2)
+        ]
+
     async def test_that_changes_no_cost_has_nothing_rated_again(self, rating: Rating) -> None:
         await start(rating, [100] * 6)
         await rating.receive(window(5, meter=REQUESTS, at=month(2).start))
