@@ -115,14 +115,20 @@ class ChunkTerms:
         return self._terms[subscription_of(key)].term(key.period_start, self._lengths[key][price_id])
 
 
-async def lock_terms(work: Work, cards: Mapping[PeriodKey, RateCard]) -> ChunkTerms:
-    """Return the terms of billing periods whose rows are locked; their subscriptions are locked from then on."""
+async def lock_terms(work: Work, keys: Sequence[PeriodKey], cards: Mapping[PeriodKey, RateCard]) -> ChunkTerms:
+    """Return the terms of billing periods whose rows are locked; their subscriptions are locked from then on.
+
+    Periods without a card count nothing, whatever is stored of them.
+    """
     lengths = term_lengths(cards)
     # Those that have no such commitment any more leave costs behind, which others may have counted.
-    concerned = lengths.keys() | (await work.terms.counted(list(cards)))
+    concerned = lengths.keys() | (await work.terms.counted(keys))
     if concerned:
         await work.terms.lock({subscription_of(key) for key in concerned})
-    return await _read(work, lengths, concerned)
+    terms = await _read(work, lengths, concerned)
+    for key in set(keys).difference(cards):
+        terms.rated(key, ())
+    return terms
 
 
 async def read_terms(work: Work, cards: Mapping[PeriodKey, RateCard]) -> ChunkTerms:

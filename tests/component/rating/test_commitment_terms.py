@@ -289,6 +289,17 @@ class TestPeriodsThatChange:
 
         assert await amounts(rating, 4) == [1, 1, 1, 9]
 
+    async def test_one_that_no_card_prices_any_more_gives_back_what_it_had_used(self, rating: Rating) -> None:
+        await start(rating, [100, 100, 100], rate_card(committed("10", periods=3)))
+        later = rate_card(committed("10", periods=3), card_id="later", effective_at=month(2).start)
+        await rating.add_card(later)
+
+        await rating.accept([billing_period(period=month(n), card="later", version=2) for n in (1, 2, 3)])
+        await settle(rating)
+
+        assert [await amounts_at(rating, number) for number in (2, 3)] == [1, 9]
+        assert await rating.differences() == ["rated billing periods = billing periods"]
+
     async def test_parts_of_a_split_period_share_a_place(self, rating: Rating) -> None:
         await start(rating, [100, 100, 100], rate_card(committed("10", periods=3)))
         assert await amounts(rating, 3) == [1, 1, 8]
