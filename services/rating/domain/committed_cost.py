@@ -19,12 +19,13 @@ class SubscriptionKey(NamedTuple):
 class CommittedCost(NamedTuple):
     """What a price cost in a billing period before its commitment, in major units, exact.
 
-    The amount depends on what the periods from `term_start` on cost, up to this one.
+    The amount was made of what the periods from `term_start` on had `used` of the commitment, up to this one.
     """
 
     key: PeriodKey
     price_id: str
     term_start: datetime
+    used: Decimal
     cost: Decimal
 
     @property

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 
 import asyncpg
 
@@ -48,23 +47,23 @@ FROM {_SUBSCRIPTIONS} CROSS JOIN LATERAL (
 """
 
 _COSTS = """
-SELECT k.tenant_id, k.subscription_id, c.period_start, c.price_id, c.term_start, c.cost
+SELECT k.tenant_id, k.subscription_id, c.period_start, c.price_id, c.term_start, c.used, c.cost
 FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS k(tenant_id, subscription_id, since)
 CROSS JOIN LATERAL (
-    SELECT period_start, price_id, term_start, cost FROM committed_costs
+    SELECT period_start, price_id, term_start, used, cost FROM committed_costs
     WHERE tenant_id = k.tenant_id AND subscription_id = k.subscription_id AND period_start >= k.since
     ORDER BY period_start
 ) c
 """
 
 _SAVE = """
-INSERT INTO committed_costs AS c (tenant_id, subscription_id, period_start, price_id, term_start, cost)
-SELECT tenant_id, subscription_id, period_start, price_id, term_start, cost
-FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::numeric[])
-    AS n(tenant_id, subscription_id, period_start, price_id, term_start, cost)
+INSERT INTO committed_costs AS c (tenant_id, subscription_id, period_start, price_id, term_start, used, cost)
+SELECT tenant_id, subscription_id, period_start, price_id, term_start, used, cost
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::numeric[], $7::numeric[])
+    AS n(tenant_id, subscription_id, period_start, price_id, term_start, used, cost)
 ORDER BY tenant_id, subscription_id, period_start, price_id
 ON CONFLICT (tenant_id, subscription_id, period_start, price_id) DO UPDATE
-    SET term_start = excluded.term_start, cost = excluded.cost
+    SET term_start = excluded.term_start, used = excluded.used, cost = excluded.cost
 """
 
 _DELETE = """
@@ -166,9 +165,9 @@ class PostgresCommitmentTermStore:
     async def save(self, changed: Sequence[CommittedCost], gone: Sequence[CommittedCost]) -> None:
         """Store costs, and delete those of prices that have no such commitment any more."""
         if changed:
-            terms: list[datetime] = [cost.term_start for cost in changed]
-            costs: list[Decimal] = [cost.cost for cost in changed]
-            await self._connection.execute(_SAVE, *_cost_columns(changed), terms, costs)
+            terms = [cost.term_start for cost in changed]
+            used, costs = [cost.used for cost in changed], [cost.cost for cost in changed]
+            await self._connection.execute(_SAVE, *_cost_columns(changed), terms, used, costs)
         if gone:
             await self._connection.execute(_DELETE, *_cost_columns(sorted(gone)))
 

@@ -145,7 +145,8 @@ committed_cards = sa.Table("committed_cards", metadata, key("tenant_id"), key("r
 # Their rows are the locks of subscriptions with such commitments; they say nothing.
 committed_subscriptions = sa.Table("committed_subscriptions", metadata, key("tenant_id"), key("subscription_id"))
 
-# What a price with such a commitment cost in a billing period before it. The amount depends on those from term_start.
+# What a price with such a commitment cost in a billing period before it. Its amount was made of what those from
+# term_start on had used.
 committed_costs = sa.Table(
     "committed_costs",
     metadata,
@@ -154,6 +155,7 @@ committed_costs = sa.Table(
     key("period_start", INSTANT),
     key("price_id"),
     instant("term_start"),
+    number("used"),
     number("cost"),
     postgresql_with=UPDATED_IN_PLACE,
 )

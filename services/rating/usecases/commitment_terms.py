@@ -62,10 +62,7 @@ class ChunkTerms:
         found: dict[str, TermSoFar] = {}
         for price_id in self._lengths[key]:
             term = self._term(key, price_id)
-            costs = self._costs.get((subscription_of(key), price_id), {})
-            with localcontext(_SUMS):
-                earlier = (cost.cost for at, cost in costs.items() if term.start <= at < key.period_start)
-                found[price_id] = TermSoFar(term.number, term.is_last, sum(earlier, Decimal(0)))
+            found[price_id] = TermSoFar(term.number, term.is_last, self._used(key, price_id, term.start))
         return found
 
     def since(self, key: PeriodKey) -> datetime:
@@ -82,7 +79,8 @@ class ChunkTerms:
             if charge.before_commitment is None:
                 continue
             start = self._term(key, charge.price_id).start
-            cost = CommittedCost(key, charge.price_id, start, charge.before_commitment)
+            used = self._used(key, charge.price_id, start)
+            cost = CommittedCost(key, charge.price_id, start, used, charge.before_commitment)
             known = stored.pop(charge.price_id, None)
             if known != cost:
                 self._changed.append(cost)
@@ -108,18 +106,29 @@ class ChunkTerms:
         await work.terms.save(self._changed, self._gone)
         await work.queue.mark(self.following(), now)
 
+    def _used(self, key: PeriodKey, price_id: str, since: datetime) -> Decimal:
+        costs = self._costs.get((subscription_of(key), price_id), {})
+        with localcontext(_SUMS):
+            return sum((cost.cost for at, cost in costs.items() if since <= at < key.period_start), Decimal(0))
+
     def _term(self, key: PeriodKey, price_id: str) -> Term:
         return self._terms[subscription_of(key)].term(key.period_start, self._lengths[key][price_id])
 
 
-async def lock_terms(work: Work, cards: Mapping[PeriodKey, RateCard]) -> ChunkTerms:
-    """Return the terms of billing periods whose rows are locked; their subscriptions are locked from then on."""
+async def lock_terms(work: Work, keys: Sequence[PeriodKey], cards: Mapping[PeriodKey, RateCard]) -> ChunkTerms:
+    """Return the terms of billing periods whose rows are locked; their subscriptions are locked from then on.
+
+    Periods without a card count nothing, whatever is stored of them.
+    """
     lengths = term_lengths(cards)
     # Those that have no such commitment any more leave costs behind, which others may have counted.
-    concerned = lengths.keys() | (await work.terms.counted(list(cards)))
+    concerned = lengths.keys() | (await work.terms.counted(keys))
     if concerned:
         await work.terms.lock({subscription_of(key) for key in concerned})
-    return await _read(work, lengths, concerned)
+    terms = await _read(work, lengths, concerned)
+    for key in set(keys).difference(cards):
+        terms.rated(key, ())
+    return terms
 
 
 async def read_terms(work: Work, cards: Mapping[PeriodKey, RateCard]) -> ChunkTerms:

@@ -49,8 +49,8 @@ class _Periods(NamedTuple):
 class ConfirmCharges:
     """Compares digests with ingest, fetches what differs, rates again. No transaction is open during a call.
 
-    Billing calls this, and is called for periods that are unknown here. It holds no transaction meanwhile either, and
-    answers without calling back.
+    Billing calls this, and is called for periods that are unknown here, and for all periods of a subscription of which
+    earlier ones may count. It holds no transaction meanwhile either, and answers without calling back.
     """
 
     def __init__(

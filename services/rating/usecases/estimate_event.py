@@ -115,7 +115,7 @@ async def _estimate(work: Work, priced: Sequence[_Priced], event: MeasuredEvent)
     for _ in range(_TRIES):
         keys = [item.period.key for item in left]
         told, usage = await work.exact_usage.of_periods(keys), await work.usage.of_periods(keys)
-        terms = await read_terms(work, {i.period.key: i.card for i in left if isinstance(i.card, RateCard)})
+        terms = await read_terms(work, {item.period.key: item.card for item in left if isinstance(item.card, RateCard)})
         by_dimensions = await work.dimensions.of_periods(keys)
         priced_periods = [(item.period, item.card) for item in left if isinstance(item.card, RateCard)]
         by_cut = await read_usage_by_window(work, priced_periods)

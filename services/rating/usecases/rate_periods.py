@@ -82,11 +82,14 @@ async def rate_periods(
 
     rated = RatedPeriods(periods)
     cards: dict[PeriodKey, RateCard] = {}
+    in_force: dict[PeriodKey, RateCard] = {}
     for key, period in periods.items():
         card = card_of(period, versions.get((key.tenant_id, period.rate_card_id), []), overrides.get(key, ()))
         if isinstance(card, RatingProblem):
             rated.problems[key] = card
-        elif missing := exact_meters(card) - exact[key].keys():
+            continue
+        in_force[key] = card
+        if missing := exact_meters(card) - exact[key].keys():
             description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
             rated.problems[key] = RatingProblem(USAGE_UNAVAILABLE, description)
         else:
@@ -94,7 +97,7 @@ async def rate_periods(
     split = [key for key, card in cards.items() if matrix_meters(card)]
     by_dimensions = await work.dimensions.of_periods(split) if split else {}
     by_cut = await read_usage_by_window(work, [(periods[key], card) for key, card in cards.items()])
-    terms = await lock_terms(work, cards)
+    terms = await lock_terms(work, locked, in_force)
     fresh: dict[PeriodKey, list[PeriodCharge]] = {}
     for key, card in sorted(cards.items()):  # By start: later periods of a term count what the earlier ones come to.
         split_by = by_dimensions.get(key, NO_DIMENSIONS), terms.so_far(key), by_cut.get(key, NO_WINDOWS)

@@ -10,11 +10,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from libs.periods import Period
-from services.rating.domain.billing_period import PeriodKey
+from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.price_override import PriceOverride
 from services.rating.domain.price_terms import Commitment, CommitmentKind, PriceTerms
 from services.rating.domain.prices import Flat, LinesBefore, NegativeQuantity, PerUnit, PricingOptions
 from services.rating.domain.rate_card import Price, RateCard
+from services.rating.domain.usage import WindowRow
 from services.rating.usecases.confirm_charges import ConfirmedCharges
 from services.rating.usecases.price_overrides import OverrideRequest
 from services.rating.usecases.rate_periods import rate_periods
@@ -132,6 +133,14 @@ class TestLateUsage:
         assert await amounts(rating, 4) == [D(4) + D(7) * D("1.5"), 3, 3, D("5.5")]
         assert [(await rating.charges(at=month(number).start))["tokens"].version for number in (3, 4)] == known
 
+    async def test_that_has_not_moved_the_later_periods_yet_is_a_difference(self, rating: Rating) -> None:
+        await start(rating, [100, 100, 100])
+        await rating.sql("UPDATE committed_costs SET cost = cost + 1 WHERE period_start < '2026-01-15'")
+        found = [item for item in await rating.reconcile(TENANT, None) if not item.ok]
+        assert [(item.name, len(item.differences)) for item in found] == [
+            ("used of commitments = earlier periods of the term", 2)
+        ]
+
     async def test_that_changes_no_cost_has_nothing_rated_again(self, rating: Rating) -> None:
         await start(rating, [100] * 6)
         await rating.receive(window(5, meter=REQUESTS, at=month(2).start))
@@ -191,6 +200,60 @@ class TestLateUsage:
         assert await amounts(rating, 3) == expected([1_150_000, 100_000, 100_000])
 
 
+class TestEverythingAtOnce:
+    SUBSCRIPTIONS, MONTHS = 4, 7
+
+    async def test_comes_to_what_a_calm_tenant_comes_to(self, rating: Rating) -> None:
+        """Usage, periods in any order, cards that change, raters and confirmations, against the same in good order."""
+        rng = random.Random(11)
+        newest: dict[tuple[str, int], BillingPeriod] = {}
+        windows: list[WindowRow] = []
+        for tenant in (TENANT, "calm"):
+            for card in ("standard", "other"):
+                await rating.add_card(rate_card(committed("40", periods=3), card_id=card), tenant=tenant)
+
+        async def accept() -> None:
+            for count in range(60):
+                name, number = f"sub-{rng.randrange(self.SUBSCRIPTIONS)}", rng.randrange(self.MONTHS) + 1
+                card = rng.choice(("standard", "standard", "other"))
+                period = billing_period(name, customer=f"of-{name}", period=month(number), card=card, version=count + 1)
+                newest[name, number] = period
+                await rating.accept([period])
+
+        async def use(first_hour: int) -> None:
+            for hour in range(first_hour, first_hour + 60):
+                customer = f"of-sub-{rng.randrange(self.SUBSCRIPTIONS)}"
+                row = used(rng.randrange(1, 2_000), rng.randrange(self.MONTHS) + 1, hour=hour, customer=customer)
+                windows.append(row)
+                await rating.receive(row)
+
+        async def rate(rater: Callable[[], Awaitable[bool]]) -> None:
+            for _ in range(60):
+                await rater()
+                await asyncio.sleep(0)
+
+        async def confirm() -> None:
+            for _ in range(15):
+                asked = [(f"sub-{rng.randrange(self.SUBSCRIPTIONS)}", month(n + 1).start) for n in range(self.MONTHS)]
+                await rating.confirm_charges(TENANT, asked)
+
+        await asyncio.gather(accept(), use(0), confirm(), *(rate(rating.another_rater()) for _ in range(3)))
+        for name, number in newest:
+            newest[name, number] = replace(newest[name, number], rate_card_id="standard", version=100)
+        await rating.accept(list(newest.values()))
+        await asyncio.gather(use(60), *(rate(rating.another_rater()) for _ in range(3)))
+        await settle(rating)
+        calm = [replace(p, key=p.key._replace(tenant_id="calm")) for p in newest.values()]
+        await rating.accept(calm)
+        await rating.receive(*(row._replace(tenant_id="calm") for row in windows))
+        await settle(rating)
+
+        for name, number in newest:
+            at = month(number).start
+            busy, quiet = [await rating.charges(name, at=at, tenant=tenant) for tenant in (TENANT, "calm")]
+            assert (busy["tokens"].amount, busy["tokens"].parts) == (quiet["tokens"].amount, quiet["tokens"].parts)
+
+
 class TestPeriodsThatChange:
     async def test_one_that_comes_late_moves_the_counting(self, rating: Rating) -> None:
         await rating.add_card(rate_card(committed("10", periods=3)))
@@ -225,6 +288,17 @@ class TestPeriodsThatChange:
         await settle(rating)
 
         assert await amounts(rating, 4) == [1, 1, 1, 9]
+
+    async def test_one_that_no_card_prices_any_more_gives_back_what_it_had_used(self, rating: Rating) -> None:
+        await start(rating, [100, 100, 100], rate_card(committed("10", periods=3)))
+        later = rate_card(committed("10", periods=3), card_id="later", effective_at=month(2).start)
+        await rating.add_card(later)
+
+        await rating.accept([billing_period(period=month(n), card="later", version=2) for n in (1, 2, 3)])
+        await settle(rating)
+
+        assert [await amounts_at(rating, number) for number in (2, 3)] == [1, 9]
+        assert await rating.differences() == ["rated billing periods = billing periods"]
 
     async def test_parts_of_a_split_period_share_a_place(self, rating: Rating) -> None:
         await start(rating, [100, 100, 100], rate_card(committed("10", periods=3)))

@@ -126,8 +126,8 @@ async def test_any_order_of_usage_and_raters_comes_to_what_one_in_order_comes_to
 
 async def test_sums_that_no_amount_can_hold_fail_their_own_period_only() -> None:
     costs = [
-        CommittedCost(KEYS[0], "calls", month(0), D("1E+127")),
-        CommittedCost(KEYS[1], "calls", month(0), D("0.1")),
+        CommittedCost(KEYS[0], "calls", month(0), D(0), D("1E+127")),
+        CommittedCost(KEYS[1], "calls", month(0), D(0), D("0.1")),
     ]
     so_far = ChunkTerms(LENGTHS, TERMS, costs).so_far(KEYS[2])
     assert so_far["calls"].used == D("1" + "0" * 127 + ".1")

@@ -31,6 +31,7 @@ _TABLES = {
             period_start timestamptz NOT NULL,
             price_id text NOT NULL,
             term_start timestamptz NOT NULL,
+            used numeric NOT NULL,
             cost numeric NOT NULL,
             PRIMARY KEY (tenant_id, subscription_id, period_start, price_id)
         ) WITH (fillfactor = 45)""",
