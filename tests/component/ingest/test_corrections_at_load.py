@@ -49,7 +49,7 @@ class Load:
 
     def chunks(self) -> list[list[QueuedBatch]]:
         """All events of all tenants, some twice, a few with other content; some batches delivered again."""
-        batches = []
+        batches: list[QueuedBatch] = []
         for tenant in TENANTS:
             names = [*self.events, *self.dice.sample(sorted(self.events), 100)]
             self.dice.shuffle(names)
