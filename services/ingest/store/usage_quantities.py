@@ -84,14 +84,36 @@ class PostgresQuantityStore:
         )
         return parts_of(await self._read(tenant_id, statement, arguments))
 
-    async def levels(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[Decimal]:
-        arguments = _scoped(tenant_id, meter, scopes, [scope.period.start for scope in scopes])
-        rows = await self._read(tenant_id, _LEVELS, arguments)
-        found = {row["position"]: row["value"] for row in rows}
-        return [found.get(place, NO_STATE.value) for place in range(1, len(scopes) + 1)]
+    async def levels_and_events(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]
+    ) -> tuple[list[Decimal], list[EventColumns]]:
+        async with self._database.snapshot(tenant_id) as connection:
+            driver = await raw(connection)
+            levels = await self._levels(driver, tenant_id, meter, scopes)
+            return levels, await self._events(driver, tenant_id, meter, scopes, None, carried=False)
 
     async def events(
         self,
+        tenant_id: str,
+        meter: Meter,
+        scopes: Sequence[QuantityScope],
+        known_at: datetime | None,
+        *,
+        carried: bool,
+    ) -> list[EventColumns]:
+        async with self._database.transaction(tenant_id) as connection:
+            return await self._events(await raw(connection), tenant_id, meter, scopes, known_at, carried=carried)
+
+    async def _levels(
+        self, driver: asyncpg.Connection, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]
+    ) -> list[Decimal]:
+        arguments = _scoped(tenant_id, meter, scopes, [scope.period.start for scope in scopes])
+        found = {row["position"]: row["value"] for row in await driver.fetch(_LEVELS, *arguments.values)}
+        return [found.get(place, NO_STATE.value) for place in range(1, len(scopes) + 1)]
+
+    async def _events(
+        self,
+        driver: asyncpg.Connection,
         tenant_id: str,
         meter: Meter,
         scopes: Sequence[QuantityScope],
@@ -104,7 +126,7 @@ class PostgresQuantityStore:
         if known_at is not None:
             arguments.put(known_at)
         of_scope: list[list[asyncpg.Record]] = [[] for _ in scopes]
-        for row in await self._read(tenant_id, _EVENTS_NOW if known_at is None else _EVENTS_THEN, arguments):
+        for row in await driver.fetch(_EVENTS_NOW if known_at is None else _EVENTS_THEN, *arguments.values):
             of_scope[row["scope_position"] - 1].append(row)
         return [event_columns(meter, rows) for rows in of_scope]
 

@@ -76,8 +76,11 @@ class QuantityStore(Protocol):
         Only of meters that need no events.
         """
 
-    async def levels(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[Decimal]:
-        """Return the sum of all windows before each scope."""
+    async def levels_and_events(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]
+    ) -> tuple[list[Decimal], list[EventColumns]]:
+        """Return the sum of all windows before each scope, and what was measured in it, both of one moment: what a
+        correction moves from one to the other is never in both."""
 
     async def events(
         self,
@@ -151,11 +154,12 @@ class GetUsageQuantities:
         versions: Sequence[int],
         known_at: datetime | None,
     ) -> list[UsageQuantity]:
-        levels, carried = [_ZERO] * len(scopes), meter.carry_over
         if known_at is None and all(_has_level(meter, scope) for scope in scopes):
             # All that came before is one number, which windows have; a level is kept up for years.
-            levels, carried = await self._store.levels(tenant_id, meter, scopes), False
-        columns = await self._store.events(tenant_id, meter, scopes, known_at, carried=carried)
+            levels, columns = await self._store.levels_and_events(tenant_id, meter, scopes)
+        else:
+            levels = [_ZERO] * len(scopes)
+            columns = await self._store.events(tenant_id, meter, scopes, known_at, carried=meter.carry_over)
         return [_evaluated(meter, *item) for item in zip(scopes, columns, levels, versions, strict=True)]
 
 

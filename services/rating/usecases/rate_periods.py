@@ -76,19 +76,12 @@ async def rate_periods(
     periods = {period.key: period for period in await work.periods.lock(keys)}
     locked = list(periods)
     usage, exact = await work.usage.of_periods(locked), await _exact_usage(work, periods, answers)
-    versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
-    overrides = await work.overrides.of_periods(list(periods.values()))
     known_problems = await work.charges.problems(locked)
 
     rated = RatedPeriods(periods)
+    in_force = await _cards_in_force(work, rated)
     cards: dict[PeriodKey, RateCard] = {}
-    in_force: dict[PeriodKey, RateCard] = {}
-    for key, period in periods.items():
-        card = card_of(period, versions.get((key.tenant_id, period.rate_card_id), []), overrides.get(key, ()))
-        if isinstance(card, RatingProblem):
-            rated.problems[key] = card
-            continue
-        in_force[key] = card
+    for key, card in in_force.items():
         if missing := exact_meters(card) - exact[key].keys():
             description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
             rated.problems[key] = RatingProblem(USAGE_UNAVAILABLE, description)
@@ -114,6 +107,21 @@ async def rate_periods(
     if rated.problems != known_problems:
         await work.charges.save_problems(locked, rated.problems, clock())
     return rated
+
+
+async def _cards_in_force(work: Work, rated: RatedPeriods) -> dict[PeriodKey, RateCard]:
+    """Return the cards that price billing periods, and note why some have none."""
+    periods = rated.periods
+    versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
+    overrides = await work.overrides.of_periods(list(periods.values()))
+    in_force: dict[PeriodKey, RateCard] = {}
+    for key, period in periods.items():
+        card = card_of(period, versions.get((key.tenant_id, period.rate_card_id), []), overrides.get(key, ()))
+        if isinstance(card, RatingProblem):
+            rated.problems[key] = card
+        else:
+            in_force[key] = card
+    return in_force
 
 
 async def _exact_usage(

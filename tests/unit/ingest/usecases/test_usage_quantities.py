@@ -39,8 +39,10 @@ class FakeStore:
         self.asked.append(len(scopes))
         return []
 
-    async def levels(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[Decimal]:
-        return [Decimal(0)] * len(scopes)
+    async def levels_and_events(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]
+    ) -> tuple[list[Decimal], list[EventColumns]]:
+        return [Decimal(0)] * len(scopes), await self.events(tenant_id, meter, scopes, None, carried=False)
 
     async def events(
         self,
