@@ -27,7 +27,7 @@ from steelyard.common.v1 import period_pb2 as steelyard_dot_common_dot_v1_dot_pe
 from steelyard.rating.v1 import charge_pb2 as steelyard_dot_rating_dot_v1_dot_charge__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(steelyard/rating/v1/charge_service.proto\x12\x13steelyard.rating.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a steelyard/common/v1/period.proto\x1a steelyard/rating/v1/charge.proto\"]\n\x10\x42illingPeriodKey\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x30\n\x0cperiod_start\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x11GetChargesRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\"B\n\x12GetChargesResponse\x12,\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\"\xc8\x03\n\x14PreviewChargeRequest\x12\x14\n\x0crate_card_id\x18\x01 \x01(\t\x12\x19\n\x11rate_card_version\x18\x02 \x01(\x05\x12M\n\nquantities\x18\x03 \x03(\x0b\x32\x39.steelyard.rating.v1.PreviewChargeRequest.QuantitiesEntry\x12P\n\x0c\x65vent_counts\x18\x04 \x03(\x0b\x32:.steelyard.rating.v1.PreviewChargeRequest.EventCountsEntry\x12?\n\rby_dimensions\x18\x05 \x03(\x0b\x32(.steelyard.rating.v1.DimensionedQuantity\x12\x36\n\x04part\x18\x06 \x01(\x0b\x32(.steelyard.rating.v1.PartOfBillingPeriod\x1a\x31\n\x0fQuantitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x45ventCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x88\x01\n\x13PartOfBillingPeriod\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x31\n\x0cwhole_period\x18\x02 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x11\n\ttime_zone\x18\x03 \x01(\t\"\xba\x01\n\x13\x44imensionedQuantity\x12\x10\n\x08meter_id\x18\x01 \x01(\t\x12L\n\ndimensions\x18\x02 \x03(\x0b\x32\x38.steelyard.rating.v1.DimensionedQuantity.DimensionsEntry\x12\x10\n\x08quantity\x18\x03 \x01(\t\x1a\x31\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x15PreviewChargeResponse\x12,\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\"\\\n\x14\x45xplainChargeRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12\x10\n\x08price_id\x18\x02 \x01(\t\"x\n\x15\x45xplainChargeResponse\x12+\n\x06\x63harge\x18\x01 \x01(\x0b\x32\x1b.steelyard.rating.v1.Charge\x12\x32\n\x05usage\x18\x02 \x03(\x0b\x32#.steelyard.rating.v1.ExplainedUsage\"z\n\x0e\x45xplainedUsage\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x10\n\x08quantity\x18\x02 \x01(\t\x12\x13\n\x0b\x65vent_count\x18\x03 \x01(\x03\x12\x14\n\x0cwindow_count\x18\x04 \x01(\x03\"w\n\x16\x46orecastChargesRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf7\x01\n\x17\x46orecastChargesResponse\x12)\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63urrency\x18\x02 \x01(\t\x12\x30\n\x05lines\x18\x03 \x03(\x0b\x32!.steelyard.rating.v1.ForecastLine\x12\x14\n\x0cso_far_minor\x18\x04 \x01(\x03\x12\x16\n\x0e\x65xpected_minor\x18\x05 \x01(\x03\x12\x11\n\tlow_minor\x18\x06 \x01(\x03\x12\x12\n\nhigh_minor\x18\x07 \x01(\x03\x12\x18\n\x10interval_percent\x18\x08 \x01(\x05\"\xf8\x01\n\x0c\x46orecastLine\x12\x10\n\x08price_id\x18\x01 \x01(\t\x12\x10\n\x08meter_id\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x17\n\x0fquantity_so_far\x18\x04 \x01(\t\x12\x19\n\x11\x65xpected_quantity\x18\x05 \x01(\t\x12\x14\n\x0clow_quantity\x18\x06 \x01(\t\x12\x15\n\rhigh_quantity\x18\x07 \x01(\t\x12\x14\n\x0cso_far_minor\x18\x08 \x01(\x03\x12\x16\n\x0e\x65xpected_minor\x18\t \x01(\x03\x12\x11\n\tlow_minor\x18\n \x01(\x03\x12\x12\n\nhigh_minor\x18\x0b \x01(\x03\"L\n\x15\x43onfirmChargesRequest\x12\x33\n\x04keys\x18\x01 \x03(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\"P\n\x16\x43onfirmChargesResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32%.steelyard.rating.v1.ConfirmedCharges\"\xf7\x01\n\x10\x43onfirmedCharges\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12\x11\n\tconfirmed\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12,\n\x07\x63harges\x18\x04 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\x12+\n\x06period\x18\x05 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x31\n\x0cwhole_period\x18\x06 \x01(\x0b\x32\x1b.steelyard.common.v1.Period2\x97\x04\n\rChargeService\x12]\n\nGetCharges\x12&.steelyard.rating.v1.GetChargesRequest\x1a\'.steelyard.rating.v1.GetChargesResponse\x12\x66\n\rPreviewCharge\x12).steelyard.rating.v1.PreviewChargeRequest\x1a*.steelyard.rating.v1.PreviewChargeResponse\x12\x66\n\rExplainCharge\x12).steelyard.rating.v1.ExplainChargeRequest\x1a*.steelyard.rating.v1.ExplainChargeResponse\x12l\n\x0f\x46orecastCharges\x12+.steelyard.rating.v1.ForecastChargesRequest\x1a,.steelyard.rating.v1.ForecastChargesResponse\x12i\n\x0e\x43onfirmCharges\x12*.steelyard.rating.v1.ConfirmChargesRequest\x1a+.steelyard.rating.v1.ConfirmChargesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(steelyard/rating/v1/charge_service.proto\x12\x13steelyard.rating.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a steelyard/common/v1/period.proto\x1a steelyard/rating/v1/charge.proto\"]\n\x10\x42illingPeriodKey\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x30\n\x0cperiod_start\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x11GetChargesRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\"B\n\x12GetChargesResponse\x12,\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\"\xdd\x04\n\x14PreviewChargeRequest\x12\x14\n\x0crate_card_id\x18\x01 \x01(\t\x12\x19\n\x11rate_card_version\x18\x02 \x01(\x05\x12M\n\nquantities\x18\x03 \x03(\x0b\x32\x39.steelyard.rating.v1.PreviewChargeRequest.QuantitiesEntry\x12P\n\x0c\x65vent_counts\x18\x04 \x03(\x0b\x32:.steelyard.rating.v1.PreviewChargeRequest.EventCountsEntry\x12?\n\rby_dimensions\x18\x05 \x03(\x0b\x32(.steelyard.rating.v1.DimensionedQuantity\x12\x36\n\x04part\x18\x06 \x01(\x0b\x32(.steelyard.rating.v1.PartOfBillingPeriod\x12\x43\n\x05terms\x18\x07 \x03(\x0b\x32\x34.steelyard.rating.v1.PreviewChargeRequest.TermsEntry\x1a\x31\n\x0fQuantitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x45ventCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1aN\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .steelyard.rating.v1.PlaceInTerm:\x02\x38\x01\"+\n\x0bPlaceInTerm\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0c\n\x04used\x18\x02 \x01(\t\"\x88\x01\n\x13PartOfBillingPeriod\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x31\n\x0cwhole_period\x18\x02 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x11\n\ttime_zone\x18\x03 \x01(\t\"\xba\x01\n\x13\x44imensionedQuantity\x12\x10\n\x08meter_id\x18\x01 \x01(\t\x12L\n\ndimensions\x18\x02 \x03(\x0b\x32\x38.steelyard.rating.v1.DimensionedQuantity.DimensionsEntry\x12\x10\n\x08quantity\x18\x03 \x01(\t\x1a\x31\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x15PreviewChargeResponse\x12,\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\"\\\n\x14\x45xplainChargeRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12\x10\n\x08price_id\x18\x02 \x01(\t\"x\n\x15\x45xplainChargeResponse\x12+\n\x06\x63harge\x18\x01 \x01(\x0b\x32\x1b.steelyard.rating.v1.Charge\x12\x32\n\x05usage\x18\x02 \x03(\x0b\x32#.steelyard.rating.v1.ExplainedUsage\"z\n\x0e\x45xplainedUsage\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x10\n\x08quantity\x18\x02 \x01(\t\x12\x13\n\x0b\x65vent_count\x18\x03 \x01(\x03\x12\x14\n\x0cwindow_count\x18\x04 \x01(\x03\"w\n\x16\x46orecastChargesRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf7\x01\n\x17\x46orecastChargesResponse\x12)\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63urrency\x18\x02 \x01(\t\x12\x30\n\x05lines\x18\x03 \x03(\x0b\x32!.steelyard.rating.v1.ForecastLine\x12\x14\n\x0cso_far_minor\x18\x04 \x01(\x03\x12\x16\n\x0e\x65xpected_minor\x18\x05 \x01(\x03\x12\x11\n\tlow_minor\x18\x06 \x01(\x03\x12\x12\n\nhigh_minor\x18\x07 \x01(\x03\x12\x18\n\x10interval_percent\x18\x08 \x01(\x05\"\xf8\x01\n\x0c\x46orecastLine\x12\x10\n\x08price_id\x18\x01 \x01(\t\x12\x10\n\x08meter_id\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x17\n\x0fquantity_so_far\x18\x04 \x01(\t\x12\x19\n\x11\x65xpected_quantity\x18\x05 \x01(\t\x12\x14\n\x0clow_quantity\x18\x06 \x01(\t\x12\x15\n\rhigh_quantity\x18\x07 \x01(\t\x12\x14\n\x0cso_far_minor\x18\x08 \x01(\x03\x12\x16\n\x0e\x65xpected_minor\x18\t \x01(\x03\x12\x11\n\tlow_minor\x18\n \x01(\x03\x12\x12\n\nhigh_minor\x18\x0b \x01(\x03\"L\n\x15\x43onfirmChargesRequest\x12\x33\n\x04keys\x18\x01 \x03(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\"P\n\x16\x43onfirmChargesResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32%.steelyard.rating.v1.ConfirmedCharges\"\xf7\x01\n\x10\x43onfirmedCharges\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12\x11\n\tconfirmed\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12,\n\x07\x63harges\x18\x04 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\x12+\n\x06period\x18\x05 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x31\n\x0cwhole_period\x18\x06 \x01(\x0b\x32\x1b.steelyard.common.v1.Period2\x97\x04\n\rChargeService\x12]\n\nGetCharges\x12&.steelyard.rating.v1.GetChargesRequest\x1a\'.steelyard.rating.v1.GetChargesResponse\x12\x66\n\rPreviewCharge\x12).steelyard.rating.v1.PreviewChargeRequest\x1a*.steelyard.rating.v1.PreviewChargeResponse\x12\x66\n\rExplainCharge\x12).steelyard.rating.v1.ExplainChargeRequest\x1a*.steelyard.rating.v1.ExplainChargeResponse\x12l\n\x0f\x46orecastCharges\x12+.steelyard.rating.v1.ForecastChargesRequest\x1a,.steelyard.rating.v1.ForecastChargesResponse\x12i\n\x0e\x43onfirmCharges\x12*.steelyard.rating.v1.ConfirmChargesRequest\x1a+.steelyard.rating.v1.ConfirmChargesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWCHARGEREQUEST_QUANTITIESENTRY']._serialized_options = b'8\001'
   _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._loaded_options = None
   _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._serialized_options = b'8\001'
+  _globals['_PREVIEWCHARGEREQUEST_TERMSENTRY']._loaded_options = None
+  _globals['_PREVIEWCHARGEREQUEST_TERMSENTRY']._serialized_options = b'8\001'
   _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._loaded_options = None
   _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._serialized_options = b'8\001'
   _globals['_BILLINGPERIODKEY']._serialized_start=166
@@ -47,37 +49,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCHARGESRESPONSE']._serialized_start=334
   _globals['_GETCHARGESRESPONSE']._serialized_end=400
   _globals['_PREVIEWCHARGEREQUEST']._serialized_start=403
-  _globals['_PREVIEWCHARGEREQUEST']._serialized_end=859
-  _globals['_PREVIEWCHARGEREQUEST_QUANTITIESENTRY']._serialized_start=758
-  _globals['_PREVIEWCHARGEREQUEST_QUANTITIESENTRY']._serialized_end=807
-  _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._serialized_start=809
-  _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._serialized_end=859
-  _globals['_PARTOFBILLINGPERIOD']._serialized_start=862
-  _globals['_PARTOFBILLINGPERIOD']._serialized_end=998
-  _globals['_DIMENSIONEDQUANTITY']._serialized_start=1001
-  _globals['_DIMENSIONEDQUANTITY']._serialized_end=1187
-  _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._serialized_start=1138
-  _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._serialized_end=1187
-  _globals['_PREVIEWCHARGERESPONSE']._serialized_start=1189
-  _globals['_PREVIEWCHARGERESPONSE']._serialized_end=1258
-  _globals['_EXPLAINCHARGEREQUEST']._serialized_start=1260
-  _globals['_EXPLAINCHARGEREQUEST']._serialized_end=1352
-  _globals['_EXPLAINCHARGERESPONSE']._serialized_start=1354
-  _globals['_EXPLAINCHARGERESPONSE']._serialized_end=1474
-  _globals['_EXPLAINEDUSAGE']._serialized_start=1476
-  _globals['_EXPLAINEDUSAGE']._serialized_end=1598
-  _globals['_FORECASTCHARGESREQUEST']._serialized_start=1600
-  _globals['_FORECASTCHARGESREQUEST']._serialized_end=1719
-  _globals['_FORECASTCHARGESRESPONSE']._serialized_start=1722
-  _globals['_FORECASTCHARGESRESPONSE']._serialized_end=1969
-  _globals['_FORECASTLINE']._serialized_start=1972
-  _globals['_FORECASTLINE']._serialized_end=2220
-  _globals['_CONFIRMCHARGESREQUEST']._serialized_start=2222
-  _globals['_CONFIRMCHARGESREQUEST']._serialized_end=2298
-  _globals['_CONFIRMCHARGESRESPONSE']._serialized_start=2300
-  _globals['_CONFIRMCHARGESRESPONSE']._serialized_end=2380
-  _globals['_CONFIRMEDCHARGES']._serialized_start=2383
-  _globals['_CONFIRMEDCHARGES']._serialized_end=2630
-  _globals['_CHARGESERVICE']._serialized_start=2633
-  _globals['_CHARGESERVICE']._serialized_end=3168
+  _globals['_PREVIEWCHARGEREQUEST']._serialized_end=1008
+  _globals['_PREVIEWCHARGEREQUEST_QUANTITIESENTRY']._serialized_start=827
+  _globals['_PREVIEWCHARGEREQUEST_QUANTITIESENTRY']._serialized_end=876
+  _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._serialized_start=878
+  _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._serialized_end=928
+  _globals['_PREVIEWCHARGEREQUEST_TERMSENTRY']._serialized_start=930
+  _globals['_PREVIEWCHARGEREQUEST_TERMSENTRY']._serialized_end=1008
+  _globals['_PLACEINTERM']._serialized_start=1010
+  _globals['_PLACEINTERM']._serialized_end=1053
+  _globals['_PARTOFBILLINGPERIOD']._serialized_start=1056
+  _globals['_PARTOFBILLINGPERIOD']._serialized_end=1192
+  _globals['_DIMENSIONEDQUANTITY']._serialized_start=1195
+  _globals['_DIMENSIONEDQUANTITY']._serialized_end=1381
+  _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._serialized_start=1332
+  _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._serialized_end=1381
+  _globals['_PREVIEWCHARGERESPONSE']._serialized_start=1383
+  _globals['_PREVIEWCHARGERESPONSE']._serialized_end=1452
+  _globals['_EXPLAINCHARGEREQUEST']._serialized_start=1454
+  _globals['_EXPLAINCHARGEREQUEST']._serialized_end=1546
+  _globals['_EXPLAINCHARGERESPONSE']._serialized_start=1548
+  _globals['_EXPLAINCHARGERESPONSE']._serialized_end=1668
+  _globals['_EXPLAINEDUSAGE']._serialized_start=1670
+  _globals['_EXPLAINEDUSAGE']._serialized_end=1792
+  _globals['_FORECASTCHARGESREQUEST']._serialized_start=1794
+  _globals['_FORECASTCHARGESREQUEST']._serialized_end=1913
+  _globals['_FORECASTCHARGESRESPONSE']._serialized_start=1916
+  _globals['_FORECASTCHARGESRESPONSE']._serialized_end=2163
+  _globals['_FORECASTLINE']._serialized_start=2166
+  _globals['_FORECASTLINE']._serialized_end=2414
+  _globals['_CONFIRMCHARGESREQUEST']._serialized_start=2416
+  _globals['_CONFIRMCHARGESREQUEST']._serialized_end=2492
+  _globals['_CONFIRMCHARGESRESPONSE']._serialized_start=2494
+  _globals['_CONFIRMCHARGESRESPONSE']._serialized_end=2574
+  _globals['_CONFIRMEDCHARGES']._serialized_start=2577
+  _globals['_CONFIRMEDCHARGES']._serialized_end=2824
+  _globals['_CHARGESERVICE']._serialized_start=2827
+  _globals['_CHARGESERVICE']._serialized_end=3362
 # @@protoc_insertion_point(module_scope)

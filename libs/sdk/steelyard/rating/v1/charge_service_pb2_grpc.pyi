@@ -39,8 +39,7 @@ class ChargeServiceStub:
     Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND.
     """
     PreviewCharge: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.PreviewChargeRequest, _charge_service_pb2.PreviewChargeResponse]
-    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
-    periods is priced as in the first one of its term, which the charge's parts say.
+    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
 
     Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations.
     """
@@ -76,8 +75,7 @@ class ChargeServiceAsyncStub(ChargeServiceStub):
     Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND.
     """
     PreviewCharge: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.PreviewChargeRequest, _charge_service_pb2.PreviewChargeResponse]  # type: ignore[assignment]
-    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
-    periods is priced as in the first one of its term, which the charge's parts say.
+    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
 
     Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations.
     """
@@ -122,8 +120,7 @@ class ChargeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _charge_service_pb2.PreviewChargeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_charge_service_pb2.PreviewChargeResponse, _abc.Awaitable[_charge_service_pb2.PreviewChargeResponse]]:
-        """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
-        periods is priced as in the first one of its term, which the charge's parts say.
+        """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
 
         Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations.
         """
