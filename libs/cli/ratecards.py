@@ -34,6 +34,7 @@ from steelyard.rating.v1 import charge_service_pb2, rate_card_pb2, rate_card_ser
 
 _NEW, _NEXT, _SAME = "create", "next version", "unchanged"
 _MAX_COUNT_DIGITS = 18
+_MAX_PLACE_DIGITS = 9
 
 app = typer.Typer(help="Rate cards and what usage would cost.", no_args_is_help=True)
 app.command("simulate")(simulate)
@@ -173,6 +174,10 @@ def preview(
     ] = None,
     whole: Annotated[str | None, typer.Option(help="FROM/TO, the billing period that --period is a part of")] = None,
     zone: Annotated[str, typer.Option("--zone", "-z", help="whose days count, and begin at midnight")] = "UTC",
+    terms: Annotated[
+        list[str] | None,
+        typer.Option("--term", help="price=number:used, which billing period of a commitment over several it is"),
+    ] = None,
     version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="0 means the newest")] = 0,
     output: Output = Format.TABLE,
 ) -> None:
@@ -184,6 +189,7 @@ def preview(
         by_dimensions=list(map(_by_dimensions, by_dimensions or [])),
         event_counts={meter: _count(text) for meter, text in pairs(events or [], "--events").items()},
         part=_part(period, whole, zone),
+        terms={price: _place(text) for price, text in pairs(terms or [], "--term").items()},
     )
 
     async def work(client: Client) -> charge_service_pb2.PreviewChargeResponse:
@@ -217,6 +223,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > _MAX_COUNT_DIGITS:
         raise typer.BadParameter(f"{text!r} is no number of events", param_hint="--events")
     return int(text)
+
+
+def _place(text: str) -> charge_service_pb2.PlaceInTerm:
+    number, _, used = text.partition(":")
+    if not number.isdecimal() or len(number) > _MAX_PLACE_DIGITS:
+        raise typer.BadParameter(f"{text!r} is not number:used", param_hint="--term")
+    return charge_service_pb2.PlaceInTerm(number=int(number), used=used)
 
 
 def _by_dimensions(text: str) -> charge_service_pb2.DimensionedQuantity:

@@ -113,6 +113,10 @@ def test_a_card_is_exported_and_previewed_with_its_term(tenant: CommandLine) -> 
     text, charges = tenant.both("ratecards", "preview", "quarter", "-q", "calls=12000")
     assert "term_used (period 1 of 3)" in text
     assert charges[1]["amount"] == "130"
+    march = tenant.json("ratecards", "preview", "quarter", "-q", "calls=6000", "--term", "calls=3:83.33")
+    assert march[1]["amount"] == "81.665"
+    for term, code in (("fee=1:0", 4), ("calls=4:0", 4), ("calls=2:-1", 4), ("calls=x:1", 2)):
+        assert tenant.run("ratecards", "preview", "quarter", "--term", term).code == code
     (tenant.folder / "wrong.yaml").write_text(CARD.replace("amount: 100", "quantity: 100"))
     done = tenant.run("ratecards", "apply", "-f", "wrong.yaml")
     assert (done.code, "commitment.periods" in done.err) == (4, True), done

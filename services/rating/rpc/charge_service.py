@@ -8,6 +8,8 @@ from libs.clock import Clock
 from libs.errors import InvalidInput
 from libs.money import plain
 from libs.rpc import current_tenant
+from services.rating.domain.place_in_term import PlaceInTerm
+from services.rating.domain.prices import ZERO
 from services.rating.domain.usage import DimensionedQuantity, ExplainedUsage
 from services.rating.domain.windowed_price import PricedWindow
 from services.rating.rpc import require
@@ -68,6 +70,10 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         for index, item in enumerate(request.by_dimensions):
             quantity = reading.number(item.quantity, f"by_dimensions[{index}].quantity")
             by_dimensions[item.meter_id].append(DimensionedQuantity(dict(item.dimensions), quantity))
+        terms = {
+            price_id: PlaceInTerm(place.number, reading.number(place.used, f"terms[{price_id}].used", default=ZERO))
+            for price_id, place in request.terms.items()
+        }
         if reading.violations:
             raise InvalidInput(reading.violations)
         card, charges = await self._preview_charge(
@@ -78,6 +84,7 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
             request.event_counts,
             by_dimensions,
             require.part_of_period(request.part) if request.HasField("part") else None,
+            terms,
         )
         return pb.PreviewChargeResponse(charges=[previewed_charge_to_pb(card, charge) for charge in charges])
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -124,6 +125,54 @@ class TestPlaces:
         earlier = terms.before(month(count - 1), length)
         assert [at for at in earlier if at >= start] == [month(n) for n in range(count - 1) if month(n) >= start]
         assert len(earlier) < length
+
+
+class Piece(NamedTuple):
+    """A month: whether there is one, and with which card each of its parts."""
+
+    is_there: bool
+    cards: list[str]
+
+
+pieces = st.builds(
+    Piece, st.sampled_from([True, True, True, False]), st.lists(st.sampled_from("aab"), min_size=1, max_size=3)
+)
+
+
+def counted(months: list[Piece]) -> tuple[list[CountedPeriod], dict[datetime, tuple[int, int]]]:
+    """Periods, and in which run and place each of them lies, by its month: written as one would count on paper."""
+    periods: list[CountedPeriod] = []
+    places: dict[datetime, tuple[int, int]] = {}
+    run, place, last = -1, 0, ("", -2)
+    for number, (is_there, cards) in enumerate(months):
+        if not is_there:
+            continue
+        whole = Period(month(number), month(number + 1)) if len(cards) > 1 else None
+        cuts = [month(number) + timedelta(days=day) for day in range(len(cards))] + [month(number + 1)]
+        for part, card in enumerate(cards):
+            card_before, month_before = last
+            if card != card_before or (part == 0 and month_before != number - 1):
+                run, place = run + 1, 0
+            elif part == 0:
+                place += 1
+            periods.append(CountedPeriod(cuts[part], cuts[part + 1], card, whole))
+            places[cuts[part]] = run, place
+            last = card, number
+    return periods, places
+
+
+class TestPlacesOnPaper:
+    @given(st.lists(pieces, min_size=1, max_size=12), st.integers(2, 5))
+    def test_are_those_of_the_terms(self, months: list[Piece], length: int) -> None:
+        periods, places = counted(months)
+        terms = Terms(periods)
+        for start, (run, place) in places.items():
+            same_term = [at for at, (r, p) in places.items() if r == run and p // length == place // length]
+            is_last = place % length == length - 1 and start == max(same_term)
+            assert terms.term(start, length) == Term(min(same_term), place % length + 1, is_last)
+            earlier = terms.before(start, length)
+            assert set(earlier) >= {at for at in same_term if at < start}
+            assert all(places[at][0] == run and at < start for at in earlier)
 
 
 class TestAmounts:

@@ -27,7 +27,7 @@ from steelyard.common.v1 import period_pb2 as steelyard_dot_common_dot_v1_dot_pe
 from steelyard.rating.v1 import charge_pb2 as steelyard_dot_rating_dot_v1_dot_charge__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(steelyard/rating/v1/charge_service.proto\x12\x13steelyard.rating.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a steelyard/common/v1/period.proto\x1a steelyard/rating/v1/charge.proto\"]\n\x10\x42illingPeriodKey\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x30\n\x0cperiod_start\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x11GetChargesRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12,\n\x08known_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x12GetChargesResponse\x12,\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\"\xc8\x03\n\x14PreviewChargeRequest\x12\x14\n\x0crate_card_id\x18\x01 \x01(\t\x12\x19\n\x11rate_card_version\x18\x02 \x01(\x05\x12M\n\nquantities\x18\x03 \x03(\x0b\x32\x39.steelyard.rating.v1.PreviewChargeRequest.QuantitiesEntry\x12P\n\x0c\x65vent_counts\x18\x04 \x03(\x0b\x32:.steelyard.rating.v1.PreviewChargeRequest.EventCountsEntry\x12?\n\rby_dimensions\x18\x05 \x03(\x0b\x32(.steelyard.rating.v1.DimensionedQuantity\x12\x36\n\x04part\x18\x06 \x01(\x0b\x32(.steelyard.rating.v1.PartOfBillingPeriod\x1a\x31\n\x0fQuantitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x45ventCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x88\x01\n\x13PartOfBillingPeriod\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x31\n\x0cwhole_period\x18\x02 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x11\n\ttime_zone\x18\x03 \x01(\t\"\xba\x01\n\x13\x44imensionedQuantity\x12\x10\n\x08meter_id\x18\x01 \x01(\t\x12L\n\ndimensions\x18\x02 \x03(\x0b\x32\x38.steelyard.rating.v1.DimensionedQuantity.DimensionsEntry\x12\x10\n\x08quantity\x18\x03 \x01(\t\x1a\x31\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x15PreviewChargeResponse\x12,\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\"\x8f\x01\n\x14\x45xplainChargeRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12\x10\n\x08price_id\x18\x02 \x01(\t\x12\x31\n\rwindows_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc2\x01\n\x15\x45xplainChargeResponse\x12+\n\x06\x63harge\x18\x01 \x01(\x0b\x32\x1b.steelyard.rating.v1.Charge\x12\x32\n\x05usage\x18\x02 \x03(\x0b\x32#.steelyard.rating.v1.ExplainedUsage\x12\x32\n\x07windows\x18\x03 \x03(\x0b\x32!.steelyard.rating.v1.PricedWindow\x12\x14\n\x0cmore_windows\x18\x04 \x01(\x08\"`\n\x0cPricedWindow\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08quantity\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\t\"z\n\x0e\x45xplainedUsage\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x10\n\x08quantity\x18\x02 \x01(\t\x12\x13\n\x0b\x65vent_count\x18\x03 \x01(\x03\x12\x14\n\x0cwindow_count\x18\x04 \x01(\x03\"w\n\x16\x46orecastChargesRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf7\x01\n\x17\x46orecastChargesResponse\x12)\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63urrency\x18\x02 \x01(\t\x12\x30\n\x05lines\x18\x03 \x03(\x0b\x32!.steelyard.rating.v1.ForecastLine\x12\x14\n\x0cso_far_minor\x18\x04 \x01(\x03\x12\x16\n\x0e\x65xpected_minor\x18\x05 \x01(\x03\x12\x11\n\tlow_minor\x18\x06 \x01(\x03\x12\x12\n\nhigh_minor\x18\x07 \x01(\x03\x12\x18\n\x10interval_percent\x18\x08 \x01(\x05\"\xf8\x01\n\x0c\x46orecastLine\x12\x10\n\x08price_id\x18\x01 \x01(\t\x12\x10\n\x08meter_id\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x17\n\x0fquantity_so_far\x18\x04 \x01(\t\x12\x19\n\x11\x65xpected_quantity\x18\x05 \x01(\t\x12\x14\n\x0clow_quantity\x18\x06 \x01(\t\x12\x15\n\rhigh_quantity\x18\x07 \x01(\t\x12\x14\n\x0cso_far_minor\x18\x08 \x01(\x03\x12\x16\n\x0e\x65xpected_minor\x18\t \x01(\x03\x12\x11\n\tlow_minor\x18\n \x01(\x03\x12\x12\n\nhigh_minor\x18\x0b \x01(\x03\"L\n\x15\x43onfirmChargesRequest\x12\x33\n\x04keys\x18\x01 \x03(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\"P\n\x16\x43onfirmChargesResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32%.steelyard.rating.v1.ConfirmedCharges\"\xf7\x01\n\x10\x43onfirmedCharges\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12\x11\n\tconfirmed\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12,\n\x07\x63harges\x18\x04 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\x12+\n\x06period\x18\x05 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x31\n\x0cwhole_period\x18\x06 \x01(\x0b\x32\x1b.steelyard.common.v1.Period2\x97\x04\n\rChargeService\x12]\n\nGetCharges\x12&.steelyard.rating.v1.GetChargesRequest\x1a\'.steelyard.rating.v1.GetChargesResponse\x12\x66\n\rPreviewCharge\x12).steelyard.rating.v1.PreviewChargeRequest\x1a*.steelyard.rating.v1.PreviewChargeResponse\x12\x66\n\rExplainCharge\x12).steelyard.rating.v1.ExplainChargeRequest\x1a*.steelyard.rating.v1.ExplainChargeResponse\x12l\n\x0f\x46orecastCharges\x12+.steelyard.rating.v1.ForecastChargesRequest\x1a,.steelyard.rating.v1.ForecastChargesResponse\x12i\n\x0e\x43onfirmCharges\x12*.steelyard.rating.v1.ConfirmChargesRequest\x1a+.steelyard.rating.v1.ConfirmChargesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(steelyard/rating/v1/charge_service.proto\x12\x13steelyard.rating.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a steelyard/common/v1/period.proto\x1a steelyard/rating/v1/charge.proto\"]\n\x10\x42illingPeriodKey\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x30\n\x0cperiod_start\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"u\n\x11GetChargesRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12,\n\x08known_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"B\n\x12GetChargesResponse\x12,\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\"\xdd\x04\n\x14PreviewChargeRequest\x12\x14\n\x0crate_card_id\x18\x01 \x01(\t\x12\x19\n\x11rate_card_version\x18\x02 \x01(\x05\x12M\n\nquantities\x18\x03 \x03(\x0b\x32\x39.steelyard.rating.v1.PreviewChargeRequest.QuantitiesEntry\x12P\n\x0c\x65vent_counts\x18\x04 \x03(\x0b\x32:.steelyard.rating.v1.PreviewChargeRequest.EventCountsEntry\x12?\n\rby_dimensions\x18\x05 \x03(\x0b\x32(.steelyard.rating.v1.DimensionedQuantity\x12\x36\n\x04part\x18\x06 \x01(\x0b\x32(.steelyard.rating.v1.PartOfBillingPeriod\x12\x43\n\x05terms\x18\x07 \x03(\x0b\x32\x34.steelyard.rating.v1.PreviewChargeRequest.TermsEntry\x1a\x31\n\x0fQuantitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x45ventCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1aN\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12/\n\x05value\x18\x02 \x01(\x0b\x32 .steelyard.rating.v1.PlaceInTerm:\x02\x38\x01\"+\n\x0bPlaceInTerm\x12\x0e\n\x06number\x18\x01 \x01(\x05\x12\x0c\n\x04used\x18\x02 \x01(\t\"\x88\x01\n\x13PartOfBillingPeriod\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x31\n\x0cwhole_period\x18\x02 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x11\n\ttime_zone\x18\x03 \x01(\t\"\xba\x01\n\x13\x44imensionedQuantity\x12\x10\n\x08meter_id\x18\x01 \x01(\t\x12L\n\ndimensions\x18\x02 \x03(\x0b\x32\x38.steelyard.rating.v1.DimensionedQuantity.DimensionsEntry\x12\x10\n\x08quantity\x18\x03 \x01(\t\x1a\x31\n\x0f\x44imensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x15PreviewChargeResponse\x12,\n\x07\x63harges\x18\x01 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\"\x8f\x01\n\x14\x45xplainChargeRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12\x10\n\x08price_id\x18\x02 \x01(\t\x12\x31\n\rwindows_after\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc2\x01\n\x15\x45xplainChargeResponse\x12+\n\x06\x63harge\x18\x01 \x01(\x0b\x32\x1b.steelyard.rating.v1.Charge\x12\x32\n\x05usage\x18\x02 \x03(\x0b\x32#.steelyard.rating.v1.ExplainedUsage\x12\x32\n\x07windows\x18\x03 \x03(\x0b\x32!.steelyard.rating.v1.PricedWindow\x12\x14\n\x0cmore_windows\x18\x04 \x01(\x08\"`\n\x0cPricedWindow\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08quantity\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\t\"z\n\x0e\x45xplainedUsage\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x10\n\x08quantity\x18\x02 \x01(\t\x12\x13\n\x0b\x65vent_count\x18\x03 \x01(\x03\x12\x14\n\x0cwindow_count\x18\x04 \x01(\x03\"w\n\x16\x46orecastChargesRequest\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf7\x01\n\x17\x46orecastChargesResponse\x12)\n\x05\x61s_of\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63urrency\x18\x02 \x01(\t\x12\x30\n\x05lines\x18\x03 \x03(\x0b\x32!.steelyard.rating.v1.ForecastLine\x12\x14\n\x0cso_far_minor\x18\x04 \x01(\x03\x12\x16\n\x0e\x65xpected_minor\x18\x05 \x01(\x03\x12\x11\n\tlow_minor\x18\x06 \x01(\x03\x12\x12\n\nhigh_minor\x18\x07 \x01(\x03\x12\x18\n\x10interval_percent\x18\x08 \x01(\x05\"\xf8\x01\n\x0c\x46orecastLine\x12\x10\n\x08price_id\x18\x01 \x01(\t\x12\x10\n\x08meter_id\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x17\n\x0fquantity_so_far\x18\x04 \x01(\t\x12\x19\n\x11\x65xpected_quantity\x18\x05 \x01(\t\x12\x14\n\x0clow_quantity\x18\x06 \x01(\t\x12\x15\n\rhigh_quantity\x18\x07 \x01(\t\x12\x14\n\x0cso_far_minor\x18\x08 \x01(\x03\x12\x16\n\x0e\x65xpected_minor\x18\t \x01(\x03\x12\x11\n\tlow_minor\x18\n \x01(\x03\x12\x12\n\nhigh_minor\x18\x0b \x01(\x03\"L\n\x15\x43onfirmChargesRequest\x12\x33\n\x04keys\x18\x01 \x03(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\"P\n\x16\x43onfirmChargesResponse\x12\x36\n\x07results\x18\x01 \x03(\x0b\x32%.steelyard.rating.v1.ConfirmedCharges\"\xf7\x01\n\x10\x43onfirmedCharges\x12\x32\n\x03key\x18\x01 \x01(\x0b\x32%.steelyard.rating.v1.BillingPeriodKey\x12\x11\n\tconfirmed\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12,\n\x07\x63harges\x18\x04 \x03(\x0b\x32\x1b.steelyard.rating.v1.Charge\x12+\n\x06period\x18\x05 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x31\n\x0cwhole_period\x18\x06 \x01(\x0b\x32\x1b.steelyard.common.v1.Period2\x97\x04\n\rChargeService\x12]\n\nGetCharges\x12&.steelyard.rating.v1.GetChargesRequest\x1a\'.steelyard.rating.v1.GetChargesResponse\x12\x66\n\rPreviewCharge\x12).steelyard.rating.v1.PreviewChargeRequest\x1a*.steelyard.rating.v1.PreviewChargeResponse\x12\x66\n\rExplainCharge\x12).steelyard.rating.v1.ExplainChargeRequest\x1a*.steelyard.rating.v1.ExplainChargeResponse\x12l\n\x0f\x46orecastCharges\x12+.steelyard.rating.v1.ForecastChargesRequest\x1a,.steelyard.rating.v1.ForecastChargesResponse\x12i\n\x0e\x43onfirmCharges\x12*.steelyard.rating.v1.ConfirmChargesRequest\x1a+.steelyard.rating.v1.ConfirmChargesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWCHARGEREQUEST_QUANTITIESENTRY']._serialized_options = b'8\001'
   _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._loaded_options = None
   _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._serialized_options = b'8\001'
+  _globals['_PREVIEWCHARGEREQUEST_TERMSENTRY']._loaded_options = None
+  _globals['_PREVIEWCHARGEREQUEST_TERMSENTRY']._serialized_options = b'8\001'
   _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._loaded_options = None
   _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._serialized_options = b'8\001'
   _globals['_BILLINGPERIODKEY']._serialized_start=166
@@ -47,39 +49,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCHARGESRESPONSE']._serialized_start=380
   _globals['_GETCHARGESRESPONSE']._serialized_end=446
   _globals['_PREVIEWCHARGEREQUEST']._serialized_start=449
-  _globals['_PREVIEWCHARGEREQUEST']._serialized_end=905
-  _globals['_PREVIEWCHARGEREQUEST_QUANTITIESENTRY']._serialized_start=804
-  _globals['_PREVIEWCHARGEREQUEST_QUANTITIESENTRY']._serialized_end=853
-  _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._serialized_start=855
-  _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._serialized_end=905
-  _globals['_PARTOFBILLINGPERIOD']._serialized_start=908
-  _globals['_PARTOFBILLINGPERIOD']._serialized_end=1044
-  _globals['_DIMENSIONEDQUANTITY']._serialized_start=1047
-  _globals['_DIMENSIONEDQUANTITY']._serialized_end=1233
-  _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._serialized_start=1184
-  _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._serialized_end=1233
-  _globals['_PREVIEWCHARGERESPONSE']._serialized_start=1235
-  _globals['_PREVIEWCHARGERESPONSE']._serialized_end=1304
-  _globals['_EXPLAINCHARGEREQUEST']._serialized_start=1307
-  _globals['_EXPLAINCHARGEREQUEST']._serialized_end=1450
-  _globals['_EXPLAINCHARGERESPONSE']._serialized_start=1453
-  _globals['_EXPLAINCHARGERESPONSE']._serialized_end=1647
-  _globals['_PRICEDWINDOW']._serialized_start=1649
-  _globals['_PRICEDWINDOW']._serialized_end=1745
-  _globals['_EXPLAINEDUSAGE']._serialized_start=1747
-  _globals['_EXPLAINEDUSAGE']._serialized_end=1869
-  _globals['_FORECASTCHARGESREQUEST']._serialized_start=1871
-  _globals['_FORECASTCHARGESREQUEST']._serialized_end=1990
-  _globals['_FORECASTCHARGESRESPONSE']._serialized_start=1993
-  _globals['_FORECASTCHARGESRESPONSE']._serialized_end=2240
-  _globals['_FORECASTLINE']._serialized_start=2243
-  _globals['_FORECASTLINE']._serialized_end=2491
-  _globals['_CONFIRMCHARGESREQUEST']._serialized_start=2493
-  _globals['_CONFIRMCHARGESREQUEST']._serialized_end=2569
-  _globals['_CONFIRMCHARGESRESPONSE']._serialized_start=2571
-  _globals['_CONFIRMCHARGESRESPONSE']._serialized_end=2651
-  _globals['_CONFIRMEDCHARGES']._serialized_start=2654
-  _globals['_CONFIRMEDCHARGES']._serialized_end=2901
-  _globals['_CHARGESERVICE']._serialized_start=2904
-  _globals['_CHARGESERVICE']._serialized_end=3439
+  _globals['_PREVIEWCHARGEREQUEST']._serialized_end=1054
+  _globals['_PREVIEWCHARGEREQUEST_QUANTITIESENTRY']._serialized_start=873
+  _globals['_PREVIEWCHARGEREQUEST_QUANTITIESENTRY']._serialized_end=922
+  _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._serialized_start=924
+  _globals['_PREVIEWCHARGEREQUEST_EVENTCOUNTSENTRY']._serialized_end=974
+  _globals['_PREVIEWCHARGEREQUEST_TERMSENTRY']._serialized_start=976
+  _globals['_PREVIEWCHARGEREQUEST_TERMSENTRY']._serialized_end=1054
+  _globals['_PLACEINTERM']._serialized_start=1056
+  _globals['_PLACEINTERM']._serialized_end=1099
+  _globals['_PARTOFBILLINGPERIOD']._serialized_start=1102
+  _globals['_PARTOFBILLINGPERIOD']._serialized_end=1238
+  _globals['_DIMENSIONEDQUANTITY']._serialized_start=1241
+  _globals['_DIMENSIONEDQUANTITY']._serialized_end=1427
+  _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._serialized_start=1378
+  _globals['_DIMENSIONEDQUANTITY_DIMENSIONSENTRY']._serialized_end=1427
+  _globals['_PREVIEWCHARGERESPONSE']._serialized_start=1429
+  _globals['_PREVIEWCHARGERESPONSE']._serialized_end=1498
+  _globals['_EXPLAINCHARGEREQUEST']._serialized_start=1501
+  _globals['_EXPLAINCHARGEREQUEST']._serialized_end=1644
+  _globals['_EXPLAINCHARGERESPONSE']._serialized_start=1647
+  _globals['_EXPLAINCHARGERESPONSE']._serialized_end=1841
+  _globals['_PRICEDWINDOW']._serialized_start=1843
+  _globals['_PRICEDWINDOW']._serialized_end=1939
+  _globals['_EXPLAINEDUSAGE']._serialized_start=1941
+  _globals['_EXPLAINEDUSAGE']._serialized_end=2063
+  _globals['_FORECASTCHARGESREQUEST']._serialized_start=2065
+  _globals['_FORECASTCHARGESREQUEST']._serialized_end=2184
+  _globals['_FORECASTCHARGESRESPONSE']._serialized_start=2187
+  _globals['_FORECASTCHARGESRESPONSE']._serialized_end=2434
+  _globals['_FORECASTLINE']._serialized_start=2437
+  _globals['_FORECASTLINE']._serialized_end=2685
+  _globals['_CONFIRMCHARGESREQUEST']._serialized_start=2687
+  _globals['_CONFIRMCHARGESREQUEST']._serialized_end=2763
+  _globals['_CONFIRMCHARGESRESPONSE']._serialized_start=2765
+  _globals['_CONFIRMCHARGESRESPONSE']._serialized_end=2845
+  _globals['_CONFIRMEDCHARGES']._serialized_start=2848
+  _globals['_CONFIRMEDCHARGES']._serialized_end=3095
+  _globals['_CHARGESERVICE']._serialized_start=3098
+  _globals['_CHARGESERVICE']._serialized_end=3633
 # @@protoc_insertion_point(module_scope)

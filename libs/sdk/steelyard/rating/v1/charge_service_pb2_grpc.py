@@ -79,8 +79,7 @@ class ChargeServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PreviewCharge(self, request, context):
-        """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
-        periods is priced as in the first one of its term, which the charge's parts say.
+        """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
 
         Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations,
         PRICED_BY_WINDOW if a price of the card depends on when usage happens (per_window, time_of_day).

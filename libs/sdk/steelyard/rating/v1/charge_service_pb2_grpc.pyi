@@ -42,8 +42,7 @@ class ChargeServiceStub:
     more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
     """
     PreviewCharge: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.PreviewChargeRequest, _charge_service_pb2.PreviewChargeResponse]
-    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
-    periods is priced as in the first one of its term, which the charge's parts say.
+    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
 
     Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations,
     PRICED_BY_WINDOW if a price of the card depends on when usage happens (per_window, time_of_day).
@@ -85,8 +84,7 @@ class ChargeServiceAsyncStub(ChargeServiceStub):
     more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
     """
     PreviewCharge: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.PreviewChargeRequest, _charge_service_pb2.PreviewChargeResponse]  # type: ignore[assignment]
-    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
-    periods is priced as in the first one of its term, which the charge's parts say.
+    """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
 
     Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations,
     PRICED_BY_WINDOW if a price of the card depends on when usage happens (per_window, time_of_day).
@@ -137,8 +135,7 @@ class ChargeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _charge_service_pb2.PreviewChargeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_charge_service_pb2.PreviewChargeResponse, _abc.Awaitable[_charge_service_pb2.PreviewChargeResponse]]:
-        """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored. A commitment over several billing
-        periods is priced as in the first one of its term, which the charge's parts say.
+        """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
 
         Caller: tenant key, internal. Errors: NOT_FOUND RATE_CARD_NOT_FOUND; INVALID_ARGUMENT with field violations,
         PRICED_BY_WINDOW if a price of the card depends on when usage happens (per_window, time_of_day).
