@@ -98,14 +98,8 @@ def model_to_json(model: AnyPriceModel) -> ModelJson:
             )
         case LinesBefore():
             return ModelJson(kind="lines_before")
-        case TimeOfDay(bands, default_unit_amount, per, time_zone):
-            return ModelJson(
-                kind="time_of_day",
-                amount=plain(default_unit_amount),
-                per=plain(per),
-                time_zone=time_zone,
-                bands=[_band_to_json(band) for band in bands],
-            )
+        case TimeOfDay():
+            return _time_of_day_to_json(model)
         case _:
             assert_never(model)
 
@@ -162,6 +156,16 @@ def _tier_from_json(stored: TierJson) -> Tier:
         Decimal(stored["unit_amount"]),
         Decimal(stored["flat_amount"]),
         _decimal(stored.get("cap_amount")),
+    )
+
+
+def _time_of_day_to_json(model: TimeOfDay) -> ModelJson:
+    return ModelJson(
+        kind="time_of_day",
+        amount=plain(model.default_unit_amount),
+        per=plain(model.per),
+        time_zone=model.time_zone,
+        bands=[_band_to_json(band) for band in model.bands],
     )
 
 
