@@ -67,12 +67,10 @@ def _found(model: AnyPriceModel, path: str) -> Iterator[Violation | None]:
             yield check_number(fixed_per_event, f"{path}.percentage.fixed_per_event")
         case Dynamic(multiplier):
             yield check_number(multiplier, f"{path}.dynamic.multiplier")
-        case Matrix():
-            yield from _check_matrix(model, f"{path}.matrix")
+        case Matrix() | TimeOfDay():
+            yield from _check_split(model, path)
         case LinesBefore():
             return
-        case TimeOfDay():
-            yield from check_time_of_day(model, f"{path}.time_of_day")
         case _:
             assert_never(model)
 
@@ -110,6 +108,14 @@ def _check_bound(up_to: Decimal | None, previous: Decimal | None, field: str, *,
     if previous is not None and up_to <= previous:
         return Violation(field, "NOT_INCREASING", f"must be above the previous bound {plain(previous)}")
     return None
+
+
+def _check_split(model: Matrix | TimeOfDay, path: str) -> Iterator[Violation | None]:
+    """Models that price parts of a quantity."""
+    if isinstance(model, TimeOfDay):
+        yield from check_time_of_day(model, f"{path}.time_of_day")
+    else:
+        yield from _check_matrix(model, f"{path}.matrix")
 
 
 def _check_matrix(model: Matrix, path: str) -> Iterator[Violation | None]:

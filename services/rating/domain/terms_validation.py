@@ -31,7 +31,8 @@ _WHOLE = Decimal(100)
 
 def check_terms(price: Price, path: str = "price") -> list[Violation]:
     """Everything wrong with what a price agrees on beside its model."""
-    return [violation for violation in (_check_proration(price, path), *_found(price, path)) if violation]
+    found = (_check_proration(price, path), *_found(price, path), *check_per_window(price, path))
+    return [violation for violation in found if violation]
 
 
 def _found(price: Price, path: str) -> Iterator[Violation | None]:
@@ -54,13 +55,7 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
             if value is not None:
                 yield Violation(f"{path}.{name}", "NOT_ALLOWED", "a flat price depends on no quantity")
     if isinstance(price.model, Matrix | TimeOfDay):
-        kind, which = ("a matrix", "dimensions") if isinstance(price.model, Matrix) else ("a time of day", "times")
-        if terms.conversion is not None:
-            yield Violation(f"{path}.unit_conversion", "NOT_ALLOWED", f"{kind} has `per` instead")
-        if price.included_quantity:
-            yield Violation(f"{path}.included_quantity", "NOT_ALLOWED", f"nobody could say which {which} are free")
-    if price.per_window is not None:
-        yield from check_per_window(price, path)
+        yield from _check_split(price, path)
     if terms.conversion is not None:
         yield from _check_conversion(terms.conversion, f"{path}.unit_conversion")
     if terms.minimum_amount is not None:
@@ -74,6 +69,15 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
         return
     for index, discount in enumerate(terms.discounts):
         yield _check_discount(discount, f"{path}.discounts[{index}]")
+
+
+def _check_split(price: Price, path: str) -> Iterator[Violation]:
+    """Terms of a price of parts of a quantity."""
+    kind, which = ("a matrix", "dimensions") if isinstance(price.model, Matrix) else ("a time of day", "times")
+    if price.terms.conversion is not None:
+        yield Violation(f"{path}.unit_conversion", "NOT_ALLOWED", f"{kind} has `per` instead")
+    if price.included_quantity:
+        yield Violation(f"{path}.included_quantity", "NOT_ALLOWED", f"nobody could say which {which} are free")
 
 
 def _check_proration(price: Price, path: str) -> Violation | None:

@@ -45,7 +45,9 @@ def check_time_of_day(model: TimeOfDay, path: str) -> Iterator[Violation | None]
 
 
 def check_per_window(price: Price, path: str) -> Iterator[Violation]:
-    """Whether a price can be that of a window."""
+    """Whether a price can be that of a window, if it is meant to be."""
+    if price.per_window is None:
+        return
     at = f"{path}.per_window"
     if reason := _REFUSED.get(type(price.model)):
         yield Violation(at, "NOT_ALLOWED", reason)

@@ -9,7 +9,8 @@ import asyncpg
 from services.rating.domain.usage_by_window import WindowQuantity, WindowScope
 
 # One row for each time in which a zone's offset does not change: mostly one or two of a billing period. The places are
-# those of `WindowCut`; days and times of the week of several spans meet in one place.
+# those of `WindowCut`; days and times of the week of several spans meet in one place. Where all events were taken back
+# nothing was used, though a window is left.
 _OF_SCOPES = """
 SELECT w.number,
        CASE w.cut
@@ -20,18 +21,19 @@ SELECT w.number,
        sum(w.value) AS quantity
 FROM (
     SELECT s.number, s.cut, s.offset_s, extract(epoch FROM s.start_at)::bigint AS start_s,
-           extract(epoch FROM u.window_start)::bigint + s.offset_s AS local_s, u.value
+           extract(epoch FROM u.window_start)::bigint + s.offset_s AS local_s, u.value, u.event_count
     FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[],
                 $8::bigint[])
         AS s(number, tenant_id, customer_id, meter_id, cut, start_at, end_at, offset_s)
     CROSS JOIN LATERAL (
-        SELECT window_start, value FROM usage_windows
+        SELECT window_start, value, event_count FROM usage_windows
         WHERE tenant_id = s.tenant_id AND customer_id = s.customer_id AND meter_id = s.meter_id
             AND window_start >= s.start_at AND window_start < s.end_at
         OFFSET 0
     ) u
 ) w
 GROUP BY 1, 2
+HAVING sum(w.event_count) <> 0 OR sum(w.value) <> 0
 ORDER BY 1, 2
 """
 

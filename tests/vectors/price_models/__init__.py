@@ -18,7 +18,6 @@ from tests.vectors.price_models.charges import (
 )
 from tests.vectors.price_models.parts import (
     charge_blocks,
-    charge_buckets,
     charge_capacity,
     charge_events,
     charge_flat,
@@ -26,11 +25,10 @@ from tests.vectors.price_models.parts import (
     charge_prorated_graduated,
     charge_split,
     commitment_cumulative,
-    commitment_windows,
     discount_allocation,
-    included_usage_windows,
     usage_discount,
 )
+from tests.vectors.price_models.windows import charge_buckets, commitment_windows, included_usage_windows
 
 RUNNERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "allocation": allocation,

@@ -1,21 +1,17 @@
-"""Charges of parts: single events, lines of a period, windows, blocks."""
+"""Charges of parts: single events, lines of a period, blocks."""
 
 from __future__ import annotations
 
-from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
 from libs.money import Rounding, exact, to_quotient_scale
 from libs.money.rounding import QUOTIENT_SCALE
-from libs.periods import find_zone
-from services.rating.domain import prices
 from services.rating.domain.cumulative_commitment import CumulativeCommitment, rate_committed_period
 from services.rating.domain.parts import (
     Adjustment,
     BlockTier,
     BlockTiers,
-    BucketedPricing,
     CapacityTier,
     EventPercentage,
     FreeUsage,
@@ -25,31 +21,26 @@ from services.rating.domain.parts import (
     PaymentTerm,
     ProratedChange,
     SplitAmount,
-    TimeOfDay,
     UsageLine,
-    Window,
     adjusted_total,
     discount_shares,
     flat_line,
-    included_by_window,
     included_in_line,
     progressive_lines,
     rate_blocks,
-    rate_buckets,
     rate_capacity,
     rate_events,
     rate_line,
     rate_prorated_units,
-    rate_windows,
     shared_commitment,
 )
 from services.rating.domain.pipeline import rate_price
 from services.rating.domain.price_terms import AmountDiscount, PercentDiscount
-from services.rating.domain.prices import ZERO, Dynamic, Flat, Graduated, LinesBefore, Matrix, PriceModel
+from services.rating.domain.prices import ZERO, Dynamic, Flat, Graduated, LinesBefore, Matrix, PriceModel, TimeOfDay
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import QuantityOutsideTiers
 from tests.vectors.contradictions import unsupported
-from tests.vectors.price_models.prices import Given, commitment_of, price_of, rounding_of, with_terms
+from tests.vectors.price_models.prices import Given, price_of, rounding_of
 
 Result = dict[str, Any]
 
@@ -140,35 +131,6 @@ def usage_discount(vector: Given) -> Result:
     return {"discounted_quantity": free, "net_quantity": end - start - free}
 
 
-def charge_buckets(vector: Given) -> Result:
-    given = vector["input"]
-    pricing = BucketedPricing(vector["convention"].get("bucketed_pricing", BucketedPricing.PER_BUCKET))
-    quantities = [Decimal(quantity) for quantity in given["bucket_quantities"]]
-    price = price_of(given["price"], vector["convention"])
-    return {"amount": rate_buckets(price, quantities, pricing), "quantity": sum(quantities, ZERO)}
-
-
-def commitment_windows(vector: Given) -> Result:
-    given, convention = vector["input"], vector["convention"]
-    times = [
-        TimeOfDay(
-            time.fromisoformat(item["start"]), time.fromisoformat(item["end"]), _committed_price(item, convention)
-        )
-        for item in given["time_buckets"]
-    ]
-    price = None if given["price"] is None else _committed_price(given, convention)
-    windows = [Window(datetime.fromisoformat(item["start"]), Decimal(item["quantity"])) for item in given["windows"]]
-    rated = rate_windows(windows, find_zone(given["timezone"]), price, times)
-    with exact():
-        return {
-            "windows": [window.total for window in rated],
-            "within": sum((window.within for window in rated), ZERO),
-            "overage": sum((window.overage for window in rated), ZERO),
-            "true_up": sum((window.true_up for window in rated), ZERO),
-            "total": sum((window.total for window in rated), ZERO),
-        }
-
-
 def commitment_cumulative(vector: Given) -> Result:
     given = vector["input"]
     promised = CumulativeCommitment(Decimal(given["commitment_amount"]), Decimal(given["overage_factor"]))
@@ -176,15 +138,6 @@ def commitment_cumulative(vector: Given) -> Result:
     rated = rate_committed_period(promised, [Decimal(x) for x in given["prior_base_amounts"]], list(items.values()))
     digits = (given.get("rounding") or {"digits": QUOTIENT_SCALE})["digits"]
     return {**rated._asdict(), "allocation": shared_commitment(rated.within, items, digits)}
-
-
-def included_usage_windows(vector: Given) -> Result:
-    given = vector["input"]
-    quantities = [Decimal(quantity) for quantity in given["window_quantities"]]
-    above = included_by_window(Decimal(given["included_per_window"]), quantities)
-    billable = sum(above, ZERO)
-    amount = rate_price(price_of(given["price"], vector["convention"]), billable).amount
-    return {"window_overage": above, "billable_quantity": billable, "amount": amount}
 
 
 def charge_blocks(vector: Given) -> Result:
@@ -228,14 +181,6 @@ def discount_allocation(vector: Given) -> Result:
     return {"discounts": discount_shares(kind, [int(amount) for amount in given["amounts"]])}
 
 
-def _committed_price(given: Given, convention: Given) -> Price:
-    price = price_of(given["price"], convention)
-    if not given.get("commitment"):
-        return price
-    promise = commitment_of(given["commitment"], given["overage_factor"], true_up=given["true_up"])
-    return with_terms(price, commitment=promise)
-
-
 def _progressive_total(vector: Given, quantity: Decimal, *, is_final: bool) -> Decimal:
     price, adjustments = price_of(vector["input"]["price"], vector["convention"]), list[Adjustment]()
     for item in vector["input"].get("adjustments") or []:
@@ -263,7 +208,7 @@ def _optional(text: str | None) -> Decimal | None:
 
 
 def model_of(price: Price) -> PriceModel:
-    assert not isinstance(price.model, Matrix | LinesBefore | prices.TimeOfDay)
+    assert not isinstance(price.model, Matrix | LinesBefore | TimeOfDay)
     return price.model
 
 

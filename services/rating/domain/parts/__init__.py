@@ -32,12 +32,9 @@ from services.rating.domain.parts.line_split import (
 )
 from services.rating.domain.parts.prorated_units import ProratedChange, rate_prorated_units
 from services.rating.domain.parts.windowed_price import (
-    BucketedPricing,
     CommittedWindow,
     TimeOfDay,
     Window,
-    included_by_window,
-    rate_buckets,
     rate_windows,
 )
 
@@ -46,7 +43,6 @@ __all__ = [
     "BlockPart",
     "BlockTier",
     "BlockTiers",
-    "BucketedPricing",
     "CapacityTier",
     "CommittedWindow",
     "EventCharge",
@@ -66,11 +62,9 @@ __all__ = [
     "adjusted_total",
     "discount_shares",
     "flat_line",
-    "included_by_window",
     "included_in_line",
     "progressive_lines",
     "rate_blocks",
-    "rate_buckets",
     "rate_capacity",
     "rate_events",
     "rate_line",

@@ -1,4 +1,4 @@
-"""Prices of windows: each one is priced by itself, perhaps by its time of day."""
+"""Windows with a price, and a commitment, of their own time of day. (One price for all windows is `per_window`.)"""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from decimal import Decimal
-from enum import StrEnum
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -15,15 +14,6 @@ from services.rating.domain.pipeline import rate_price
 from services.rating.domain.prices import ONE, ZERO
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import PartKind, RatedPrice
-
-
-class BucketedPricing(StrEnum):
-    """What is priced of a quantity in buckets."""
-
-    PER_BUCKET = "per_bucket"
-    """The default: each bucket, and the amounts are added."""
-    SUM_THEN_PRICE = "sum_then_price"
-    """Their sum, once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +49,6 @@ class CommittedWindow(NamedTuple):
             return self.within + self.overage + self.true_up
 
 
-def rate_buckets(price: Price, quantities: Sequence[Decimal], pricing: BucketedPricing) -> Decimal:
-    """The amount of a quantity in buckets."""
-    with exact():
-        if pricing is BucketedPricing.SUM_THEN_PRICE:
-            return rate_price(price, sum(quantities, ZERO)).amount
-        return sum((rate_price(price, quantity).amount for quantity in quantities), ZERO)
-
-
 def rate_windows(
     windows: Sequence[Window], zone: ZoneInfo, price: Price | None, times: Sequence[TimeOfDay]
 ) -> list[CommittedWindow]:
@@ -75,12 +57,6 @@ def rate_windows(
     :raises ValueError: if nothing prices a window
     """
     return [_committed(_price_at(window.start, zone, price, times), window.quantity) for window in windows]
-
-
-def included_by_window(included: Decimal, quantities: Sequence[Decimal]) -> list[Decimal]:
-    """What is above the included quantity in each window; what is left over in one is of no use to the others."""
-    with exact():
-        return [max(ZERO, quantity - included) for quantity in quantities]
 
 
 def _price_at(start: datetime, zone: ZoneInfo, price: Price | None, times: Sequence[TimeOfDay]) -> Price:

@@ -16,7 +16,6 @@ from services.rating.domain.cumulative_commitment import CumulativeCommitment, r
 from services.rating.domain.parts import (
     BlockTier,
     BlockTiers,
-    BucketedPricing,
     CapacityTier,
     EventPercentage,
     FreeUsage,
@@ -32,11 +31,9 @@ from services.rating.domain.parts import (
     adjusted_total,
     discount_shares,
     flat_line,
-    included_by_window,
     included_in_line,
     progressive_lines,
     rate_blocks,
-    rate_buckets,
     rate_capacity,
     rate_events,
     rate_line,
@@ -229,14 +226,6 @@ def test_capacity_is_of_the_first_tier_that_holds_everything() -> None:
 
 
 class TestWindows:
-    @given(st.lists(values), st.sampled_from([GRADUATED, VOLUME]))
-    def test_buckets(self, quantities: list[Decimal], model: Graduated | Volume) -> None:
-        price = Price("price", model, "meter")
-        alone = sum((amount_of(model, quantity) for quantity in quantities), Decimal(0))
-        assert rate_buckets(price, quantities, BucketedPricing.PER_BUCKET) == alone
-        together = amount_of(model, sum(quantities, Decimal(0)))
-        assert rate_buckets(price, quantities, BucketedPricing.SUM_THEN_PRICE) == together
-
     def test_are_priced_by_their_local_time_of_day_also_where_clocks_change(self) -> None:
         night = TimeOfDay(time(22), time(6), Price("night", PerUnit(Decimal(1)), "meter"))
         day = Price("day", PerUnit(Decimal(10)), "meter")
@@ -251,9 +240,6 @@ class TestWindows:
     def test_that_nothing_prices_are_an_error(self) -> None:
         with pytest.raises(ValueError, match="nothing prices"):
             rate_windows([Window(datetime(2026, 1, 1, tzinfo=UTC), Decimal(1))], ZoneInfo("UTC"), None, [])
-
-    def test_what_is_left_over_in_one_is_of_no_use_to_the_others(self) -> None:
-        assert included_by_window(Decimal(10), [Decimal(3), Decimal(15)]) == [0, 5]
 
 
 class TestCommitmentOverPeriods:

@@ -23,6 +23,7 @@ from services.rating.domain.period_charge import PeriodCharge, charges_of_period
 from services.rating.domain.pricing import ENGINE_VERSION
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage, UsageDigest
+from services.rating.domain.usage_by_window import MeterCut, WindowCut, WindowQuantity, place_at
 from services.rating.domain.validation import check_rate_card
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.charges import charge_content
@@ -38,6 +39,8 @@ PERIOD = BillingPeriod(
     PeriodKey("acme", "sub-1", datetime(2026, 1, 1, tzinfo=UTC)), datetime(2026, 2, 1, tzinfo=UTC), "cust-1", "card", 1
 )
 
+USED_AT = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 3, 12, tzinfo=UTC))
+
 
 def cards() -> list[RateCard]:
     """The cards; what is wrong with one is an error here."""
@@ -52,8 +55,9 @@ def cards() -> list[RateCard]:
 
 
 def charges() -> Iterator[tuple[str, list[PeriodCharge]]]:
-    """By quantity: what the prices of all cards come to, a little of it of European gold customers; those with
-    commitments over several billing periods also in the last one."""
+    """By quantity: what the prices of all cards come to, those with commitments over several billing periods also in
+    the last one. One unit is of a European gold customer, just after midnight; the rest of others, on a Saturday noon.
+    """
     for text in QUANTITIES:
         quantity = Decimal(text)
         usage = {"m": MeterUsage(UsageDigest(3, quantity, 7, 1), "")}
@@ -61,7 +65,18 @@ def charges() -> Iterator[tuple[str, list[PeriodCharge]]]:
             DimensionedQuantity({"region": "eu", "tier": "gold"}, Decimal(1)),
             DimensionedQuantity({"region": "us"}, quantity - 1),
         ]
-        priced = [charge for card in cards() for charge in charges_of_period(PERIOD, card, usage, {}, {"m": parts})]
+        by_cut = {
+            MeterCut("m", cut, "UTC"): [
+                WindowQuantity(place_at(at, PERIOD.period, cut, "UTC"), part.quantity)
+                for at, part in zip(USED_AT, parts, strict=True)
+            ]
+            for cut in WindowCut
+        }
+        priced = [
+            charge
+            for card in cards()
+            for charge in charges_of_period(PERIOD, card, usage, {}, {"m": parts}, by_cut=by_cut)
+        ]
         yield text, priced
         ended = [
             charge

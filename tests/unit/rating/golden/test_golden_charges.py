@@ -18,8 +18,8 @@ def test_charges_are_byte_for_byte_what_they_were() -> None:
 def test_every_model_and_term_is_among_them() -> None:
     kinds = {part["kind"] for charge in KEPT["charges"].values() for part in charge.get("parts", ())}
     assert kinds >= {
-        *("flat", "per_unit", "package", "tier", "step", "percentage", "events", "dynamic", "row"),
-        *("converted", "included", "minimum", "maximum", "overage", "true_up", "discount"),
+        *("flat", "per_unit", "package", "tier", "step", "percentage", "events", "dynamic", "row", "band"),
+        *("windows", "converted", "included", "minimum", "maximum", "overage", "true_up", "discount"),
         *("term_used", "term_left"),
     }
 
