@@ -109,12 +109,13 @@ WHERE (resolved_at IS NULL OR written_off) AND NOT explains_position AND EXISTS 
 """
 # A few of each tenant: they travel in a message, and the many of one must not hide those of another.
 MISSING = """
-SELECT tenant_id, acceptor_epoch, batch_number FROM (
-    SELECT tenant_id, acceptor_epoch, batch_number,
-        row_number() OVER (PARTITION BY tenant_id ORDER BY acceptor_epoch, batch_number) AS place
-    FROM missing_batches WHERE resolved_at IS NULL
-) AS missing
-WHERE place <= 3 ORDER BY tenant_id, acceptor_epoch, batch_number
+SELECT named.tenant_id, acceptor_epoch, batch_number
+FROM (SELECT DISTINCT tenant_id FROM missing_batches WHERE resolved_at IS NULL) AS held
+CROSS JOIN LATERAL (
+    SELECT tenant_id, acceptor_epoch, batch_number FROM missing_batches AS missing
+    WHERE missing.tenant_id = held.tenant_id AND resolved_at IS NULL ORDER BY acceptor_epoch, batch_number LIMIT 3
+) AS named
+ORDER BY 1, 2, 3
 """
 PARKED = "SELECT tenant_id, count(*) AS messages FROM parked_queue GROUP BY tenant_id ORDER BY tenant_id"
 LAST_VERSION = "SELECT last_value FROM state_version"

@@ -1,4 +1,5 @@
-"""Two recorders and two correctors at once, in hundreds of batches: windows are what a recomputation by hand gives."""
+"""Two recorders and two correctors at once, in hundreds of batches, while meters end: windows are what a recomputation
+by hand gives."""
 
 from __future__ import annotations
 
@@ -7,8 +8,9 @@ import random
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,18 +19,23 @@ import pytest
 from libs.database import Database
 from services.ingest.domain.meter_options import Aggregation
 from services.ingest.domain.recording import POSITIONS_PER_BATCH, Fate
+from services.ingest.store.meter_changes import PostgresMeterChanges
 from services.ingest.store.recording_transactions import PostgresRecordingTransactions
+from services.ingest.usecases.change_meter import MeterChange
 from services.ingest.usecases.ports import QueuedBatch
 from services.ingest.usecases.record_usage import RecordUsage
 from tests.component.ingest.builders import NOON, Event, a_batch, add_meters, fetch
 from tests.component.ingest.correcting import Corrector, key, outcomes
 from tests.component.ingest.metering import METERS, jobs
+from tests.component.ingest.running import until
 
 TENANTS = ("acme", "other")
 BATCHES = 300
 EVENTS_OF_A_BATCH = 6
 WINDOW_NS = 900 * 10**9
-_LOG = "SELECT event_id, customer_id, event_time_ns, properties, batch_id, ordinal FROM events"
+_LOG = "SELECT event_id, customer_id, event_time_ns, properties, batch_id, ordinal, received_at FROM events"
+ENDING = ("sum", "min", "latest", "users")
+"""Meters that are archived on the way."""
 _WINDOWS = """
 SELECT meter_id, customer_id, extract(epoch FROM window_start)::bigint / 900, dimensions, value, event_count
 FROM usage_windows
@@ -46,10 +53,12 @@ class Load:
         }
         self.corrected: dict[str, set[str]] = {tenant: set() for tenant in TENANTS}
         self.replacements: dict[str, set[str]] = {tenant: set() for tenant in TENANTS}
+        self.ends: dict[tuple[str, str], datetime] = {}
 
     def chunks(self) -> list[list[QueuedBatch]]:
-        """All events of all tenants, some twice, a few with other content; some batches delivered again."""
-        batches: list[QueuedBatch] = []
+        """All events of all tenants, some twice, a few with other content; some batches delivered again. Received in
+        this order, but for half a minute."""
+        parts: list[tuple[str, list[Event]]] = []
         for tenant in TENANTS:
             names = [*self.events, *self.dice.sample(sorted(self.events), 100)]
             self.dice.shuffle(names)
@@ -57,10 +66,14 @@ class Load:
                 chosen = [self.events[name] for name in names[first : first + EVENTS_OF_A_BATCH]]
                 if self.dice.random() < 0.05:
                     chosen[0] = chosen[0]._replace(customer_id="cust-other")
-                number = len(batches) + 1
-                batches.append(a_batch(number, *chosen, tenant=tenant, epoch=f"epoch-{number}"))
-        batches += self.dice.sample(batches, 30)
-        self.dice.shuffle(batches)
+                parts.append((tenant, chosen))
+        self.dice.shuffle(parts)
+        batches: list[QueuedBatch] = []
+        for number, (tenant, chosen) in enumerate(parts, start=1):
+            at = NOON + timedelta(seconds=number + self.dice.randrange(30))
+            batches.append(a_batch(number, *chosen, tenant=tenant, epoch=f"epoch-{number}", received_at=at))
+        for again in self.dice.sample(batches, 30):
+            batches.insert(self.dice.randrange(len(batches)), again)
         chunks = []
         while batches:
             count = self.dice.randrange(1, 5)
@@ -68,11 +81,11 @@ class Load:
             batches = batches[count:]
         return chunks
 
-    async def correct(self, corrector: Corrector, seed: int, until: asyncio.Event) -> None:
+    async def correct(self, corrector: Corrector, seed: int, all_sent: asyncio.Event) -> None:
         """Void and replace, what is there and what is not, each request now and then twice."""
         dice, tenant = random.Random(seed), corrector.tenant_id
         number = 0
-        while not until.is_set() or number < 20:
+        while not all_sent.is_set() or number < 20:
             number += 1
             names = dice.sample(sorted(self.events), 4)
             request_id = str(uuid.UUID(int=dice.getrandbits(128)))
@@ -97,14 +110,32 @@ class Load:
                         self.replacements[tenant].add(event.event_id)
             await asyncio.sleep(0)
 
+    async def archive(self, api: Database, tenant: str, left: Sequence[object]) -> None:
+        """End a meter whenever a fifth of what is to be sent is gone, and note from when on it does not count."""
+        changes, total = PostgresMeterChanges(api), len(left)
+        for number, meter_id in enumerate(ENDING, start=1):
+            await until(partial(_are_left, left, total - total * number // 5))
+            change = MeterChange(tenant, str(uuid.UUID(int=number)), b"", "key-1", meter_id)
+            archived = await changes.archive(change, NOON)
+            assert archived.archived_at is not None
+            self.ends[tenant, meter_id] = archived.archived_at
 
-def by_hand(rows: Iterable[Sequence[Any]], corrected: set[str]) -> dict[Place, tuple[Decimal, int]]:
+
+async def _are_left(things: Sequence[object], count: int) -> bool:
+    return len(things) <= count
+
+
+def by_hand(
+    rows: Iterable[Sequence[Any]], corrected: set[str], ends: Mapping[str, datetime]
+) -> dict[Place, tuple[Decimal, int]]:
     """The windows of the meters in `METERS`, of the log's events that were not corrected."""
     found: defaultdict[Place, list[tuple[tuple[int, int], Decimal]]] = defaultdict(list)
-    for event_id, customer_id, time_ns, properties, batch_id, ordinal in rows:
+    for event_id, customer_id, time_ns, properties, batch_id, ordinal, received_at in rows:
         if event_id in corrected:
             continue
         for meter in METERS:
+            if meter.meter_id in ends and received_at >= ends[meter.meter_id]:
+                continue
             groups = {name: properties[name] for name in sorted(meter.group_by) if name in properties}
             counts = meter.window_aggregation is Aggregation.COUNT
             value = Decimal(1) if counts else Decimal(properties["size"])
@@ -149,7 +180,7 @@ async def test_windows_are_what_is_left_of_the_log(worker: Database, api: Databa
     async def send(record: RecordUsage) -> None:
         nonlocal recorded
         while left:
-            report = await record(left.pop())
+            report = await record(left.pop(0))
             recorded += report.fates[Fate.RECORDED]
 
     async def send_all() -> None:
@@ -162,6 +193,7 @@ async def test_windows_are_what_is_left_of_the_log(worker: Database, api: Databa
         await asyncio.gather(
             send_all(),
             *(load.correct(corrector, seed + place, all_sent) for place, corrector in enumerate(correctors)),
+            *(load.archive(api, tenant, left) for tenant in TENANTS),
         )
 
     assert recorded == len(load.events) * len(TENANTS)
@@ -171,7 +203,9 @@ async def test_windows_are_what_is_left_of_the_log(worker: Database, api: Databa
         assert {row[0] for row in log} == load.events.keys() | load.replacements[tenant]
         assert len(log) == len(load.events) + len(load.replacements[tenant])
         assert len(load.corrected[tenant]) > 30 < len(load.replacements[tenant])
-        expected = by_hand(log, load.corrected[tenant])
+        ends = {meter_id: at for (of, meter_id), at in load.ends.items() if of == tenant}
+        assert sum(row[6] >= min(ends.values()) for row in log) > 100  # type: ignore[operator]
+        expected = by_hand(log, load.corrected[tenant], ends)
         assert _windows(await fetch(api, tenant, _WINDOWS)) == expected
         assert await corrector.failed_checks() == []
         assert await fetch(api, tenant, "SELECT count(*) FROM waiting_corrections") == [(0,)]
