@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -18,6 +19,15 @@ class PeriodKey(NamedTuple):
     tenant_id: str
     subscription_id: str
     period_start: datetime
+
+
+class PeriodScope(NamedTuple):
+    """Billing periods that start in a time; of those that one card prices, or of some customers, if any is named."""
+
+    tenant_id: str
+    within: Period
+    priced_by: str = ""
+    customer_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from libs.errors import InvalidInput
 from libs.ids import check_resource_id, check_text
 from libs.rpc import current_tenant, page_cursor
 from libs.rpc.paging import ListRequest
-from services.rating.domain.simulation import SimulationScope
+from services.rating.domain.billing_period import PeriodScope
 from services.rating.wire.times import period_from_pb
 from steelyard.common.v1 import period_pb2
 
@@ -27,7 +27,7 @@ class _Scoped(Protocol):
     def customer_ids(self) -> Sequence[str]: ...
 
 
-def scope_of(message: _Scoped, *, has_period: bool, path: str = "") -> SimulationScope:
+def scope_of(message: _Scoped, *, has_period: bool, path: str = "") -> PeriodScope:
     """Return the billing periods of the calling tenant that a message names; `path` leads to its fields.
 
     :raises InvalidInput: naming the first thing that is wrong
@@ -48,7 +48,7 @@ def scope_of(message: _Scoped, *, has_period: bool, path: str = "") -> Simulatio
     ]
     if violations := [violation for violation in found if violation]:
         raise InvalidInput(violations)
-    return SimulationScope(current_tenant(), within, message.priced_by, list(message.customer_ids))
+    return PeriodScope(current_tenant(), within, message.priced_by, list(message.customer_ids))
 
 
 def place_of(request: ListRequest) -> tuple[str, str, datetime] | None:

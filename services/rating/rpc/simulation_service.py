@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from libs.errors import InvalidInput
 from libs.rpc import current_tenant, fitting, next_page_token, page_size
+from services.rating.domain.billing_period import PeriodScope
 from services.rating.domain.rate_card import RateCard
-from services.rating.domain.simulation import SimulationScope
 from services.rating.rpc import require
 from services.rating.rpc.context import Context
 from services.rating.rpc.period_scope import place_of, scope_of
@@ -61,5 +61,5 @@ class SimulationServicer(pb_grpc.SimulationServiceServicer):
         return checked
 
 
-def _scope(simulation: pb.Simulation) -> SimulationScope:
+def _scope(simulation: pb.Simulation) -> PeriodScope:
     return scope_of(simulation, has_period=simulation.HasField("period"), path="simulation.")

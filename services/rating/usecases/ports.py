@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from libs.periods import Period
-from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.billing_period import BillingPeriod, PeriodKey, PeriodScope
 from services.rating.domain.commitment_term import CountedPeriod
 from services.rating.domain.committed_cost import CommittedCost, SubscriptionKey
 from services.rating.domain.comparison import Comparison
@@ -19,7 +19,6 @@ from services.rating.domain.price_override import OverrideFilter, PriceOverride
 from services.rating.domain.queue import Mark, RatingProblem, SetAside
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.rerating import Cause, ReratedCharge, ReratingPlace
-from services.rating.domain.simulation import SimulationScope
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.domain.usage import (
     DimensionedQuantity,
@@ -87,7 +86,7 @@ class BillingPeriodStore(Protocol):
         self, tenant_id: str, within: Period | None, after: PeriodKey | None, limit: int
     ) -> list[BillingPeriod]: ...
     async def by_customer(
-        self, scope: SimulationScope, after: tuple[str, str, datetime] | None, limit: int
+        self, scope: PeriodScope, after: tuple[str, str, datetime] | None, limit: int
     ) -> list[BillingPeriod]: ...
 
 

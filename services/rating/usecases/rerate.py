@@ -9,12 +9,11 @@ from datetime import datetime
 
 from libs.clock import Clock
 from libs.database import retry_transient
-from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.billing_period import BillingPeriod, PeriodKey, PeriodScope
 from services.rating.domain.exact_usage import Answers
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rerating import Cause, Place, ReratedCharge, ReratedPage, ReratingPlace, rerated_charges
-from services.rating.domain.simulation import SimulationScope
 from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.confirm_charges import USAGE_DIFFERS
 from services.rating.usecases.ports import OpenWork, Work
@@ -62,7 +61,7 @@ class Rerate:
         self._on_rated = on_rated
 
     async def __call__(
-        self, request: RerateRequest, scope: SimulationScope, after: Place | None, limit: int
+        self, request: RerateRequest, scope: PeriodScope, after: Place | None, limit: int
     ) -> ReratedPage:
         """Rate the next `limit` billing periods behind `after`; the first result if the request was carried out before.
 
@@ -100,7 +99,7 @@ class Rerate:
             self._on_rated(rated)
         return page
 
-    async def dry_run(self, scope: SimulationScope, after: Place | None, limit: int) -> ReratedPage:
+    async def dry_run(self, scope: PeriodScope, after: Place | None, limit: int) -> ReratedPage:
         """Return what would change with the usage that is here, and which billing periods lack some; stores nothing.
 
         :raises ServiceError: if ingest does not answer
@@ -124,7 +123,7 @@ class Rerate:
         return await retry_transient(rate)
 
     async def _page(
-        self, scope: SimulationScope, after: Place | None, limit: int
+        self, scope: PeriodScope, after: Place | None, limit: int
     ) -> tuple[Sequence[BillingPeriod], Place | None]:
         async with self._open_work(scope.tenant_id) as work:
             periods = await work.periods.by_customer(scope, after, limit + 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from libs.periods import Period
-from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.billing_period import BillingPeriod, PeriodKey, PeriodScope
 from services.rating.domain.charges import NO_DIMENSIONS
 from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questions
@@ -15,7 +15,7 @@ from services.rating.domain.period_charge import NO_WINDOWS, PeriodCharge, exact
 from services.rating.domain.price_override import overridden
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
-from services.rating.domain.simulation import SimulatedPeriod, SimulationScope, compare
+from services.rating.domain.simulation import SimulatedPeriod, compare
 from services.rating.domain.simulation_summary import SimulationSummary
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage
 from services.rating.usecases.ask_quantities import AskQuantities
@@ -69,7 +69,7 @@ class Simulate:
         self._ask_quantities = ask_quantities
 
     async def page(
-        self, scope: SimulationScope, card: RateCard, after: tuple[str, str, datetime] | None, limit: int
+        self, scope: PeriodScope, card: RateCard, after: tuple[str, str, datetime] | None, limit: int
     ) -> list[SimulatedPeriod]:
         """Compare the next billing periods behind `after`, by customer, subscription and start."""
         async with self._open_work(scope.tenant_id) as work:
@@ -103,7 +103,7 @@ class Simulate:
                 compared[period.key] = _compared(period, in_force[period.key], tried[period.key], usage)
         return [compared[period.key] for period in found]
 
-    async def all(self, scope: SimulationScope, card: RateCard) -> AsyncIterator[SimulatedPeriod]:
+    async def all(self, scope: PeriodScope, card: RateCard) -> AsyncIterator[SimulatedPeriod]:
         """Compare all of them, a chunk in memory at a time."""
         after: tuple[str, str, datetime] | None = None
         while True:
@@ -114,7 +114,7 @@ class Simulate:
                 return
             after = page[-1].place
 
-    async def summary(self, scope: SimulationScope, card: RateCard) -> SimulationSummary:
+    async def summary(self, scope: PeriodScope, card: RateCard) -> SimulationSummary:
         """Compare all of them, and tell who would pay more and who less."""
         summary = SimulationSummary()
         async for compared in self.all(scope, card):
@@ -168,7 +168,7 @@ def _worth_another_try(compared: SimulatedPeriod | None) -> bool:
     return compared is None or (compared.problem is not None and compared.problem.reason == DIMENSIONS_DIFFER)
 
 
-async def _earlier(work: Work, scope: SimulationScope, first: BillingPeriod) -> list[BillingPeriod]:
+async def _earlier(work: Work, scope: PeriodScope, first: BillingPeriod) -> list[BillingPeriod]:
     """The periods of the scope that the subscription has before its `first` one of a page."""
     if first.key.period_start <= scope.within.start:
         return []

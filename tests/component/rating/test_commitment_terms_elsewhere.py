@@ -10,11 +10,11 @@ from decimal import Decimal
 import pytest
 
 from libs.periods import Period
+from services.rating.domain.billing_period import PeriodScope
 from services.rating.domain.estimate import MeasuredEvent, MeasuredQuantity
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.prices import NegativeQuantity, PerUnit, PricingOptions
 from services.rating.domain.rate_card import Price, RateCard
-from services.rating.domain.simulation import SimulationScope
 from services.rating.usecases import simulate
 from services.rating.usecases.estimate_event import EstimateEvent
 from tests.component.rating.committed import YEAR, amounts, committed, expected, month, settle, start, used
@@ -23,8 +23,8 @@ from tests.component.rating.support import TENANT, TOKENS, Rating, billing_perio
 PLAIN = rate_card(Price("tokens", PerUnit(Decimal("0.01")), TOKENS), card_id="plain")
 
 
-def scope(first: int, last: int) -> SimulationScope:
-    return SimulationScope(TENANT, Period(month(first).start, month(last).end))
+def scope(first: int, last: int) -> PeriodScope:
+    return PeriodScope(TENANT, Period(month(first).start, month(last).end))
 
 
 async def simulated(rating: Rating, card: RateCard, first: int, last: int) -> list[tuple[int, int]]:

@@ -9,13 +9,13 @@ from decimal import Decimal
 import pytest
 
 from libs.errors import RequestIdReused, Unavailable
+from services.rating.domain.billing_period import PeriodScope
 from services.rating.domain.exact_usage import ExactUsage
 from services.rating.domain.rerating import ReratedPage
-from services.rating.domain.simulation import SimulationScope
 from services.rating.usecases.rerate import ListReratedCharges, RerateRequest
 from tests.component.rating.support import APRIL, MARCH, TENANT, TOKENS, Rating, billing_period, window
 
-SCOPE = SimulationScope(TENANT, MARCH)
+SCOPE = PeriodScope(TENANT, MARCH)
 
 
 def _request(request_id: str = "", fingerprint: bytes = b"") -> RerateRequest:
@@ -162,7 +162,7 @@ class TestRequests:
         pages: list[ReratedPage] = []
         after = None
         while not pages or after is not None:
-            pages.append(await used.rerate(_request(), SimulationScope(TENANT, MARCH), after, 1))
+            pages.append(await used.rerate(_request(), PeriodScope(TENANT, MARCH), after, 1))
             after = pages[-1].next_after
 
         assert [page.period_count for page in pages] == [1, 1]
