@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 
 from libs.cli.meter_files import read_meters
 from libs.money import exact, round_to_minor
+from libs.periods import Period
 from services.ingest.domain.aggregations import AggregationPeriod, EventColumns, evaluate
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.measuring import MeterReading, measure
@@ -24,11 +25,13 @@ from services.ingest.domain.usage_batch import UsageColumns
 from services.ingest.wire.meters import meter_from_pb
 from services.rating.domain.charges import Charge, rate_card_charges
 from services.rating.domain.meter_use import meter_violations as use_violations
-from services.rating.domain.prices import Graduated, Matrix, PerUnit
+from services.rating.domain.prices import Graduated, Matrix, PerUnit, TimeOfDay
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.rated_price import PartKind
 from services.rating.domain.usage import DimensionedQuantity, MeterFacts
+from services.rating.domain.usage_by_window import MeterCut, WindowedUsage, WindowQuantity, place_at
 from services.rating.domain.validation import check_price
+from services.rating.domain.windowed_price import cuts_of
 from tests.support.price_lists import ROOT, PriceList, SentEvent, WorkedExample, price_lists, worked_examples
 from tests.support.rate_card_files import valid_cards
 
@@ -98,6 +101,15 @@ def by_dimensions(reading: MeterReading, events: UsageColumns, period: Aggregati
     return [DimensionedQuantity(dict(group), quantity(reading, rows, events, period)) for group, rows in groups.items()]
 
 
+def by_windows(reading: MeterReading, events: UsageColumns, period: Period, cut: MeterCut) -> list[WindowQuantity]:
+    whole = AggregationPeriod(to_ns(period.start), to_ns(period.end))
+    places: Mapping[int, list[int]] = defaultdict(list)
+    for row, event in enumerate(reading.rows):
+        at = datetime.fromtimestamp(events.times_ns[event] // 1_000_000_000, UTC)
+        places[place_at(at, period, cut.cut, cut.time_zone)].append(row)
+    return [WindowQuantity(place, quantity(reading, rows, events, whole)) for place, rows in places.items()]
+
+
 def charges_of(price_list: PriceList, example: WorkedExample) -> tuple[Charge, ...]:
     """What the example costs, from its events on."""
     period = AggregationPeriod(to_ns(example.period.start), to_ns(example.period.end))
@@ -114,8 +126,14 @@ def charges_of(price_list: PriceList, example: WorkedExample) -> tuple[Charge, .
         for reading in measured.readings
         if reading.meter.meter_id in matrices
     }
+    readings = {reading.meter.meter_id: reading for reading in measured.readings}
+    by_cut = {
+        cut: by_windows(readings[cut.meter_id], events, example.period, cut) if cut.meter_id in readings else []
+        for cut in cuts_of(card, "UTC")
+    }
+    windowed = WindowedUsage(example.period, "UTC", by_cut)
     counts = {reading.meter.meter_id: len(reading.rows) for reading in measured.readings}
-    return rate_card_charges(card, usage, counts, dimensions)
+    return rate_card_charges(card, usage, counts, dimensions, windowed=windowed)
 
 
 def test_all_folders_are_there_and_listed() -> None:
@@ -123,6 +141,7 @@ def test_all_folders_are_there_and_listed() -> None:
     assert [found.name for found in LISTS] == [
         "cdn-95-5",
         "flat-fee-and-overage",
+        "gpu-by-the-hour",
         "included-usage-and-tiers",
         "llm-api",
         "object-storage",
@@ -196,10 +215,12 @@ def test_examples_cost_what_their_table_says(price_list: PriceList, example: Wor
 
 
 def bounds_of(price: Price) -> set[str]:
-    """What names the rows of a matrix, or the tiers, in the parts of a charge."""
+    """What names the rows of a matrix, the bands of a day, or the tiers, in the parts of a charge."""
     match price.model:
         case Matrix(rows=rows):
             return {"other", *(", ".join(f"{name}={value}" for name, value in row.match) for row in rows)}
+        case TimeOfDay(bands=bands):
+            return {"other", *(band.label for band in bands)}
         case Graduated(tiers=tiers):
             return {str(tier.up_to) for tier in tiers}
         case _:
@@ -213,8 +234,8 @@ def test_examples_use_every_row_and_every_tier(price_list: PriceList) -> None:
     for example in price_list.examples:
         for charge in charges_of(price_list, example):
             for part in charge.rated.parts:
-                if part.quantity and part.kind in {PartKind.ROW, PartKind.TIER}:
-                    name = part.label if part.kind is PartKind.ROW else str(part.up_to_quantity)
+                if part.quantity and part.kind in {PartKind.ROW, PartKind.BAND, PartKind.TIER}:
+                    name = str(part.up_to_quantity) if part.kind is PartKind.TIER else part.label
                     used[charge.price_id].add(name)
     for price in card_of(price_list).prices:
         assert used[price.price_id] == bounds_of(price), price.price_id
