@@ -20,7 +20,7 @@ _COLUMNS: Columns = {
     "CURRENCY": lambda card: card.currency,
     "EFFECTIVE": lambda card: instant(card.effective_time),
 }
-_OF_THE_SERVER = ("version", "create_time", "override_reason")
+_OF_THE_SERVER = ("version", "create_time", "override_reason", "archive_time", "archive_reason")
 Card = Annotated[str, typer.Argument(help="a rate card, as ID or ID@VERSION; without a version the newest")]
 
 
@@ -63,6 +63,11 @@ async def _get(client: Client, named: str) -> rate_card_pb2.RateCard:
         rate_card_id, version = named, "0"  # An id may hold an @ itself.
     request = rate_card_service_pb2.GetRateCardRequest(rate_card_id=rate_card_id, version=int(version))
     card = (await client.services.rate_cards.GetRateCard(request)).rate_card
+    clear_what_the_server_sets(card)
+    return card
+
+
+def clear_what_the_server_sets(card: rate_card_pb2.RateCard) -> None:
+    """Leave only what a card agrees on."""
     for field in _OF_THE_SERVER:
         card.ClearField(field)  # type: ignore[arg-type]
-    return card

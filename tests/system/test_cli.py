@@ -1072,6 +1072,19 @@ class TestRateCards:
             ("unchanged", 1),
         ]
 
+    def test_are_archived_and_opened_again(self, metered: CommandLine) -> None:
+        metered.run("meters", "create", "priced_calls", "--event-type", "call")
+        (metered.folder / "cards.yaml").write_text(PRICED.replace("_id: calls", "_id: closed"))
+        metered.table("ratecards", "apply", "-f", "cards.yaml")
+        assert "replaced" in metered.table("ratecards", "archive", "closed", "--reason", "replaced")
+        assert "archive" not in metered.table("ratecards", "export", "closed")
+        metered.run("customers", "create", "late")
+        refused = metered.run("subscriptions", "create", "late", "closed")
+        assert (refused.code, "RATE_CARD_ARCHIVED" in refused.err) == (4, True)
+        metered.table("ratecards", "unarchive", "closed")
+        [created] = metered.json("subscriptions", "create", "late", "closed", "--id", "sub-late")
+        assert created["rate_card_id"] == "closed"
+
     def test_are_cloned_and_compared(self, metered: CommandLine) -> None:
         metered.run("meters", "create", "priced_calls", "--event-type", "call")
         (metered.folder / "cards.yaml").write_text(PRICED.replace("_id: calls", "_id: original"))

@@ -9,6 +9,7 @@ import grpc
 from libs.errors import InvalidInput, NotFound, Unavailable
 from libs.rpc import as_tenant, typed_errors
 from services.billing.domain.charge import Charge, PeriodKey
+from services.billing.domain.rate_card_facts import RateCardFacts
 from services.billing.usecases.ports import Confirmed
 from services.billing.wire.charges import ChargeUnreadable, charge_from_pb
 from services.billing.wire.common import period_from_pb, time_from_pb, time_to_pb
@@ -24,11 +25,11 @@ class GrpcRating:
         self._charges = charge_service_pb2_grpc.ChargeServiceStub(channel)
         self._confirm_timeout_s = confirm_timeout_s
 
-    async def rate_card_currency(self, tenant_id: str, rate_card_id: str) -> str:
+    async def rate_card(self, tenant_id: str, rate_card_id: str) -> RateCardFacts:
         request = rate_card_service_pb2.GetRateCardRequest(rate_card_id=rate_card_id)
         with typed_errors():
             response = await self._cards.GetRateCard(request, metadata=as_tenant(tenant_id))
-        return response.rate_card.currency
+        return RateCardFacts(response.rate_card.currency, response.rate_card.HasField("archive_time"))
 
     async def confirm_charges(self, tenant_id: str, keys: Sequence[PeriodKey]) -> list[Confirmed]:
         request = charge_service_pb2.ConfirmChargesRequest(keys=map(_key_to_pb, keys))

@@ -9,6 +9,7 @@ from libs.errors import InvalidInput
 from libs.ids import check_resource_id
 from libs.periods import Period
 from services.billing.domain.charge import PeriodKey
+from services.billing.domain.rate_card_facts import RateCardFacts, check_open
 from services.billing.domain.subscription import (
     BillingPeriodClosing,
     CurrencyDiffers,
@@ -26,7 +27,7 @@ class ChangeRateCard:
     In the middle of a period it is split there: both parts are parts of the whole one, each priced and invoiced by its
     own card.
 
-    :raises InvalidInput, SubscriptionNotFound, RateCardNotFound, CurrencyDiffers, SubscriptionEnded,
+    :raises InvalidInput, SubscriptionNotFound, RateCardNotFound, RateCardArchived, CurrencyDiffers, SubscriptionEnded,
         BillingPeriodClosing, RequestIdReused, Unavailable: and nothing changes
     """
 
@@ -42,24 +43,24 @@ class ChangeRateCard:
         found = [check_resource_id(value, field) for field, value in ids.items()]
         require_valid(request.request_id, [violation for violation in found if violation])
         # Before the transaction: none is ever held open across a call.
-        currency = await self._rating.rate_card_currency(tenant_id, rate_card_id)
+        card = await self._rating.rate_card(tenant_id, rate_card_id)
         real_now = self._clock()
         async with self._unit_of_work(tenant_id) as work:
             # A period that is current for the check must not become due before the change is stored.
             now = (await work.tenants.lock_clock()).now(real_now)
             if await request.claim(work, subscription_id, real_now) is None:
                 subscription = await lock_current(work, subscription_id, now)
-                if subscription.currency != currency:
-                    message = f"{rate_card_id} is in {currency}, the subscription in {subscription.currency}"
+                if subscription.currency != card.currency:
+                    message = f"{rate_card_id} is in {card.currency}, the subscription in {subscription.currency}"
                     raise CurrencyDiffers(message, subscriptionId=subscription_id)
-                await _change(work, subscription, rate_card_id, first_date, now)
+                await _change(work, subscription, (rate_card_id, card), first_date, now)
             return await view_of(work, await work.subscriptions.get(subscription_id), now)
 
 
 async def _change(
-    work: Work, subscription: Subscription, rate_card_id: str, first_date: date | None, now: datetime
+    work: Work, subscription: Subscription, to: tuple[str, RateCardFacts], first_date: date | None, now: datetime
 ) -> None:
-    key = subscription.subscription_id
+    key, (rate_card_id, card) = subscription.subscription_id, to
     # Before its start a subscription changes in its first period.
     at = max(now, subscription.cycle.period_at_index(0).start)
     stored = (await work.periods.containing([key], at)).get(key)
@@ -70,6 +71,8 @@ async def _change(
         changes_at = subscription.change_at(None, current)
         if subscription.rate_card_id == rate_card_id:
             raise InvalidInput.of("rate_card_id", "UNCHANGED", "is the card that the subscription has")
+    else:
+        check_open(rate_card_id, card)
     if current is not None and current.start < changes_at < current.end:
         grace = timedelta(seconds=(await work.tenants.get()).invoice_grace_s)
         changed = await work.periods.split(PeriodKey(key, current.start), Period(changes_at, current.end), grace)

@@ -10,6 +10,7 @@ from libs.errors import Violation
 from libs.ids import check_resource_id, check_text, new_id
 from libs.periods import find_zone
 from services.billing.domain.customer import CUSTOMER_ID_LENGTH_MAX, Customer
+from services.billing.domain.rate_card_facts import check_open
 from services.billing.domain.subscription import BillingAnchor, Subscription, check_start
 from services.billing.usecases.extend_periods import extend
 from services.billing.usecases.get_subscriptions import SubscriptionView, view_of
@@ -40,8 +41,8 @@ class SubscriptionOrder:
 class CreateSubscription:
     """Stores the subscription with its billing periods up to the one after the current one.
 
-    :raises InvalidInput, CustomerNotFound, RateCardNotFound, SubscriptionExists, RequestIdReused, Unavailable: and
-        nothing is stored
+    :raises InvalidInput, CustomerNotFound, RateCardNotFound, RateCardArchived, SubscriptionExists, RequestIdReused,
+        Unavailable: and nothing is stored
     """
 
     def __init__(self, *, unit_of_work: UnitOfWork, rating: Rating, clock: Clock) -> None:
@@ -52,15 +53,16 @@ class CreateSubscription:
     async def __call__(self, *, request: Request, tenant_id: str, order: SubscriptionOrder) -> SubscriptionView:
         require_valid(request.request_id, order.violations())
         # Before the transaction: none is ever held open across a call.
-        currency = await self._rating.rate_card_currency(tenant_id, order.rate_card_id)
+        card = await self._rating.rate_card(tenant_id, order.rate_card_id)
         real_now = self._clock()
         subscription_id = order.subscription_id or new_id("sub")
         async with self._unit_of_work(tenant_id) as work:
             now = (await work.tenants.clock()).now(real_now)
             first = await request.claim(work, subscription_id, real_now)
             if first is None:
+                check_open(order.rate_card_id, card)
                 customer = await work.customers.get(order.customer_id)
-                await _start(work, _subscription(order, subscription_id, customer, currency, now), now)
+                await _start(work, _subscription(order, subscription_id, customer, card.currency, now), now)
             return await view_of(work, await work.subscriptions.get(first or subscription_id), now)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from libs.periods import Period
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.events import InvoiceFact
+from services.billing.domain.rate_card_facts import RateCardFacts
 from services.billing.domain.tenant import Tenant
 from services.billing.domain.watermark import ReceivedWatermark, Watermark
 from services.billing.usecases.reconciliation_ports import Reconciliation
@@ -152,7 +153,7 @@ class Confirmed:
 
 
 class Rating(Protocol):
-    async def rate_card_currency(self, tenant_id: str, rate_card_id: str) -> str:
+    async def rate_card(self, tenant_id: str, rate_card_id: str) -> RateCardFacts:
         """:raises RateCardNotFound, Unavailable: if there is no such card, or rating does not answer"""
 
     async def confirm_charges(self, tenant_id: str, keys: Sequence[PeriodKey]) -> list[Confirmed]:

@@ -10,6 +10,7 @@ from libs.rpc import GrpcServer
 from services.rating.rpc.price_override_service import PriceOverrideServicer
 from services.rating.rpc.rate_card_service import RateCardServicer
 from services.rating.rpc.simulation_service import SimulationServicer
+from services.rating.usecases.archive_rate_card import ArchiveRateCard
 from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.check_rate_card import CheckRateCard
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards
@@ -37,7 +38,11 @@ def add_catalog(
     simulate = Simulate(open_work, ask_quantities)
     create = CreateRateCard(open_work, check, GuardRollout(simulate), system_clock, clocks.now, on_marked)
     server.add(
-        RateCardServicer(create_rate_card=create, get_rate_cards=get_cards),
+        RateCardServicer(
+            create_rate_card=create,
+            get_rate_cards=get_cards,
+            archive_rate_card=ArchiveRateCard(open_work, system_clock),
+        ),
         rate_card_service_pb2_grpc.add_RateCardServiceServicer_to_server,
     )
     server.add(

@@ -11,6 +11,8 @@ METHODS = {
     f"{_PACKAGE}.RateCardService/CreateRateCard": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.RateCardService/GetRateCard": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.RateCardService/ListRateCards": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.RateCardService/ArchiveRateCard": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.RateCardService/UnarchiveRateCard": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/GetCharges": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/PreviewCharge": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/ExplainCharge": _TENANT_OR_INTERNAL,

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 
-from libs.ids import check_request_id
+from libs.errors import InvalidInput
+from libs.ids import check_request_id, check_resource_id, check_text
 from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
 from services.rating.rpc import require
 from services.rating.rpc.context import Context
+from services.rating.usecases.archive_rate_card import ArchiveRateCard
 from services.rating.usecases.create_rate_card import CreateRateCard, GetRateCards, Request
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.rate_cards import guard_from_pb, rate_card_from_pb, rate_card_message, rate_card_to_pb
 from steelyard.rating.v1 import rate_card_service_pb2 as pb
 from steelyard.rating.v1 import rate_card_service_pb2_grpc as pb_grpc
 
+_REASON_LENGTH_MAX = 500
+_OF_THE_SERVER = ("version", "create_time", "override_reason", "archive_time", "archive_reason")
+
 
 class RateCardServicer(pb_grpc.RateCardServiceServicer):
     """Rate cards of the calling tenant."""
 
-    def __init__(self, *, create_rate_card: CreateRateCard, get_rate_cards: GetRateCards) -> None:
+    def __init__(
+        self, *, create_rate_card: CreateRateCard, get_rate_cards: GetRateCards, archive_rate_card: ArchiveRateCard
+    ) -> None:
         self._create_rate_card = create_rate_card
+        self._archive_rate_card = archive_rate_card
         self._get_rate_cards = get_rate_cards
 
     async def CreateRateCard(self, request: pb.CreateRateCardRequest, context: Context) -> pb.CreateRateCardResponse:
@@ -53,6 +62,30 @@ class RateCardServicer(pb_grpc.RateCardServiceServicer):
             next_page_token=next_page_token(request, [page[-1].card.rate_card_id]) if len(found) > size else "",
         )
 
+    async def ArchiveRateCard(self, request: pb.ArchiveRateCardRequest, context: Context) -> pb.ArchiveRateCardResponse:
+        mutation = _named(request, "ArchiveRateCard")
+        if request.reason and (violation := check_text(request.reason, "reason", _REASON_LENGTH_MAX)):
+            raise InvalidInput([violation])
+        stored = await self._archive_rate_card.archive(mutation, request.rate_card_id, request.reason)
+        return pb.ArchiveRateCardResponse(rate_card=rate_card_to_pb(stored))
+
+    async def UnarchiveRateCard(
+        self, request: pb.UnarchiveRateCardRequest, context: Context
+    ) -> pb.UnarchiveRateCardResponse:
+        mutation = _named(request, "UnarchiveRateCard")
+        stored = await self._archive_rate_card.unarchive(mutation, request.rate_card_id)
+        return pb.UnarchiveRateCardResponse(rate_card=rate_card_to_pb(stored))
+
+
+def _named(request: pb.ArchiveRateCardRequest | pb.UnarchiveRateCardRequest, method: str) -> Request:
+    found = check_request_id(request.request_id), check_resource_id(request.rate_card_id, "rate_card_id")
+    if violations := [violation for violation in found if violation]:
+        raise InvalidInput(violations)
+    meaning = copy.deepcopy(request)
+    meaning.request_id = ""
+    fingerprint = hashlib.sha256(meaning.SerializeToString(deterministic=True)).digest()
+    return Request(current_tenant(), request.request_id, fingerprint, method)
+
 
 def _fingerprint(request: pb.CreateRateCardRequest) -> bytes:
     """Digest of what the client asked for; what the server sets is ignored there too."""
@@ -60,7 +93,6 @@ def _fingerprint(request: pb.CreateRateCardRequest) -> bytes:
     if request.HasField("rollout_guard"):
         meaning.rollout_guard.CopyFrom(request.rollout_guard)
     meaning.allow_past_effective_time = request.allow_past_effective_time
-    meaning.rate_card.ClearField("override_reason")
-    meaning.rate_card.ClearField("version")
-    meaning.rate_card.ClearField("create_time")
+    for field in _OF_THE_SERVER:
+        meaning.rate_card.ClearField(field)  # type: ignore[arg-type]
     return hashlib.sha256(meaning.SerializeToString(deterministic=True)).digest()

@@ -22,6 +22,16 @@ rate_cards = sa.Table(
     text("override_reason"),
 )
 
+# Closed for new subscriptions, all versions of them.
+archived_rate_cards = sa.Table(
+    "archived_rate_cards",
+    metadata,
+    key("tenant_id"),
+    key("rate_card_id"),
+    instant("archived_at"),
+    text("reason"),
+)
+
 # For all subscriptions of a customer or for one: the other id is empty. Of a row only end_at changes.
 price_overrides = sa.Table(
     "price_overrides",

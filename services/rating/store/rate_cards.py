@@ -17,6 +17,8 @@ from services.rating.store.price_json import price_from_json, price_to_json
 
 _NAMES = "rate_card_id, version, display_name, currency, effective_at, prices, created_at, override_reason"
 _COLUMNS = ", ".join(f"c.{name}" for name in _NAMES.split(", "))
+_STORED = f"{_COLUMNS}, archived_at, coalesce(reason, '') AS archive_reason"
+_CARDS = "rate_cards c LEFT JOIN archived_rate_cards USING (tenant_id, rate_card_id)"
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('rate-card:' || $1 || ':' || $2, 0))"
 
@@ -27,12 +29,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 
 _VERSION = f"""
-SELECT {_COLUMNS} FROM rate_cards c
+SELECT {_STORED} FROM {_CARDS}
 WHERE tenant_id = $1 AND rate_card_id = $2 AND ($3 = 0 OR version = $3) ORDER BY version DESC LIMIT 1
 """
 
 _NEWEST = f"""
-SELECT DISTINCT ON (rate_card_id) {_COLUMNS} FROM rate_cards c
+SELECT DISTINCT ON (rate_card_id) {_STORED} FROM {_CARDS}
 WHERE tenant_id = $1 AND rate_card_id > $2 ORDER BY rate_card_id, version DESC LIMIT $3
 """
 
@@ -44,6 +46,12 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) c
 """
+
+_ARCHIVE = """
+INSERT INTO archived_rate_cards (tenant_id, rate_card_id, archived_at, reason) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING
+"""
+_UNARCHIVE = "DELETE FROM archived_rate_cards WHERE tenant_id = $1 AND rate_card_id = $2"
 
 
 class PostgresRateCardStore:
@@ -71,6 +79,14 @@ class PostgresRateCardStore:
             created_at,
             override_reason,
         )
+
+    async def archive(self, tenant_id: str, rate_card_id: str, at: datetime, reason: str) -> None:
+        """Keep since when and why a card is archived, unless it is."""
+        await self._connection.execute(_ARCHIVE, tenant_id, rate_card_id, at, reason)
+
+    async def unarchive(self, tenant_id: str, rate_card_id: str) -> None:
+        """Forget that a card is archived."""
+        await self._connection.execute(_UNARCHIVE, tenant_id, rate_card_id)
 
     async def find(self, tenant_id: str, rate_card_id: str, version: int = 0) -> StoredRateCard | None:
         """Return a version, or the newest one for 0; None if there is none."""
@@ -106,4 +122,6 @@ def _card(row: asyncpg.Record) -> RateCard:
 
 
 def _stored_card(row: asyncpg.Record) -> StoredRateCard:
-    return StoredRateCard(_card(row), row["created_at"], row["override_reason"])
+    return StoredRateCard(
+        _card(row), row["created_at"], row["override_reason"], row["archived_at"], row["archive_reason"]
+    )

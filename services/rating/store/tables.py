@@ -8,10 +8,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from libs.database import requests_table
 from libs.messaging import parked_tables
 from libs.outbox import lease_table, mark_table, watermark_table
-from services.rating.store.catalog_tables import price_overrides, rate_cards
+from services.rating.store.catalog_tables import archived_rate_cards, price_overrides, rate_cards
 from services.rating.store.table_columns import INSTANT, UPDATED_IN_PLACE, instant, key, metadata, number, text, whole
 
-__all__ = ["metadata", "price_overrides", "rate_cards"]  # Imported, so that the metadata has them all.
+# Imported, so that the metadata has them all.
+__all__ = ["archived_rate_cards", "metadata", "price_overrides", "rate_cards"]
 MIGRATIONS = "services.rating.store.migrations"
 
 requests = requests_table(metadata)

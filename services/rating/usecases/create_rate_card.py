@@ -16,8 +16,6 @@ from services.rating.usecases.errors import RateCardCurrencyFixed, RateCardEffec
 from services.rating.usecases.guard_rollout import GuardRollout
 from services.rating.usecases.ports import OpenWork, Work
 
-_METHOD = "CreateRateCard"
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -26,11 +24,12 @@ class Request:
     tenant_id: str
     request_id: str
     fingerprint: bytes
+    method: str = "CreateRateCard"
 
     @property
     def key(self) -> tuple[str, str, str, bytes]:
         """Tenant, method, request id and fingerprint."""
-        return self.tenant_id, _METHOD, self.request_id, self.fingerprint
+        return self.tenant_id, self.method, self.request_id, self.fingerprint
 
 
 class CreateRateCard:
@@ -81,7 +80,7 @@ class CreateRateCard:
             async with self._open_work(request.tenant_id) as work:
                 carried_out = await work.requests.find(*request.key)
                 if carried_out is not None:
-                    return await _find(work, request.tenant_id, card.rate_card_id, int(carried_out))
+                    return await find_card(work, request.tenant_id, card.rate_card_id, int(carried_out))
             await self._guard_rollout(request.tenant_id, card, guard)
         async with self._open_work(request.tenant_id) as work:
             stored = await self._create(work, request, card, archived, guard, allow_past=allow_past)
@@ -135,7 +134,7 @@ class CreateRateCard:
         version = newest.card.version + 1 if newest else 1
         first_version = await work.requests.claim(*request.key, str(version), now)
         if first_version is not None:
-            return await _find(work, tenant_id, card.rate_card_id, int(first_version))
+            return await find_card(work, tenant_id, card.rate_card_id, int(first_version))
         _check_archived(card, newest.card if newest else None, archived)
         if newest is not None:
             _check_succession(newest.card, card)
@@ -176,7 +175,7 @@ class GetRateCards:
         :raises RateCardNotFound: if there is none
         """
         async with self._open_work(tenant_id) as work:
-            return await _find(work, tenant_id, rate_card_id, version)
+            return await find_card(work, tenant_id, rate_card_id, version)
 
     async def list_newest(self, tenant_id: str, after: str, limit: int) -> list[StoredRateCard]:
         """Return the newest versions of the cards behind the id `after`."""
@@ -184,7 +183,11 @@ class GetRateCards:
             return await work.cards.list_newest(tenant_id, after, limit)
 
 
-async def _find(work: Work, tenant_id: str, rate_card_id: str, version: int) -> StoredRateCard:
+async def find_card(work: Work, tenant_id: str, rate_card_id: str, version: int) -> StoredRateCard:
+    """Return a version, or the newest for 0.
+
+    :raises RateCardNotFound: if there is none
+    """
     stored = await work.cards.find(tenant_id, rate_card_id, version)
     if stored is None:
         named = f"version {version} of rate card {rate_card_id}" if version else f"rate card {rate_card_id}"

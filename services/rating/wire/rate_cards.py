@@ -67,6 +67,9 @@ def rate_card_to_pb(stored: StoredRateCard) -> pb.RateCard:
     message = rate_card_message(stored.card)
     message.create_time.CopyFrom(instant_to_pb(stored.created_at))
     message.override_reason = stored.override_reason
+    if stored.archived_at is not None:
+        message.archive_time.CopyFrom(instant_to_pb(stored.archived_at))
+        message.archive_reason = stored.archive_reason
     return message
 
 

@@ -16,6 +16,7 @@ from libs.errors import InvalidInput, NotFound, RequestIdReused
 from libs.periods import Period
 from services.billing.domain.clock import ClockNotConfirmed, ClockNotForward, NoTestClock, TestClocksDisabled
 from services.billing.domain.customer import CustomerExists, CustomerNotFound
+from services.billing.domain.rate_card_facts import RateCardArchived
 from services.billing.domain.subscription import BillingAnchor, SubscriptionExists, SubscriptionNotFound
 from services.billing.domain.tenant import ApiKeyNotFound, Tenant, TenantExists, TenantNotFound
 from services.billing.store.tables import metadata
@@ -178,6 +179,24 @@ class TestSubscriptions:
         with pytest.raises(NotFound) as caught:
             await world.subscribe("acme")
         assert caught.value.reason == "RATE_CARD_NOT_FOUND"
+
+    async def test_need_a_card_that_is_open(self, world: World) -> None:
+        await world.add_tenant("acme", JANUARY)
+        await world.add_customer("acme")
+        world.rating.archived = {"standard"}
+        with pytest.raises(RateCardArchived):
+            await world.subscribe("acme")
+        world.rating.archived = set()
+        assert (await world.subscribe("acme")).subscription.rate_card_id == "standard"
+
+    async def test_that_are_there_stay_there_when_their_card_is_closed(self, world: World) -> None:
+        await world.add_tenant("acme", JANUARY)
+        await world.add_customer("acme")
+        request = a_request("CreateSubscription", "", request_id=str(uuid.uuid4()))
+        first = await world.subscribe("acme", request=request)
+        world.rating.archived = {"standard"}
+
+        assert await world.subscribe("acme", request=request) == first
 
     async def test_a_request_id_stands_for_one_request(self, world: World) -> None:
         await world.add_tenant("acme", JANUARY)

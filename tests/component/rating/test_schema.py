@@ -76,6 +76,9 @@ async def test_a_tenant_sees_only_its_own_rows(rating: Rating, table: str) -> No
                 f" prices, reason, created_at) VALUES ('{tenant}', 'o', 'c', 'c', '', '[]', '', now())",
                 tenant=tenant,
             )
+    if table == "archived_rate_cards":
+        for tenant in ("acme", "other"):
+            await rating.sql(f"INSERT INTO archived_rate_cards VALUES ('{tenant}', 'c', now(), '')", tenant=tenant)
     if table == "rerated_charges":
         for tenant in ("acme", "other"):
             await rating.sql(

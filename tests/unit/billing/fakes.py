@@ -11,6 +11,7 @@ from libs.money import RoundingMode
 from libs.periods import Period
 from services.billing.domain.charge import Charge, ChargePart, PeriodKey
 from services.billing.domain.invoice import PaymentNotCancelable
+from services.billing.domain.rate_card_facts import RateCardFacts
 from services.billing.usecases.ports import Confirmed
 
 TRACE_PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -68,6 +69,7 @@ class FakeRating:
 
     def __init__(self) -> None:
         self.currencies = {"standard": "EUR"}
+        self.archived: set[str] = set()
         self.by_period: dict[PeriodKey, tuple[Charge, ...]] = {}
         self.refusals: dict[PeriodKey, str] = {}
         self.periods: dict[PeriodKey, Period] = {}
@@ -79,12 +81,12 @@ class FakeRating:
     def charges_of(self, key: PeriodKey) -> tuple[Charge, ...]:
         return self.by_period.get(key, (a_charge(key),))
 
-    async def rate_card_currency(self, tenant_id: str, rate_card_id: str) -> str:
+    async def rate_card(self, tenant_id: str, rate_card_id: str) -> RateCardFacts:
         if self.is_away:
             raise Unavailable("rating is away")
         if rate_card_id not in self.currencies:
             raise NotFound(f"no rate card {rate_card_id}", reason="RATE_CARD_NOT_FOUND")
-        return self.currencies[rate_card_id]
+        return RateCardFacts(self.currencies[rate_card_id], rate_card_id in self.archived)
 
     async def confirm_charges(self, tenant_id: str, keys: Sequence[PeriodKey]) -> list[Confirmed]:
         self.asked.append(list(keys))

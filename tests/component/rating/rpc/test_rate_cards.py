@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -157,6 +158,37 @@ class TestRateCards:
         assert (type(too_early), too_early.reason) == (FailedPrecondition, "RATE_CARD_EFFECTIVE_TIME_NOT_LATER")
         assert currency.reason == "RATE_CARD_CURRENCY_FIXED"
         assert (await failure(cards.GetRateCard(missing, metadata=AS_ACME))).reason == "RATE_CARD_NOT_FOUND"
+
+    async def test_are_archived_and_opened_again(self, cards: RateCardServiceAsyncStub, name: str) -> None:
+        await cards.CreateRateCard(card_of(name), metadata=AS_ACME)
+        archive = cards_pb.ArchiveRateCardRequest(request_id=str(uuid.uuid4()), rate_card_id=name, reason="replaced")
+        first = (await cards.ArchiveRateCard(archive, metadata=AS_ACME)).rate_card
+        later = cards_pb.ArchiveRateCardRequest(request_id=str(uuid.uuid4()), rate_card_id=name, reason="again")
+
+        assert (first.archive_reason, first.HasField("archive_time")) == ("replaced", True)
+        assert (await cards.ArchiveRateCard(later, metadata=AS_ACME)).rate_card == first
+        # Further versions are for those who have it.
+        further = await cards.CreateRateCard(card_of(name, per_unit(amount="1"), at=APRIL.start), metadata=AS_ACME)
+        assert further.rate_card.version == 2
+        newest = await cards.GetRateCard(cards_pb.GetRateCardRequest(rate_card_id=name), metadata=AS_ACME)
+        assert newest.rate_card.archive_time == first.archive_time
+        opened = cards_pb.UnarchiveRateCardRequest(request_id=str(uuid.uuid4()), rate_card_id=name)
+        for _ in range(2):
+            card = (await cards.UnarchiveRateCard(opened, metadata=AS_ACME)).rate_card
+            assert (card.version, card.archive_reason, card.HasField("archive_time")) == (2, "", False)
+        # A request that was carried out is not carried out again.
+        again = (await cards.ArchiveRateCard(archive, metadata=AS_ACME)).rate_card
+        assert not again.HasField("archive_time")
+
+    async def test_to_be_archived_have_to_be_there(self, cards: RateCardServiceAsyncStub, name: str) -> None:
+        request = cards_pb.ArchiveRateCardRequest(request_id=str(uuid.uuid4()), rate_card_id=name)
+        unknown = await failure(cards.ArchiveRateCard(request, metadata=AS_ACME))
+        await cards.CreateRateCard(card_of(name), metadata=AS_ACME)
+        stranger = await failure(cards.ArchiveRateCard(request, metadata=tenant(name)))
+        nameless = await failure(cards.UnarchiveRateCard(cards_pb.UnarchiveRateCardRequest(), metadata=AS_ACME))
+
+        assert unknown.reason == stranger.reason == "RATE_CARD_NOT_FOUND"
+        assert violations(nameless) == [("request_id", "REQUIRED"), ("rate_card_id", "REQUIRED")]
 
     async def test_a_time_that_is_over_has_to_be_meant(self, cards: RateCardServiceAsyncStub, name: str) -> None:
         request = card_of(name, at=APRIL.start)

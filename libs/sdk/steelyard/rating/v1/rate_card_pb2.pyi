@@ -292,6 +292,8 @@ class RateCard(_message.Message):
     PRICES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     OVERRIDE_REASON_FIELD_NUMBER: _builtins.int
+    ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
+    ARCHIVE_REASON_FIELD_NUMBER: _builtins.int
     rate_card_id: _builtins.str
     """Chosen by the tenant; 1 to 64 of letters, digits and _ . : @ -."""
     version: _builtins.int
@@ -302,6 +304,8 @@ class RateCard(_message.Message):
     """ISO 4217 code of all its prices."""
     override_reason: _builtins.str
     """Why it was stored although its rollout guard was not heeded; set by the server, empty as a rule."""
+    archive_reason: _builtins.str
+    """Why it is archived, as the caller said; set by the server."""
     @_builtins.property
     def effective_time(self) -> _timestamp_pb2.Timestamp:
         """Billing periods that start at or after it are priced by this version, until the next version's. Unset: always."""
@@ -314,6 +318,10 @@ class RateCard(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Set by the server."""
 
+    @_builtins.property
+    def archive_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when the card, all versions of it, is closed for new subscriptions; set by the server, unset if it is not."""
+
     def __init__(
         self,
         *,
@@ -325,10 +333,12 @@ class RateCard(_message.Message):
         prices: _abc.Iterable[Global___Price] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         override_reason: _builtins.str = ...,
+        archive_time: _timestamp_pb2.Timestamp | None = ...,
+        archive_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "effective_time", b"effective_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "create_time", b"create_time", "effective_time", b"effective_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "currency", b"currency", "display_name", b"display_name", "effective_time", b"effective_time", "override_reason", b"override_reason", "prices", b"prices", "rate_card_id", b"rate_card_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_reason", b"archive_reason", "archive_time", b"archive_time", "create_time", b"create_time", "currency", b"currency", "display_name", b"display_name", "effective_time", b"effective_time", "override_reason", b"override_reason", "prices", b"prices", "rate_card_id", b"rate_card_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

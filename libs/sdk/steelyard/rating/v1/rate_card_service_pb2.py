@@ -26,27 +26,35 @@ from steelyard.common.v1 import period_pb2 as steelyard_dot_common_dot_v1_dot_pe
 from steelyard.rating.v1 import rate_card_pb2 as steelyard_dot_rating_dot_v1_dot_rate__card__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+steelyard/rating/v1/rate_card_service.proto\x12\x13steelyard.rating.v1\x1a steelyard/common/v1/period.proto\x1a#steelyard/rating/v1/rate_card.proto\"\xd1\x01\n\x15\x43reateRateCardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\trate_card\x18\x02 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x38\n\rrollout_guard\x18\x04 \x01(\x0b\x32!.steelyard.rating.v1.RolloutGuard\x12!\n\x19\x61llow_past_effective_time\x18\x05 \x01(\x08\"p\n\x0cRolloutGuard\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x1a\n\x12max_change_percent\x18\x02 \x01(\t\x12\x17\n\x0foverride_reason\x18\x03 \x01(\t\"J\n\x16\x43reateRateCardResponse\x12\x30\n\trate_card\x18\x01 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\";\n\x12GetRateCardRequest\x12\x14\n\x0crate_card_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"G\n\x13GetRateCardResponse\x12\x30\n\trate_card\x18\x01 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\"=\n\x14ListRateCardsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x15ListRateCardsResponse\x12\x31\n\nrate_cards\x18\x01 \x03(\x0b\x32\x1d.steelyard.rating.v1.RateCard\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc6\x02\n\x0fRateCardService\x12i\n\x0e\x43reateRateCard\x12*.steelyard.rating.v1.CreateRateCardRequest\x1a+.steelyard.rating.v1.CreateRateCardResponse\x12`\n\x0bGetRateCard\x12\'.steelyard.rating.v1.GetRateCardRequest\x1a(.steelyard.rating.v1.GetRateCardResponse\x12\x66\n\rListRateCards\x12).steelyard.rating.v1.ListRateCardsRequest\x1a*.steelyard.rating.v1.ListRateCardsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+steelyard/rating/v1/rate_card_service.proto\x12\x13steelyard.rating.v1\x1a steelyard/common/v1/period.proto\x1a#steelyard/rating/v1/rate_card.proto\"R\n\x16\x41rchiveRateCardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0crate_card_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"K\n\x17\x41rchiveRateCardResponse\x12\x30\n\trate_card\x18\x01 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\"D\n\x18UnarchiveRateCardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0crate_card_id\x18\x02 \x01(\t\"M\n\x19UnarchiveRateCardResponse\x12\x30\n\trate_card\x18\x01 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\"\xd1\x01\n\x15\x43reateRateCardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\trate_card\x18\x02 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x38\n\rrollout_guard\x18\x04 \x01(\x0b\x32!.steelyard.rating.v1.RolloutGuard\x12!\n\x19\x61llow_past_effective_time\x18\x05 \x01(\x08\"p\n\x0cRolloutGuard\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x1a\n\x12max_change_percent\x18\x02 \x01(\t\x12\x17\n\x0foverride_reason\x18\x03 \x01(\t\"J\n\x16\x43reateRateCardResponse\x12\x30\n\trate_card\x18\x01 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\";\n\x12GetRateCardRequest\x12\x14\n\x0crate_card_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"G\n\x13GetRateCardResponse\x12\x30\n\trate_card\x18\x01 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\"=\n\x14ListRateCardsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x15ListRateCardsResponse\x12\x31\n\nrate_cards\x18\x01 \x03(\x0b\x32\x1d.steelyard.rating.v1.RateCard\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xa8\x04\n\x0fRateCardService\x12i\n\x0e\x43reateRateCard\x12*.steelyard.rating.v1.CreateRateCardRequest\x1a+.steelyard.rating.v1.CreateRateCardResponse\x12`\n\x0bGetRateCard\x12\'.steelyard.rating.v1.GetRateCardRequest\x1a(.steelyard.rating.v1.GetRateCardResponse\x12\x66\n\rListRateCards\x12).steelyard.rating.v1.ListRateCardsRequest\x1a*.steelyard.rating.v1.ListRateCardsResponse\x12l\n\x0f\x41rchiveRateCard\x12+.steelyard.rating.v1.ArchiveRateCardRequest\x1a,.steelyard.rating.v1.ArchiveRateCardResponse\x12r\n\x11UnarchiveRateCard\x12-.steelyard.rating.v1.UnarchiveRateCardRequest\x1a..steelyard.rating.v1.UnarchiveRateCardResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.rating.v1.rate_card_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATERATECARDREQUEST']._serialized_start=140
-  _globals['_CREATERATECARDREQUEST']._serialized_end=349
-  _globals['_ROLLOUTGUARD']._serialized_start=351
-  _globals['_ROLLOUTGUARD']._serialized_end=463
-  _globals['_CREATERATECARDRESPONSE']._serialized_start=465
-  _globals['_CREATERATECARDRESPONSE']._serialized_end=539
-  _globals['_GETRATECARDREQUEST']._serialized_start=541
-  _globals['_GETRATECARDREQUEST']._serialized_end=600
-  _globals['_GETRATECARDRESPONSE']._serialized_start=602
-  _globals['_GETRATECARDRESPONSE']._serialized_end=673
-  _globals['_LISTRATECARDSREQUEST']._serialized_start=675
-  _globals['_LISTRATECARDSREQUEST']._serialized_end=736
-  _globals['_LISTRATECARDSRESPONSE']._serialized_start=738
-  _globals['_LISTRATECARDSRESPONSE']._serialized_end=837
-  _globals['_RATECARDSERVICE']._serialized_start=840
-  _globals['_RATECARDSERVICE']._serialized_end=1166
+  _globals['_ARCHIVERATECARDREQUEST']._serialized_start=139
+  _globals['_ARCHIVERATECARDREQUEST']._serialized_end=221
+  _globals['_ARCHIVERATECARDRESPONSE']._serialized_start=223
+  _globals['_ARCHIVERATECARDRESPONSE']._serialized_end=298
+  _globals['_UNARCHIVERATECARDREQUEST']._serialized_start=300
+  _globals['_UNARCHIVERATECARDREQUEST']._serialized_end=368
+  _globals['_UNARCHIVERATECARDRESPONSE']._serialized_start=370
+  _globals['_UNARCHIVERATECARDRESPONSE']._serialized_end=447
+  _globals['_CREATERATECARDREQUEST']._serialized_start=450
+  _globals['_CREATERATECARDREQUEST']._serialized_end=659
+  _globals['_ROLLOUTGUARD']._serialized_start=661
+  _globals['_ROLLOUTGUARD']._serialized_end=773
+  _globals['_CREATERATECARDRESPONSE']._serialized_start=775
+  _globals['_CREATERATECARDRESPONSE']._serialized_end=849
+  _globals['_GETRATECARDREQUEST']._serialized_start=851
+  _globals['_GETRATECARDREQUEST']._serialized_end=910
+  _globals['_GETRATECARDRESPONSE']._serialized_start=912
+  _globals['_GETRATECARDRESPONSE']._serialized_end=983
+  _globals['_LISTRATECARDSREQUEST']._serialized_start=985
+  _globals['_LISTRATECARDSREQUEST']._serialized_end=1046
+  _globals['_LISTRATECARDSRESPONSE']._serialized_start=1048
+  _globals['_LISTRATECARDSRESPONSE']._serialized_end=1147
+  _globals['_RATECARDSERVICE']._serialized_start=1150
+  _globals['_RATECARDSERVICE']._serialized_end=1702
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,110 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class ArchiveRateCardRequest(_message.Message):
+    """ArchiveRateCardRequest names a card."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RATE_CARD_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required: a UUID chosen by the caller and kept over retries."""
+    rate_card_id: _builtins.str
+    """The card."""
+    reason: _builtins.str
+    """For people: why; at most 500 characters."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        rate_card_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_card_id", b"rate_card_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveRateCardRequest: _TypeAlias = ArchiveRateCardRequest  # noqa: Y015
+
+@_typing.final
+class ArchiveRateCardResponse(_message.Message):
+    """ArchiveRateCardResponse has the newest version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATE_CARD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rate_card(self) -> _rate_card_pb2.RateCard:
+        """The card."""
+
+    def __init__(
+        self,
+        *,
+        rate_card: _rate_card_pb2.RateCard | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveRateCardResponse: _TypeAlias = ArchiveRateCardResponse  # noqa: Y015
+
+@_typing.final
+class UnarchiveRateCardRequest(_message.Message):
+    """UnarchiveRateCardRequest names a card."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RATE_CARD_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required: a UUID chosen by the caller and kept over retries."""
+    rate_card_id: _builtins.str
+    """The card."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        rate_card_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_card_id", b"rate_card_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveRateCardRequest: _TypeAlias = UnarchiveRateCardRequest  # noqa: Y015
+
+@_typing.final
+class UnarchiveRateCardResponse(_message.Message):
+    """UnarchiveRateCardResponse has the newest version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RATE_CARD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rate_card(self) -> _rate_card_pb2.RateCard:
+        """The card."""
+
+    def __init__(
+        self,
+        *,
+        rate_card: _rate_card_pb2.RateCard | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnarchiveRateCardResponse: _TypeAlias = UnarchiveRateCardResponse  # noqa: Y015
+
+@_typing.final
 class CreateRateCardRequest(_message.Message):
     """CreateRateCardRequest asks for a new card or version."""
 

@@ -50,6 +50,16 @@ class RateCardServiceStub(object):
                 request_serializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ListRateCardsRequest.SerializeToString,
                 response_deserializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ListRateCardsResponse.FromString,
                 _registered_method=True)
+        self.ArchiveRateCard = channel.unary_unary(
+                '/steelyard.rating.v1.RateCardService/ArchiveRateCard',
+                request_serializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ArchiveRateCardRequest.SerializeToString,
+                response_deserializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ArchiveRateCardResponse.FromString,
+                _registered_method=True)
+        self.UnarchiveRateCard = channel.unary_unary(
+                '/steelyard.rating.v1.RateCardService/UnarchiveRateCard',
+                request_serializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.UnarchiveRateCardRequest.SerializeToString,
+                response_deserializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.UnarchiveRateCardResponse.FromString,
+                _registered_method=True)
 
 
 class RateCardServiceServicer(object):
@@ -87,6 +97,26 @@ class RateCardServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ArchiveRateCard(self, request, context):
+        """ArchiveRateCard closes a card for new subscriptions, and for those that would change to it. Who has it keeps it, and is
+        charged by its versions, of which there may be further ones.
+
+        Idempotent by request_id; of a card that is archived nothing changes. Caller: tenant key, internal. Errors:
+        INVALID_ARGUMENT with field violations; NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnarchiveRateCard(self, request, context):
+        """UnarchiveRateCard opens a card again.
+
+        Idempotent by request_id. Caller: tenant key, internal. Errors: as ArchiveRateCard.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RateCardServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -104,6 +134,16 @@ def add_RateCardServiceServicer_to_server(servicer, server):
                     servicer.ListRateCards,
                     request_deserializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ListRateCardsRequest.FromString,
                     response_serializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ListRateCardsResponse.SerializeToString,
+            ),
+            'ArchiveRateCard': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveRateCard,
+                    request_deserializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ArchiveRateCardRequest.FromString,
+                    response_serializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ArchiveRateCardResponse.SerializeToString,
+            ),
+            'UnarchiveRateCard': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnarchiveRateCard,
+                    request_deserializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.UnarchiveRateCardRequest.FromString,
+                    response_serializer=steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.UnarchiveRateCardResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -188,6 +228,60 @@ class RateCardService(object):
             '/steelyard.rating.v1.RateCardService/ListRateCards',
             steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ListRateCardsRequest.SerializeToString,
             steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ListRateCardsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveRateCard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.rating.v1.RateCardService/ArchiveRateCard',
+            steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ArchiveRateCardRequest.SerializeToString,
+            steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.ArchiveRateCardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnarchiveRateCard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.rating.v1.RateCardService/UnarchiveRateCard',
+            steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.UnarchiveRateCardRequest.SerializeToString,
+            steelyard_dot_rating_dot_v1_dot_rate__card__service__pb2.UnarchiveRateCardResponse.FromString,
             options,
             channel_credentials,
             insecure,

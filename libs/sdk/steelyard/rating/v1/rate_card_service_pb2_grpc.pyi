@@ -52,6 +52,18 @@ class RateCardServiceStub:
 
     Caller: tenant key, internal. Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
     """
+    ArchiveRateCard: _grpc.UnaryUnaryMultiCallable[_rate_card_service_pb2.ArchiveRateCardRequest, _rate_card_service_pb2.ArchiveRateCardResponse]
+    """ArchiveRateCard closes a card for new subscriptions, and for those that would change to it. Who has it keeps it, and is
+    charged by its versions, of which there may be further ones.
+
+    Idempotent by request_id; of a card that is archived nothing changes. Caller: tenant key, internal. Errors:
+    INVALID_ARGUMENT with field violations; NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED.
+    """
+    UnarchiveRateCard: _grpc.UnaryUnaryMultiCallable[_rate_card_service_pb2.UnarchiveRateCardRequest, _rate_card_service_pb2.UnarchiveRateCardResponse]
+    """UnarchiveRateCard opens a card again.
+
+    Idempotent by request_id. Caller: tenant key, internal. Errors: as ArchiveRateCard.
+    """
 
 @_typing.type_check_only
 class RateCardServiceAsyncStub(RateCardServiceStub):
@@ -76,6 +88,18 @@ class RateCardServiceAsyncStub(RateCardServiceStub):
     """ListRateCards lists the newest version of each card, by id.
 
     Caller: tenant key, internal. Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
+    """
+    ArchiveRateCard: _aio.UnaryUnaryMultiCallable[_rate_card_service_pb2.ArchiveRateCardRequest, _rate_card_service_pb2.ArchiveRateCardResponse]  # type: ignore[assignment]
+    """ArchiveRateCard closes a card for new subscriptions, and for those that would change to it. Who has it keeps it, and is
+    charged by its versions, of which there may be further ones.
+
+    Idempotent by request_id; of a card that is archived nothing changes. Caller: tenant key, internal. Errors:
+    INVALID_ARGUMENT with field violations; NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED.
+    """
+    UnarchiveRateCard: _aio.UnaryUnaryMultiCallable[_rate_card_service_pb2.UnarchiveRateCardRequest, _rate_card_service_pb2.UnarchiveRateCardResponse]  # type: ignore[assignment]
+    """UnarchiveRateCard opens a card again.
+
+    Idempotent by request_id. Caller: tenant key, internal. Errors: as ArchiveRateCard.
     """
 
 class RateCardServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -116,6 +140,30 @@ class RateCardServiceServicer(metaclass=_abc_1.ABCMeta):
         """ListRateCards lists the newest version of each card, by id.
 
         Caller: tenant key, internal. Errors: INVALID_ARGUMENT PAGE_TOKEN_INVALID or PAGE_SIZE_NEGATIVE.
+        """
+
+    @_abc_1.abstractmethod
+    def ArchiveRateCard(
+        self,
+        request: _rate_card_service_pb2.ArchiveRateCardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rate_card_service_pb2.ArchiveRateCardResponse, _abc.Awaitable[_rate_card_service_pb2.ArchiveRateCardResponse]]:
+        """ArchiveRateCard closes a card for new subscriptions, and for those that would change to it. Who has it keeps it, and is
+        charged by its versions, of which there may be further ones.
+
+        Idempotent by request_id; of a card that is archived nothing changes. Caller: tenant key, internal. Errors:
+        INVALID_ARGUMENT with field violations; NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def UnarchiveRateCard(
+        self,
+        request: _rate_card_service_pb2.UnarchiveRateCardRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rate_card_service_pb2.UnarchiveRateCardResponse, _abc.Awaitable[_rate_card_service_pb2.UnarchiveRateCardResponse]]:
+        """UnarchiveRateCard opens a card again.
+
+        Idempotent by request_id. Caller: tenant key, internal. Errors: as ArchiveRateCard.
         """
 
 def add_RateCardServiceServicer_to_server(servicer: RateCardServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
