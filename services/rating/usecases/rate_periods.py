@@ -38,6 +38,9 @@ DIMENSIONS_DIFFER = "DIMENSIONS_DIFFER"
 
 NOTHING_ASKED = Answers()
 
+_TRIES = 3
+"""Usage that flows meanwhile may make two readings differ."""
+
 
 @dataclass(slots=True)
 class RatedPeriods:
@@ -77,9 +80,9 @@ async def rate_periods(
             rated.problems[key] = RatingProblem(USAGE_UNAVAILABLE, description)
         else:
             cards[key] = card
+    by_cut = await _by_window(work, [(periods[key], card) for key, card in cards.items()], usage)
     split = [key for key, card in cards.items() if matrix_meters(card)]
     by_dimensions = await work.dimensions.of_periods(split) if split else {}
-    by_cut = await read_usage_by_window(work, [(periods[key], card) for key, card in cards.items()])
     fresh: dict[PeriodKey, list[PeriodCharge]] = {}
     for key, card in cards.items():
         dimensions, windows = by_dimensions.get(key, NO_DIMENSIONS), by_cut.get(key, NO_WINDOWS)
@@ -94,6 +97,22 @@ async def rate_periods(
     if rated.problems != known_problems:
         await work.charges.save_problems(locked, rated.problems, clock())
     return rated
+
+
+async def _by_window(
+    work: Work, priced: Sequence[tuple[BillingPeriod, RateCard]], usage: dict[PeriodKey, dict[str, MeterUsage]]
+) -> dict[PeriodKey, UsageByCut]:
+    """Return the usage by windows; where what flows meanwhile makes it differ, `usage` is read again, too."""
+    found: dict[PeriodKey, UsageByCut] = {}
+    left = priced
+    for tried in range(_TRIES):
+        if tried:
+            usage |= await work.usage.of_periods([period.key for period, _ in left])
+        found |= await read_usage_by_window(work, left)
+        left = [item for item in left if differing_cuts(usage[item[0].key], found.get(item[0].key, NO_WINDOWS))]
+        if not left:
+            break
+    return found
 
 
 async def _exact_usage(

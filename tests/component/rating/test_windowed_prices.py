@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -30,8 +31,9 @@ from services.rating.domain.prices import (
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import PartKind
 from services.rating.domain.simulation import SimulatedLine, SimulationScope
-from services.rating.domain.usage_by_window import WindowCut, WindowScope, place_at, zone_spans
+from services.rating.domain.usage_by_window import WindowCut, WindowQuantity, WindowScope, place_at, zone_spans
 from services.rating.domain.windowed_price import PricedWindow
+from services.rating.store.usage_by_window import PostgresUsageByWindowStore
 from services.rating.usecases import charged_windows
 from services.rating.usecases.errors import NotRated
 from services.rating.usecases.price_overrides import OverrideRequest
@@ -226,6 +228,29 @@ class TestReading:
             charges = await rating.charges(f"sub-{name}")
             assert charges["hourly"].amount == charges["daily"].amount == (5 + index) * 2
             assert charges["by-time"].amount == 10 + index
+
+    async def test_usage_that_comes_between_two_readings_is_read_again(
+        self, rating: Rating, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await rating.start_march(rate_card(HOURLY))
+        await rating.receive(window(7))
+        later, read = (
+            [window(8, at=MARCH.start + HOUR), window(9, at=MARCH.start + 2 * HOUR)],
+            PostgresUsageByWindowStore.of,
+        )
+
+        async def read_late(
+            store: PostgresUsageByWindowStore, scopes: Sequence[WindowScope]
+        ) -> list[list[WindowQuantity]]:
+            if later:
+                await rating.receive(later.pop())
+            return await read(store, scopes)
+
+        monkeypatch.setattr(PostgresUsageByWindowStore, "of", read_late)
+        await rating.rate_all()
+        assert later == []
+        assert all(not rated.problems for rated in rating.rated)
+        assert (await charge(rating, "hourly", MARCH)).amount == 4 + 6 + 8
 
     async def test_windows_that_do_not_add_up_are_not_priced(self, rating: Rating) -> None:
         await rating.start_march(rate_card(HOURLY))
