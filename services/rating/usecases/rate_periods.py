@@ -28,7 +28,7 @@ from services.rating.domain.usage import DimensionedQuantity, MeterUsage, differ
 from services.rating.domain.usage_by_window import differing_cuts
 from services.rating.usecases.ports import Work
 from services.rating.usecases.trace import rating_span
-from services.rating.usecases.usage_by_window import UsageByCut, read_usage_by_window
+from services.rating.usecases.usage_by_window import UsageByCut, in_slices, read_usage_by_window
 
 RATE_CARD_UNKNOWN = "RATE_CARD_UNKNOWN"
 RATE_CARD_NOT_IN_FORCE = "RATE_CARD_NOT_IN_FORCE"
@@ -80,17 +80,20 @@ async def rate_periods(
             rated.problems[key] = RatingProblem(USAGE_UNAVAILABLE, description)
         else:
             cards[key] = card
-    by_cut = await _by_window(work, [(periods[key], card) for key, card in cards.items()], usage)
-    split = [key for key, card in cards.items() if matrix_meters(card)]
-    by_dimensions = await work.dimensions.of_periods(split) if split else {}
     fresh: dict[PeriodKey, list[PeriodCharge]] = {}
-    for key, card in cards.items():
-        dimensions, windows = by_dimensions.get(key, NO_DIMENSIONS), by_cut.get(key, NO_WINDOWS)
-        charges = charges_of(periods[key], card, usage[key], exact[key], dimensions, windows)
-        if isinstance(charges, RatingProblem):
-            rated.problems[key] = charges
-        else:
-            fresh[key] = charges
+    for part in in_slices([(periods[key], [card]) for key, card in cards.items()]):
+        priced = [(period, cards[period.key]) for period in part]
+        by_cut = await _by_window(work, priced, usage)
+        split = [period.key for period, card in priced if matrix_meters(card)]
+        by_dimensions = await work.dimensions.of_periods(split) if split else {}
+        for period, card in priced:
+            key = period.key
+            dimensions, windows = by_dimensions.get(key, NO_DIMENSIONS), by_cut.get(key, NO_WINDOWS)
+            charges = charges_of(period, card, usage[key], exact[key], dimensions, windows)
+            if isinstance(charges, RatingProblem):
+                rated.problems[key] = charges
+            else:
+                fresh[key] = charges
     changed = await work.charges.changed(fresh, lambda stored: withdrawn_charge(stored, cards[stored.key]))
     rated.changed_count = len(changed)
     await _store(work, changed, clock())

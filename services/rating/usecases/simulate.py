@@ -19,7 +19,7 @@ from services.rating.domain.usage import DimensionedQuantity, MeterUsage
 from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.ports import OpenWork
 from services.rating.usecases.rate_periods import DIMENSIONS_DIFFER, USAGE_UNAVAILABLE, card_of, charges_of
-from services.rating.usecases.usage_by_window import UsageByCut, read_usage_by_window
+from services.rating.usecases.usage_by_window import UsageByCut, in_slices, read_usage_by_window
 
 CURRENCY_DIFFERS = "CURRENCY_DIFFERS"
 CHUNK = 500
@@ -80,10 +80,11 @@ class Simulate:
             left = [period for period in periods if _worth_another_try(compared.get(period.key))]
             if not left:
                 break
-            usage = await self._usage(scope.tenant_id, left, [tried, in_force])
-            compared |= {
-                period.key: _compared(period, in_force[period.key], tried[period.key], usage) for period in left
-            }
+            for part in in_slices([(period, _cards(tried[period.key], in_force[period.key])) for period in left]):
+                usage = await self._usage(scope.tenant_id, part, [tried, in_force])
+                compared |= {
+                    period.key: _compared(period, in_force[period.key], tried[period.key], usage) for period in part
+                }
         return [compared[period.key] for period in periods]
 
     async def all(self, scope: SimulationScope, card: RateCard) -> AsyncIterator[SimulatedPeriod]:
@@ -141,6 +142,10 @@ class Simulate:
         for (key, scope), exact in answers.told.items():
             found.setdefault(key, {})[scope.meter_id] = exact
         return found
+
+
+def _cards(*found: RateCard | RatingProblem) -> list[RateCard]:
+    return [card for card in found if isinstance(card, RateCard)]
 
 
 def _worth_another_try(compared: SimulatedPeriod | None) -> bool:

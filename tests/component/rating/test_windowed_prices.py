@@ -34,7 +34,7 @@ from services.rating.domain.simulation import SimulatedLine, SimulationScope
 from services.rating.domain.usage_by_window import WindowCut, WindowQuantity, WindowScope, place_at, zone_spans
 from services.rating.domain.windowed_price import PricedWindow
 from services.rating.store.usage_by_window import PostgresUsageByWindowStore
-from services.rating.usecases import charged_windows
+from services.rating.usecases import charged_windows, usage_by_window
 from services.rating.usecases.errors import NotRated
 from services.rating.usecases.price_overrides import OverrideRequest
 from tests.component.rating.support import (
@@ -52,6 +52,7 @@ from tests.component.rating.test_estimate import Asked, measured
 
 MARCH_1 = PeriodKey(TENANT, "sub-1", MARCH.start)
 QUARTER = timedelta(minutes=15)
+Windows = list[WindowQuantity]
 HOURLY = Price(
     "hourly",
     Graduated((Tier(Decimal(10), Decimal(2)), Tier(None, Decimal(1)))),
@@ -228,6 +229,28 @@ class TestReading:
             charges = await rating.charges(f"sub-{name}")
             assert charges["hourly"].amount == charges["daily"].amount == (5 + index) * 2
             assert charges["by-time"].amount == 10 + index
+
+    async def test_windows_of_few_billing_periods_are_in_memory_at_a_time(
+        self, rating: Rating, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await rating.add_card(rate_card(HOURLY, DAILY))
+        customers = [f"cust-{number}" for number in range(5)]
+        await rating.accept([billing_period(f"sub-{name}", customer=name) for name in customers])
+        await rating.receive(*(window(10, customer=name) for name in customers))
+        read_at_once, read = list[int](), PostgresUsageByWindowStore.of
+
+        async def counted(store: PostgresUsageByWindowStore, scopes: Sequence[WindowScope]) -> list[Windows]:
+            read_at_once.append(len({scope.customer_id for scope in scopes}))
+            return await read(store, scopes)
+
+        monkeypatch.setattr(PostgresUsageByWindowStore, "of", counted)
+        monkeypatch.setattr(usage_by_window, "MAX_WINDOWS", 2 * (744 + 31 + 2))
+        await rating.rate_all()
+        assert read_at_once == [2, 2, 1]
+        card = rate_card(HOURLY, effective_at=MARCH.start)
+        found = await rating.simulate.page(SimulationScope(TENANT, MARCH), card, None, 10)
+        assert read_at_once[3:] == [2, 2, 1]
+        assert {(item.current, item.simulated) for item in found} == {(20_00, 10_00)}
 
     async def test_usage_that_comes_between_two_readings_is_read_again(
         self, rating: Rating, monkeypatch: pytest.MonkeyPatch
