@@ -117,6 +117,14 @@ def window_starts(period: Period, cut: WindowCut, time_zone: str) -> Mapping[int
     return starts
 
 
+def most_windows(period: Period, cut: WindowCut) -> int:
+    """About how many pieces a period has, at least if no clocks are changed in it."""
+    length_s = int((period.end - period.start).total_seconds())
+    if cut is WindowCut.WEEK_TIME:
+        return min(length_s * 4 // HOUR_S, WEEK_MINUTES // 15)
+    return length_s // (HOUR_S if cut is WindowCut.HOUR else DAY_S) + 1
+
+
 def place_at(at: datetime, period: Period, cut: WindowCut, time_zone: str) -> int:
     """The place of an instant of the period.
 

@@ -27,10 +27,10 @@ from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage, differing_dimensions
 from services.rating.domain.usage_by_window import differing_cuts
-from services.rating.usecases.commitment_terms import lock_terms
+from services.rating.usecases.commitment_terms import ChunkTerms, lock_terms
 from services.rating.usecases.ports import Work
 from services.rating.usecases.trace import rating_span
-from services.rating.usecases.usage_by_window import UsageByCut, read_usage_by_window
+from services.rating.usecases.usage_by_window import UsageByCut, in_slices, read_usage_by_window
 
 RATE_CARD_UNKNOWN = "RATE_CARD_UNKNOWN"
 RATE_CARD_NOT_IN_FORCE = "RATE_CARD_NOT_IN_FORCE"
@@ -39,6 +39,9 @@ USAGE_UNAVAILABLE = "USAGE_UNAVAILABLE"
 DIMENSIONS_DIFFER = "DIMENSIONS_DIFFER"
 
 NOTHING_ASKED = Answers()
+
+_TRIES = 3
+"""Usage that flows meanwhile may make two readings differ."""
 
 
 @dataclass(slots=True)
@@ -87,19 +90,16 @@ async def rate_periods(
             rated.problems[key] = RatingProblem(USAGE_UNAVAILABLE, description)
         else:
             cards[key] = card
-    split = [key for key, card in cards.items() if matrix_meters(card)]
-    by_dimensions = await work.dimensions.of_periods(split) if split else {}
-    by_cut = await read_usage_by_window(work, [(periods[key], card) for key, card in cards.items()])
     terms = await lock_terms(work, locked, in_force)
     fresh: dict[PeriodKey, list[PeriodCharge]] = {}
-    for key, card in sorted(cards.items()):  # By start: later periods of a term count what the earlier ones come to.
-        split_by = by_dimensions.get(key, NO_DIMENSIONS), terms.so_far(key), by_cut.get(key, NO_WINDOWS)
-        charges = charges_of(periods[key], card, usage[key], exact[key], *split_by)
-        if isinstance(charges, RatingProblem):
-            rated.problems[key] = charges
-        else:
-            fresh[key], rated.since[key] = charges, terms.since(key)
-            terms.rated(key, charges)
+    # By start: later periods of a term count what the earlier ones come to.
+    for part in in_slices([(periods[key], [card]) for key, card in sorted(cards.items())]):
+        priced = [(period, cards[period.key]) for period in part]
+        for key, charges in await _price(work, priced, usage, exact, terms):
+            if isinstance(charges, RatingProblem):
+                rated.problems[key] = charges
+            else:
+                fresh[key], rated.since[key] = charges, terms.since(key)
     changed = await work.charges.changed(fresh, lambda stored: withdrawn_charge(stored, cards[stored.key]))
     rated.changed_count = len(changed)
     await _store(work, changed, clock())
@@ -122,6 +122,44 @@ async def _cards_in_force(work: Work, rated: RatedPeriods) -> dict[PeriodKey, Ra
         else:
             in_force[key] = card
     return in_force
+
+
+async def _price(
+    work: Work,
+    priced: Sequence[tuple[BillingPeriod, RateCard]],
+    usage: dict[PeriodKey, dict[str, MeterUsage]],
+    exact: Mapping[PeriodKey, Mapping[str, ExactUsage]],
+    terms: ChunkTerms,
+) -> list[tuple[PeriodKey, list[PeriodCharge] | RatingProblem]]:
+    """Price billing periods, in the order in which they are given, and count what they come to in their terms."""
+    by_cut = await _by_window(work, priced, usage)
+    split = [period.key for period, card in priced if matrix_meters(card)]
+    by_dimensions = await work.dimensions.of_periods(split) if split else {}
+    found: list[tuple[PeriodKey, list[PeriodCharge] | RatingProblem]] = []
+    for period, card in priced:
+        key = period.key
+        split_by = by_dimensions.get(key, NO_DIMENSIONS), terms.so_far(key), by_cut.get(key, NO_WINDOWS)
+        charges = charges_of(period, card, usage[key], exact[key], *split_by)
+        if not isinstance(charges, RatingProblem):
+            terms.rated(key, charges)
+        found.append((key, charges))
+    return found
+
+
+async def _by_window(
+    work: Work, priced: Sequence[tuple[BillingPeriod, RateCard]], usage: dict[PeriodKey, dict[str, MeterUsage]]
+) -> dict[PeriodKey, UsageByCut]:
+    """Return the usage by windows; where what flows meanwhile makes it differ, `usage` is read again, too."""
+    found: dict[PeriodKey, UsageByCut] = {}
+    left = priced
+    for tried in range(_TRIES):
+        if tried:
+            usage |= await work.usage.of_periods([period.key for period, _ in left])
+        found |= await read_usage_by_window(work, left)
+        left = [item for item in left if differing_cuts(usage[item[0].key], found.get(item[0].key, NO_WINDOWS))]
+        if not left:
+            break
+    return found
 
 
 async def _exact_usage(

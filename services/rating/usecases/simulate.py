@@ -28,7 +28,7 @@ from services.rating.usecases.rate_periods import (
     charges_of,
 )
 from services.rating.usecases.simulated_terms import SimulatedTerms, simulated_terms
-from services.rating.usecases.usage_by_window import UsageByCut, read_usage_by_window
+from services.rating.usecases.usage_by_window import UsageByCut, in_slices, read_usage_by_window
 
 CURRENCY_DIFFERS = "CURRENCY_DIFFERS"
 CHUNK = 500
@@ -98,9 +98,7 @@ class Simulate:
             left = [period for period in periods if period.key[:2] in again]
             if not left:
                 break
-            usage = await self._usage(scope.tenant_id, left, in_force, tried)
-            for period in left:
-                compared[period.key] = _compared(period, in_force[period.key], tried[period.key], usage)
+            compared |= await self._compare(scope.tenant_id, left, in_force, tried)
         return [compared[period.key] for period in found]
 
     async def all(self, scope: PeriodScope, card: RateCard) -> AsyncIterator[SimulatedPeriod]:
@@ -122,14 +120,31 @@ class Simulate:
         summary.finish()
         return summary
 
-    async def _usage(
+    async def _compare(
         self,
         tenant_id: str,
         periods: Sequence[BillingPeriod],
         in_force: Mapping[PeriodKey, RateCard | RatingProblem],
         tried: Mapping[PeriodKey, RateCard],
-    ) -> _Usage:
+    ) -> dict[PeriodKey, SimulatedPeriod]:
         priced = {key: card for key, card in in_force.items() if isinstance(card, RateCard)}
+        async with self._open_work(tenant_id) as work:
+            terms = await simulated_terms(work, priced, tried)
+        compared: dict[PeriodKey, SimulatedPeriod] = {}
+        for part in in_slices([(period, _cards(tried[period.key], in_force[period.key])) for period in periods]):
+            usage = await self._usage(tenant_id, part, priced, tried, terms)
+            for period in part:
+                compared[period.key] = _compared(period, in_force[period.key], tried[period.key], usage)
+        return compared
+
+    async def _usage(
+        self,
+        tenant_id: str,
+        periods: Sequence[BillingPeriod],
+        priced: Mapping[PeriodKey, RateCard],
+        tried: Mapping[PeriodKey, RateCard],
+        terms: SimulatedTerms,
+    ) -> _Usage:
         cards = {id(card): card for card in [*priced.values(), *tried.values()]}.values()
         exact = await self._exact(periods, {meter for each in cards for meter in exact_meters(each)})
         split = {meter for each in cards for meter in matrix_meters(each)}
@@ -141,7 +156,6 @@ class Simulate:
                 work,
                 [(period, side[period.key]) for side in (priced, tried) for period in periods if period.key in side],
             )
-            terms = await simulated_terms(work, priced, tried)
         return _Usage(by_meter, exact, by_dimensions, terms, by_cut)
 
     async def _exact(
@@ -162,6 +176,10 @@ class Simulate:
         for (key, scope), exact in answers.told.items():
             found.setdefault(key, {})[scope.meter_id] = exact
         return found
+
+
+def _cards(*found: RateCard | RatingProblem) -> list[RateCard]:
+    return [card for card in found if isinstance(card, RateCard)]
 
 
 def _worth_another_try(compared: SimulatedPeriod | None) -> bool:

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from libs.periods import UnknownZone
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.rate_card import RateCard
-from services.rating.domain.usage_by_window import MeterCut, WindowQuantity, WindowScope, zone_spans
+from services.rating.domain.usage_by_window import MeterCut, WindowQuantity, WindowScope, most_windows, zone_spans
 from services.rating.domain.windowed_price import cuts_of
 from services.rating.usecases.ports import Work
 
 UsageByCut = Mapping[MeterCut, Sequence[WindowQuantity]]
+
+MAX_WINDOWS = 100_000
+"""So many quantities are in memory at a time, or those of one billing period."""
+
+
+def in_slices(priced: Iterable[tuple[BillingPeriod, Sequence[RateCard]]]) -> Iterator[list[BillingPeriod]]:
+    """Billing periods with the cards that price them, cut into slices whose usage by windows may be read at once.
+
+    All of them are one slice unless their prices ask for many windows: those of a year have thousands of hours.
+    """
+    part: list[BillingPeriod] = []
+    total = 0
+    for period, cards in priced:
+        cuts = {cut for card in cards for cut in cuts_of(card, period.time_zone)}
+        count = sum(most_windows(period.period, cut.cut) for cut in cuts)
+        if part and total + count > MAX_WINDOWS:
+            yield part
+            part, total = [], 0
+        part.append(period)
+        total += count
+    if part:
+        yield part
 
 
 async def read_usage_by_window(

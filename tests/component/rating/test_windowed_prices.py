@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -30,9 +31,10 @@ from services.rating.domain.prices import (
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import PartKind
 from services.rating.domain.simulation import SimulatedLine
-from services.rating.domain.usage_by_window import WindowCut, WindowScope, place_at, zone_spans
+from services.rating.domain.usage_by_window import WindowCut, WindowQuantity, WindowScope, place_at, zone_spans
 from services.rating.domain.windowed_price import PricedWindow
-from services.rating.usecases import charged_windows
+from services.rating.store.usage_by_window import PostgresUsageByWindowStore
+from services.rating.usecases import charged_windows, usage_by_window
 from services.rating.usecases.errors import NotRated
 from services.rating.usecases.price_overrides import OverrideRequest
 from tests.component.rating.support import (
@@ -50,6 +52,7 @@ from tests.component.rating.test_estimate import Asked, measured
 
 MARCH_1 = PeriodKey(TENANT, "sub-1", MARCH.start)
 QUARTER = timedelta(minutes=15)
+Windows = list[WindowQuantity]
 HOURLY = Price(
     "hourly",
     Graduated((Tier(Decimal(10), Decimal(2)), Tier(None, Decimal(1)))),
@@ -226,6 +229,51 @@ class TestReading:
             charges = await rating.charges(f"sub-{name}")
             assert charges["hourly"].amount == charges["daily"].amount == (5 + index) * 2
             assert charges["by-time"].amount == 10 + index
+
+    async def test_windows_of_few_billing_periods_are_in_memory_at_a_time(
+        self, rating: Rating, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await rating.add_card(rate_card(HOURLY, DAILY))
+        customers = [f"cust-{number}" for number in range(5)]
+        await rating.accept([billing_period(f"sub-{name}", customer=name) for name in customers])
+        await rating.receive(*(window(10, customer=name) for name in customers))
+        read_at_once, read = list[int](), PostgresUsageByWindowStore.of
+
+        async def counted(store: PostgresUsageByWindowStore, scopes: Sequence[WindowScope]) -> list[Windows]:
+            read_at_once.append(len({scope.customer_id for scope in scopes}))
+            return await read(store, scopes)
+
+        monkeypatch.setattr(PostgresUsageByWindowStore, "of", counted)
+        monkeypatch.setattr(usage_by_window, "MAX_WINDOWS", 2 * (744 + 31 + 2))
+        await rating.rate_all()
+        assert read_at_once == [2, 2, 1]
+        card = rate_card(HOURLY, effective_at=MARCH.start)
+        found = await rating.simulate.page(PeriodScope(TENANT, MARCH), card, None, 10)
+        assert read_at_once[3:] == [2, 2, 1]
+        assert {(item.current, item.simulated) for item in found} == {(20_00, 10_00)}
+
+    async def test_usage_that_comes_between_two_readings_is_read_again(
+        self, rating: Rating, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await rating.start_march(rate_card(HOURLY))
+        await rating.receive(window(7))
+        later, read = (
+            [window(8, at=MARCH.start + HOUR), window(9, at=MARCH.start + 2 * HOUR)],
+            PostgresUsageByWindowStore.of,
+        )
+
+        async def read_late(
+            store: PostgresUsageByWindowStore, scopes: Sequence[WindowScope]
+        ) -> list[list[WindowQuantity]]:
+            if later:
+                await rating.receive(later.pop())
+            return await read(store, scopes)
+
+        monkeypatch.setattr(PostgresUsageByWindowStore, "of", read_late)
+        await rating.rate_all()
+        assert later == []
+        assert all(not rated.problems for rated in rating.rated)
+        assert (await charge(rating, "hourly", MARCH)).amount == 4 + 6 + 8
 
     async def test_windows_that_do_not_add_up_are_not_priced(self, rating: Rating) -> None:
         await rating.start_march(rate_card(HOURLY))

@@ -11,7 +11,7 @@ from typing import Any
 from libs.money import exact
 from libs.periods import Period, find_zone
 from services.rating.domain.charges import Charge, rate_card_charges
-from services.rating.domain.parts import TimeOfDay, Window, rate_windows
+from services.rating.domain.parts import PricedTime, Window, rate_windows
 from services.rating.domain.pipeline import rate_price
 from services.rating.domain.prices import ONE, ZERO, PerUnit, WindowPricing, WindowSize
 from services.rating.domain.rate_card import Price, RateCard
@@ -58,7 +58,7 @@ def commitment_windows(vector: Given) -> Result:
         charge, amounts = _charged(_committed_price(given, convention), windows, given["timezone"])
         return {"windows": amounts, "total": charge.amount}
     times = [
-        TimeOfDay(
+        PricedTime(
             time.fromisoformat(item["start"]), time.fromisoformat(item["end"]), _committed_price(item, convention)
         )
         for item in given["time_buckets"]

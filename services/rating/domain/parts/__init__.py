@@ -30,13 +30,13 @@ from services.rating.domain.parts.line_split import (
     progressive_lines,
     rate_line,
 )
-from services.rating.domain.parts.prorated_units import ProratedChange, rate_prorated_units
-from services.rating.domain.parts.windowed_price import (
+from services.rating.domain.parts.priced_times import (
     CommittedWindow,
-    TimeOfDay,
+    PricedTime,
     Window,
     rate_windows,
 )
+from services.rating.domain.parts.prorated_units import ProratedChange, rate_prorated_units
 
 __all__ = [
     "Adjustment",
@@ -53,10 +53,10 @@ __all__ = [
     "MaxSpend",
     "MinSpend",
     "PaymentTerm",
+    "PricedTime",
     "ProratedChange",
     "SplitAmount",
     "SplitCharge",
-    "TimeOfDay",
     "UsageLine",
     "Window",
     "adjusted_total",

@@ -23,9 +23,9 @@ from services.rating.domain.parts import (
     MaxSpend,
     MinSpend,
     PaymentTerm,
+    PricedTime,
     ProratedChange,
     SplitAmount,
-    TimeOfDay,
     UsageLine,
     Window,
     adjusted_total,
@@ -227,7 +227,7 @@ def test_capacity_is_of_the_first_tier_that_holds_everything() -> None:
 
 class TestWindows:
     def test_are_priced_by_their_local_time_of_day_also_where_clocks_change(self) -> None:
-        night = TimeOfDay(time(22), time(6), Price("night", PerUnit(Decimal(1)), "meter"))
+        night = PricedTime(time(22), time(6), Price("night", PerUnit(Decimal(1)), "meter"))
         day = Price("day", PerUnit(Decimal(10)), "meter")
         spring = datetime(2026, 3, 28, 18, tzinfo=UTC)
         windows = [Window(spring + timedelta(hours=hour), Decimal(1)) for hour in range(24)]

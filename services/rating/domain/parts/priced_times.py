@@ -17,7 +17,7 @@ from services.rating.domain.rated_price import PartKind, RatedPrice
 
 
 @dataclass(frozen=True, slots=True)
-class TimeOfDay:
+class PricedTime:
     """A price for windows that start at a local time from `start` up to, not including, `end`; it may go over midnight,
     and with both alike it is the whole day."""
 
@@ -50,7 +50,7 @@ class CommittedWindow(NamedTuple):
 
 
 def rate_windows(
-    windows: Sequence[Window], zone: ZoneInfo, price: Price | None, times: Sequence[TimeOfDay]
+    windows: Sequence[Window], zone: ZoneInfo, price: Price | None, times: Sequence[PricedTime]
 ) -> list[CommittedWindow]:
     """Price windows, each by the first time of day that holds its local start, else by `price`.
 
@@ -59,7 +59,7 @@ def rate_windows(
     return [_committed(_price_at(window.start, zone, price, times), window.quantity) for window in windows]
 
 
-def _price_at(start: datetime, zone: ZoneInfo, price: Price | None, times: Sequence[TimeOfDay]) -> Price:
+def _price_at(start: datetime, zone: ZoneInfo, price: Price | None, times: Sequence[PricedTime]) -> Price:
     local = start.astimezone(zone).time()
     chosen = next((candidate.price for candidate in times if candidate.holds(local)), price)
     if chosen is None:
