@@ -65,7 +65,7 @@ async def test_what_is_found_in_the_end_is_missing(worker: Database, api: Databa
     for second in (1, 2):
         await search.look(LATER + timedelta(hours=1, seconds=second))
 
-    found = set()
+    found: set[tuple[str, object, int]] = set()
     for finding in await search.open():
         first, last = (int(str(finding.evidence[name])) for name in ("first_missing", "last_missing"))
         of_finding = {
