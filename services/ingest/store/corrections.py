@@ -53,8 +53,16 @@ class PostgresCorrectionStore:
         if first is not None:
             found = await self._driver.fetchval(sql.ANSWER_OF, self._tenant_id, first)
             return [_result_from_json(item) for item in found]
-        await self._driver.execute(sql.ONE_AFTER_THE_OTHER, self._tenant_id)
+        await self.wait_for_others()
         return None
+
+    async def was_answered(self, request: CorrectionRequest) -> bool:
+        log = RequestLog(self._connection, tables.requests)
+        found = await log.find(request.tenant_id, request.method, request.request_id, request.fingerprint)
+        return found is not None
+
+    async def wait_for_others(self) -> None:
+        await self._driver.execute(sql.ONE_AFTER_THE_OTHER, self._tenant_id)
 
     async def hold_recorders(self) -> None:
         await self._driver.execute(LOCK_ALONE, self._tenant_id)

@@ -61,6 +61,15 @@ class CorrectionStore(Protocol):
         :raises RequestIdReused: if the id came with another request before
         """
 
+    async def was_answered(self, request: CorrectionRequest) -> bool:
+        """Whether a call before has carried the request out.
+
+        :raises RequestIdReused: if the id came with another request before
+        """
+
+    async def wait_for_others(self) -> None:
+        """Wait for other corrections of the tenant; there are none until the commit."""
+
     async def hold_recorders(self) -> None:
         """Wait until no event of the tenant is being recorded, and keep it so until the commit."""
 

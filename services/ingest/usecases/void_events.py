@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from libs.clock import Clock
 from services.ingest.domain.correction import (
+    NOTHING_KNOWN,
     Correction,
     CorrectionKind,
     CorrectionOutcome,
@@ -32,14 +33,15 @@ class VoidEvents:
         """
         request.check(keys, "keys[{}]")
         correction_id, now = self._new_id(), self._clock()
+        correction = Correction(CorrectionKind.VOID, None, request.reason, request.actor, request.api_key_id, now)
+        voided = await self._void_unknown(request, set(keys), correction_id, correction)
         async with self._transactions(request.tenant_id) as store:
             answered = await store.begin(request, correction_id, now)
             if answered is not None:
                 return answered
-            results = await _decide(store, keys)
-            correction = Correction(CorrectionKind.VOID, None, request.reason, request.actor, request.api_key_id, now)
+            results = await _decide(store, keys, voided)
             applied = _with(CorrectionOutcome.APPLIED, keys, results)
-            waiting = _with(CorrectionOutcome.WAITING, keys, results)
+            waiting = [key for key in _with(CorrectionOutcome.WAITING, keys, results) if key not in voided]
             await store.add(correction_id, dict.fromkeys([*applied, *waiting], correction), waiting)
             if applied:
                 meters = (await store.recording.meters([request.tenant_id])).get(request.tenant_id, ())
@@ -47,15 +49,41 @@ class VoidEvents:
             await store.answer(correction_id, results)
         return results
 
+    async def _void_unknown(
+        self, request: CorrectionRequest, keys: Collection[EventKey], correction_id: str, correction: Correction
+    ) -> Collection[EventKey]:
+        """Void what nobody knows beside others, in a transaction of its own; return it.
 
-async def _decide(store: CorrectionStore, keys: Sequence[EventKey]) -> list[CorrectionResult]:
-    distinct = set(keys)
+        Recorders have to wait for that, but not for the windows of the others, which may take long. Should this
+        process die in between, the request that is sent again finds these events void already.
+        """
+        if len(keys) == 1:
+            return ()
+        async with self._transactions(request.tenant_id) as store:
+            if await store.was_answered(request):
+                return ()
+            known = await store.known(keys)
+            if len({event.is_missing for event in known.values()}) == 1:
+                return ()
+            await store.wait_for_others()
+            await store.hold_recorders()
+            known = await store.known(keys)
+            missing = [key for key in known if known[key].is_missing]
+            await store.add(correction_id, dict.fromkeys(missing, correction), missing)
+        return set(missing)
+
+
+async def _decide(
+    store: CorrectionStore, keys: Sequence[EventKey], voided: Collection[EventKey]
+) -> list[CorrectionResult]:
+    """`voided` are those that this request has voided before."""
+    distinct = set(keys).difference(voided)
     known = await store.known(distinct)
     if any(event.is_missing for event in known.values()):
         # A recorder may have such an event in its open transaction, where neither of us sees what the other one adds.
         await store.hold_recorders()
         known = await store.known(distinct)
-    return decide_voids(keys, known)
+    return decide_voids(keys, {**known, **dict.fromkeys(voided, NOTHING_KNOWN)})
 
 
 def _with(outcome: CorrectionOutcome, keys: Sequence[EventKey], results: Sequence[CorrectionResult]) -> list[EventKey]:

@@ -410,8 +410,8 @@ class TestTheRecord:
         listed = await PostgresCorrectionList(api).list("acme", None, 10, waiting_only=False)
         assert [(item.key, item.waiting) for item in listed] == [
             (key("superseded"), False),
-            (key("waits"), True),
             (key("voided"), False),
+            (key("waits"), True),
         ]
         assert listed[0].correction == superseded
         waiting = await PostgresCorrectionList(api).list("acme", listed[0].position, 10, waiting_only=True)
@@ -470,6 +470,63 @@ class TestRaces:
 
         assert await fetch(api, "acme", VALUES) == []
         assert await corrector.failed_checks() == []
+
+    async def test_a_void_that_takes_long_does_not_hold_up_recorders_for_what_waits(
+        self,
+        worker: Database,
+        api: Database,
+        record: RecordUsage,
+        corrector: Corrector,
+        ingest_database_owner: asyncpg.Connection,
+    ) -> None:
+        """Of ten thousand events the windows may take minutes, and recorders are shared by all tenants."""
+        await add_meters(api, a_meter())
+        await record([of_acceptor(1, tokens("1", "10"))])
+        async with ingest_database_owner.transaction():
+            # Holds up the void when it comes to the window.
+            await ingest_database_owner.execute("SELECT FROM usage_windows FOR UPDATE")
+            voiding = asyncio.create_task(corrector.void(key("1"), key("unknown")))
+            await self._waits_for_lock(worker, None, kind="transactionid")
+            async with asyncio.timeout(20):
+                later = NOON + timedelta(hours=1)
+                await record([of_acceptor(2, tokens("unknown", "5", at=later), tokens("2", "7", at=later))])
+            assert not voiding.done()
+        assert outcomes(await voiding) == ["applied", "waiting"]
+
+        assert await fetch(api, "acme", VALUES) == [(Decimal(0), 0), (Decimal(7), 1)]
+        assert outcomes(await corrector.void(key("1"), key("unknown"))) == ["already", "already"]
+        assert await corrector.failed_checks() == []
+
+    async def test_a_void_that_dies_behind_what_waits_goes_on_when_it_is_sent_again(
+        self, api: Database, record: RecordUsage, corrector: Corrector, ingest_database_owner: asyncpg.Connection
+    ) -> None:
+        await add_meters(api, a_meter())
+        await record([of_acceptor(1, tokens("1", "10"))])
+        request_id = str(uuid.uuid4())
+        await ingest_database_owner.execute("ALTER TABLE correction_answers RENAME TO answers_away")
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await corrector.void(key("1"), key("unknown"), request_id=request_id)
+        assert await fetch(api, "acme", VALUES) == [(Decimal(10), 1)]
+        await ingest_database_owner.execute("ALTER TABLE answers_away RENAME TO correction_answers")
+
+        again = await corrector.void(key("1"), key("unknown"), request_id=request_id)
+
+        assert outcomes(again) == ["applied", "already"]
+        await record([of_acceptor(2, tokens("unknown", "5"))])
+        assert await fetch(api, "acme", VALUES) == [(Decimal(0), 0)]
+        assert await corrector.failed_checks() == []
+
+    async def test_a_void_with_the_id_of_another_request_leaves_nothing_waiting(
+        self, api: Database, record: RecordUsage, corrector: Corrector
+    ) -> None:
+        await record([of_acceptor(1, tokens("1", "10"), tokens("2", "5"))])
+        request_id = str(uuid.uuid4())
+        await corrector.void(key("1"), request_id=request_id)
+
+        with pytest.raises(RequestIdReused):
+            await corrector.void(key("2"), key("unknown"), request_id=request_id, fingerprint=b"other")
+
+        assert await fetch(api, "acme", "SELECT event_id FROM corrections") == [("1",)]
 
     async def test_a_replacement_whose_id_is_being_taken_leaves_the_original(
         self,
