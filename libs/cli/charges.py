@@ -10,17 +10,56 @@ from typing import Annotated
 import typer
 
 from libs.cli.connection import as_tenant
-from libs.cli.output import Format, Output, as_dict, instant, quantity, say
-from libs.cli.parsing import parse_date_or_instant, zone_named
+from libs.cli.invoices import show_parts
+from libs.cli.output import Columns, Format, Output, as_dict, instant, quantity, say, show
+from libs.cli.parsing import parse_date_or_instant, timestamp, zone_named
+from libs.cli.reratings import rerate, reratings
+from libs.clock import system_clock
 from steelyard import ChargeUpdate, Client
-from steelyard.rating.v1 import charge_pb2
+from steelyard.rating.v1 import charge_pb2, charge_service_pb2
 
 app = typer.Typer(help="Charges: what the usage of billing periods costs.", no_args_is_help=True)
+app.command("rerate")(rerate)
+app.command("reratings")(reratings)
+COLUMNS: Columns = {
+    "LINE": lambda charge: charge.price_id,
+    "METER": lambda charge: charge.meter_id or "-",
+    "QUANTITY#": lambda charge: quantity(charge.quantity),
+    "AMOUNT#": lambda charge: f"{quantity(charge.amount)} {charge.currency}",
+    "BY": lambda charge: f"{charge.rate_card_id} version {charge.rate_card_version}",
+}
 
 
-@app.callback()
-def _charges() -> None:
-    """Keep `watch` a command of its own, though it is the only one."""
+@app.command("list")
+def list_charges(
+    subscription: str,
+    at: Annotated[
+        str, typer.Option(help="an instant inside the billing period; default: now. Give a test clock's time")
+    ] = "",
+    known_at: Annotated[
+        str | None, typer.Option(help="what was known at this instant (real time); default: what is known")
+    ] = None,
+    zone: Annotated[str, typer.Option(help="IANA zone of dates; default: UTC")] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Show the charges of a billing period of SUBSCRIPTION, step by step: as they are, or as they were known once.
+
+    With --known-at, what came later does not count: usage, corrections, rate cards, overrides.
+    """
+    where = zone_named(zone, "--zone")
+    start = timestamp(at or system_clock().isoformat(), "--at", where)
+    request = charge_service_pb2.GetChargesRequest(
+        key=charge_service_pb2.BillingPeriodKey(subscription_id=subscription, period_start=start),
+        known_at=timestamp(known_at, "--known-at", where),
+    )
+
+    async def work(client: Client) -> charge_service_pb2.GetChargesResponse:
+        return await client.services.charges.GetCharges(request)
+
+    charges = as_tenant(work).charges
+    show(charges, COLUMNS, output)
+    if output is Format.TABLE:
+        show_parts([(charge.price_id, part) for charge in charges for part in charge.parts])
 
 
 @app.command("watch")

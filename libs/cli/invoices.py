@@ -209,8 +209,10 @@ def explain(
     if invoiced and (invoiced.quantity, invoiced.exact_amount) != (charge.quantity, charge.amount):
         say(
             f"{found.invoice_number} has {quantity(invoiced.quantity)} for {money(invoiced.amount)} {found.currency}; "
-            "the usage has changed since it was issued:"
+            "the usage has changed since it was issued. As invoiced:"
         )
+        show_parts([(line, part) for part in invoiced.parts])
+        say("As it is now:")
     say(
         f"{charge.price_id}: {quantity(charge.quantity)} of {charge.meter_id or 'nothing metered'} is "
         f"{quantity(charge.amount)} {charge.currency}, by {charge.rate_card_id} version {charge.rate_card_version}"

@@ -34,12 +34,16 @@ from steelyard.rating.v1 import charge_service_pb2, rate_card_pb2, rate_card_ser
 
 _NEW, _NEXT, _SAME = "create", "next version", "unchanged"
 _MAX_COUNT_DIGITS = 18
+_MAX_PLACE_DIGITS = 9
 
 app = typer.Typer(help="Rate cards and what usage would cost.", no_args_is_help=True)
 app.command("simulate")(simulate)
 app.command("clone")(clone)
 app.command("diff")(diff)
 
+AllowPast = Annotated[
+    bool, typer.Option("--allow-past", help="take an effective_time that is over, which changes what has begun")
+]
 COLUMNS: Columns = {
     "RATE CARD": lambda card: card.rate_card_id,
     "VERSION#": lambda card: card.version,
@@ -58,6 +62,7 @@ CHARGE_COLUMNS: Columns = {
 @app.command("create")
 def create(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="JSON; amounts and quantities are text")],
+    allow_past: AllowPast = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Store the rate card of FILE (JSON, field names as in the RateCard proto): a new card, or its next version."""
@@ -67,7 +72,7 @@ def create(
         fail(ValueError(f"{file}: {error}"), EXIT_USAGE)
 
     async def work(client: Client) -> rate_card_pb2.RateCard:
-        return await _create(client, card)
+        return await _create(client, card, allow_past=allow_past)
 
     show([as_tenant(work)], COLUMNS, output)
 
@@ -82,6 +87,7 @@ def apply(
     guard_start: Annotated[str, typer.Option(help="with --max-change: billing periods that start in it")] = "",
     guard_end: Annotated[str, typer.Option(help="first instant after")] = "",
     override_reason: Annotated[str, typer.Option(help="store in spite of --max-change, and keep this reason")] = "",
+    allow_past: AllowPast = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Store those rate cards of FILE that are new or changed, the latter as next versions; nothing if one is wrong."""
@@ -94,12 +100,16 @@ def apply(
 
     async def work(client: Client) -> list[tuple[str, rate_card_pb2.RateCard]]:
         there = {card.rate_card_id: card.version for card in await _all_cards(client)}
-        planned = [await _planned(client, file, document, there, guard) for document in documents]
+        planned = [
+            await _planned(client, file, document, there, guard, allow_past=allow_past) for document in documents
+        ]
         if dry_run:
             return planned
         done = []
         for (plan, card), document in zip(planned, documents, strict=True):
-            done.append((plan, card if plan == _SAME else await _create(client, document.message, guard)))
+            if plan != _SAME:
+                card = await _create(client, document.message, guard, allow_past=allow_past)
+            done.append((plan, card))
         return done
 
     cards = as_tenant(work)
@@ -164,6 +174,10 @@ def preview(
     ] = None,
     whole: Annotated[str | None, typer.Option(help="FROM/TO, the billing period that --period is a part of")] = None,
     zone: Annotated[str, typer.Option("--zone", "-z", help="whose days count, and begin at midnight")] = "UTC",
+    terms: Annotated[
+        list[str] | None,
+        typer.Option("--term", help="price=number:used, which billing period of a commitment over several it is"),
+    ] = None,
     version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="0 means the newest")] = 0,
     output: Output = Format.TABLE,
 ) -> None:
@@ -175,6 +189,7 @@ def preview(
         by_dimensions=list(map(_by_dimensions, by_dimensions or [])),
         event_counts={meter: _count(text) for meter, text in pairs(events or [], "--events").items()},
         part=_part(period, whole, zone),
+        terms={price: _place(text) for price, text in pairs(terms or [], "--term").items()},
     )
 
     async def work(client: Client) -> charge_service_pb2.PreviewChargeResponse:
@@ -210,6 +225,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _place(text: str) -> charge_service_pb2.PlaceInTerm:
+    number, _, used = text.partition(":")
+    if not number.isdecimal() or len(number) > _MAX_PLACE_DIGITS:
+        raise typer.BadParameter(f"{text!r} is not number:used", param_hint="--term")
+    return charge_service_pb2.PlaceInTerm(number=int(number), used=used)
+
+
 def _by_dimensions(text: str) -> charge_service_pb2.DimensionedQuantity:
     ((meter_id, rest),) = pairs([text], "--by").items()
     quantity, _, dimensions = rest.partition(":")
@@ -237,9 +259,15 @@ async def _get(client: Client, rate_card_id: str, version: int) -> rate_card_pb2
 
 
 async def _create(
-    client: Client, card: rate_card_pb2.RateCard, guard: rate_card_service_pb2.RolloutGuard | None = None
+    client: Client,
+    card: rate_card_pb2.RateCard,
+    guard: rate_card_service_pb2.RolloutGuard | None = None,
+    *,
+    allow_past: bool,
 ) -> rate_card_pb2.RateCard:
-    request = rate_card_service_pb2.CreateRateCardRequest(request_id=request_id(), rate_card=card, rollout_guard=guard)
+    request = rate_card_service_pb2.CreateRateCardRequest(
+        request_id=request_id(), rate_card=card, rollout_guard=guard, allow_past_effective_time=allow_past
+    )
     return (await client.services.rate_cards.CreateRateCard(request, timeout=DEADLINE_S)).rate_card
 
 
@@ -249,10 +277,15 @@ async def _planned(
     document: Document,
     there: Mapping[str, int],
     guard: rate_card_service_pb2.RolloutGuard | None,
+    *,
+    allow_past: bool,
 ) -> tuple[str, rate_card_pb2.RateCard]:
     """What will be done with a card, and the version that there will be."""
     request = rate_card_service_pb2.CreateRateCardRequest(
-        rate_card=document.message, validate_only=True, rollout_guard=guard
+        rate_card=document.message,
+        validate_only=True,
+        rollout_guard=guard,
+        allow_past_effective_time=allow_past,
     )
     try:
         card = (await client.services.rate_cards.CreateRateCard(request, timeout=DEADLINE_S)).rate_card

@@ -528,8 +528,9 @@ class TestClosedMonth:
         assert acme.table("ratecards", "list").count("tried") == 0
 
         january_utc = ("--guard-start", "2025-12-31T00:00:00Z", "--guard-end", "2026-01-02")
+        # The tenant lives in February: by its clock this is to come.
         dearer = tried.replace("_id: tried", "_id: standard").replace(
-            "USD", "USD\neffective_time: 2027-01-01T00:00:00Z"
+            "USD", "USD\neffective_time: 2026-03-01T00:00:00Z"
         )
         (acme.folder / "dearer.yaml").write_text(dearer)
         guarded = ("ratecards", "apply", "-f", "dearer.yaml", "--max-change", "1", *january_utc)
@@ -835,6 +836,7 @@ class TestCorrections:
         assert corrected.table("events", "void", "never", "--reason", "test machine") == "1 waiting\n"
         assert corrected.table("events", "send", "wrong.csv") == "5 recorded\n"
         charged(tokens="9576", peak="9000")
+        before = datetime.now(UTC).isoformat()
 
         assert corrected.table("events", "void", "a", "--reason", "test machine", "--actor", "ann") == "1 applied\n"
         charged(tokens="576", peak="500")
@@ -870,6 +872,18 @@ class TestCorrections:
 
         assert "has 126 for 1.26 USD; the usage has changed" in eventually(explained)
         assert lines_of(corrected.json("invoices", "show", invoice["invoice_id"])) == expected
+        _, now = corrected.both("charges", "list", "sub-c", "--at", "2026-01-10")
+        text, then = corrected.both("charges", "list", "sub-c", "--at", "2026-01-10", "--known-at", before)
+        assert {charge["price_id"]: charge["quantity"] for charge in now} == {"tokens": "56", "peak": "50"}
+        assert {charge["price_id"]: charge["quantity"] for charge in then} == {"tokens": "9576", "peak": "9000"}
+        assert re.search(r"tokens +tokens +9,?576 +95\.76 USD", text)
+        january = ("charges", "rerate", "--start", "2026-01-01", "--end", "2026-02-01")
+        text, tried = corrected.both(*january, "--dry-run")
+        assert (tried["period_count"], tried.get("charges", [])) == (1, [])
+        assert text.endswith("1 billing periods, 0 charges would change\n")
+        assert corrected.run(*january).code == 2
+        assert corrected.table(*january, "--reason", "to be sure").endswith("1 billing periods, 0 charges change\n")
+        assert corrected.json("charges", "reratings") == []
         eventually(lambda: all(check["ok"] for items in corrected.json("reconcile").values() for check in items))
 
 
@@ -1041,6 +1055,15 @@ class TestRateCards:
         (metered.folder / "changed.yaml").write_text(changed)
         refused = metered.run("ratecards", "apply", "-f", "changed.yaml")
         assert (refused.code, "RATE_CARD_EFFECTIVE_TIME_NOT_LATER" in refused.err) == (4, True)
+        past = changed.replace("currency: USD", "currency: USD\neffective_time: 2026-01-01T00:00:00Z")
+        (metered.folder / "past.yaml").write_text(past)
+        refused = metered.run("ratecards", "apply", "-f", "past.yaml")
+        assert (refused.code, "effective_time: is over" in refused.err) == (4, True), refused.err
+        line = next(n for n, text in enumerate(past.splitlines(), 1) if "effective_time" in text)
+        assert f"line {line}: effective_time" in refused.err
+        (planned,) = metered.json("ratecards", "apply", "-f", "past.yaml", "--allow-past", "--dry-run")[:1]
+        assert (planned["plan"], planned["rate_card"]["version"]) == ("next version", 2)
+
         dated = changed.replace("currency: USD", "currency: USD\neffective_time: 2027-01-01T00:00:00Z")
         (metered.folder / "dated.yaml").write_text(dated)
         applied = metered.json("ratecards", "apply", "-f", "dated.yaml")

@@ -35,6 +35,7 @@ from steelyard.rating.v1 import (
     estimate_service_pb2_grpc,
     price_override_service_pb2_grpc,
     rate_card_service_pb2_grpc,
+    rerating_service_pb2_grpc,
     simulation_service_pb2_grpc,
 )
 from steelyard.rating.v1 import reconciliation_service_pb2_grpc as rating_reconciliation
@@ -105,6 +106,10 @@ class Services:
     @cached_property
     def price_overrides(self) -> price_override_service_pb2_grpc.PriceOverrideServiceAsyncStub:
         return price_override_service_pb2_grpc.PriceOverrideServiceStub(self._channel("rating"))
+
+    @cached_property
+    def reratings(self) -> rerating_service_pb2_grpc.ReratingServiceAsyncStub:
+        return rerating_service_pb2_grpc.ReratingServiceStub(self._channel("rating"))
 
     @cached_property
     def simulations(self) -> simulation_service_pb2_grpc.SimulationServiceAsyncStub:

@@ -101,7 +101,8 @@ def decide_voids(keys: Sequence[EventKey], known: KnownEvents) -> list[Correctio
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """An event to be recorded in the place of another; `problem` is why the event may not be recorded at all."""
+    """An event to be recorded in the place of another; `problem` is why the event may not be recorded at all, and then
+    the hash is empty."""
 
     original: EventKey
     replacement: EventKey

@@ -43,6 +43,8 @@ class HoldKey:
         number = int(digits) if len(digits) < 20 and digits.isdecimal() else -1
         if not 0 <= number <= _MAX_NUMBER or (kind == HoldKind.QUEUE_LOSS and not _is_number(name)):
             return None
+        if kind == HoldKind.PARKED_MESSAGE and number:
+            return None
         key = cls(HoldKind(kind), tenant_id, name, number)
         return key if tenant_id and name and "," not in tenant_id and str(key) == text else None
 
@@ -68,4 +70,6 @@ class HoldResolution:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and int(text[:20]) <= _MAX_NUMBER
+    """As str() writes one: a hold has one id."""
+    is_canonical = text.isascii() and text.isdecimal() and (text == "0" or text[0] != "0")
+    return is_canonical and int(text[:20]) <= _MAX_NUMBER

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from libs.rpc import current_principal, current_tenant, fitting, next_page_token, page_cursor, page_size
+from services.ingest.domain.door import time_problems
 from services.ingest.domain.usage_batch import UsageColumns
 from services.ingest.rpc.requests import Context, cursor_invalid
 from services.ingest.usecases.corrections import CorrectionList, CorrectionRequest
@@ -31,8 +32,9 @@ class CorrectionServicer(correction_service_pb2_grpc.CorrectionServiceServicer):
 
     async def ReplaceEvents(self, request: pb.ReplaceEventsRequest, context: Context) -> pb.ReplaceEventsResponse:
         originals = keys_from_pb(item.original for item in request.replacements)
-        events = UsageColumns.from_messages([item.event for item in request.replacements])
-        results = await self._replace(_asked("ReplaceEvents", request), Replacements.complete(originals, events))
+        messages = [item.event for item in request.replacements]
+        wanted = Replacements.complete(originals, UsageColumns.from_messages(messages), time_problems(messages))
+        results = await self._replace(_asked("ReplaceEvents", request), wanted)
         return pb.ReplaceEventsResponse(results=map(result_to_pb, results))
 
     async def ListCorrections(self, request: pb.ListCorrectionsRequest, context: Context) -> pb.ListCorrectionsResponse:

@@ -8,7 +8,14 @@ from libs.errors import InvalidInput
 from libs.money import plain
 from libs.periods import find_zone, is_window_aligned
 from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
-from services.ingest.rpc.requests import Context, check_storable, cursor_invalid, period_between, required_time
+from services.ingest.rpc.requests import (
+    Context,
+    check_storable,
+    cursor_invalid,
+    optional_time,
+    period_between,
+    required_time,
+)
 from services.ingest.usecases.list_windows import MAX_SCOPES, UsageDigest, UsageScope, WindowStore
 from services.ingest.usecases.usage_quantities import GetUsageQuantities, QuantityScope, UsageQuantity
 from services.ingest.wire.windows import window_to_pb
@@ -51,7 +58,8 @@ class UsageWindowServicer(usage_window_service_pb2_grpc.UsageWindowServiceServic
         if not 1 <= len(request.scopes) <= MAX_SCOPES:
             raise InvalidInput.of("scopes", "WRONG_NUMBER", f"must be 1 to {MAX_SCOPES}")
         scopes = [_quantity_scope(message, f"scopes[{index}]") for index, message in enumerate(request.scopes)]
-        found = await self._get_quantities(current_tenant(), scopes)
+        known_at = optional_time(request.known_at, request.HasField("known_at"), "known_at")
+        found = await self._get_quantities(current_tenant(), scopes, known_at)
         return pb.GetUsageQuantitiesResponse(quantities=map(_quantity_to_pb, found))
 
 

@@ -61,10 +61,13 @@ class PostgresFateAudit:
             received = [*fresh, *(row["hour_start"] for row in known if not row["of_windows"])]
             sealed = await driver.fetchval(sql.NEXT_SEALED, tenant_id, last_sealed)
             measured = [row["hour_start"] for row in known if row["of_windows"]] + ([sealed] if sealed else [])
-            found = await _received(driver, tenant_id, received) + await _measured(driver, tenant_id, measured)
-            new = await _keep(driver, tenant_id, found, now)
-            for hours, of_windows in ((received, False), (measured, True)):
-                await driver.execute(sql.RESOLVE, tenant_id, hours, now, now, Equation.WINDOWS, of_windows)
+            fates = await _received(driver, tenant_id, received)
+            windows = await _measured(driver, tenant_id, measured)
+            new = await _keep(driver, tenant_id, [*fates, *windows], now)
+            for hours, found, of_windows in ((received, fates, False), (measured, windows, True)):
+                # Else some that still differ may not have been named.
+                if len(found) < sql.MOST_DIFFERENCES:
+                    await driver.execute(sql.RESOLVE, tenant_id, hours, now, now, Equation.WINDOWS, of_windows)
             next_hour = fresh[-1] + _HOUR if fresh else next_hour
             # Behind the last sealed hour it begins anew.
             await driver.execute(sql.SAVE_PROGRESS, tenant_id, next_hour, sealed or _NO_HOUR, now)

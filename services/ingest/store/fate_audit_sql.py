@@ -31,9 +31,10 @@ SELECT $1, $2, $3, $4, (SELECT count(*) FROM fate_differences WHERE tenant_id = 
 ON CONFLICT (tenant_id) DO UPDATE SET next_hour = excluded.next_hour, last_sealed = excluded.last_sealed,
     checked_at = excluded.checked_at, open_differences = excluded.open_differences
 """
+# Those first that were not looked at for longest: however many there are, each comes round.
 OPEN_HOURS = """
-SELECT DISTINCT hour_start, equation = $2 AS of_windows FROM fate_differences
-WHERE tenant_id = $1 AND resolved_at IS NULL ORDER BY hour_start LIMIT $3
+SELECT hour_start, equation = $2 AS of_windows FROM fate_differences
+WHERE tenant_id = $1 AND resolved_at IS NULL GROUP BY 1, 2 ORDER BY max(last_seen), 1 LIMIT $3
 """
 # Of hours with more events than that the windows are not compared here: the log of one is read at once.
 MOST_EVENTS = 1_000_000

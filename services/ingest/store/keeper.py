@@ -53,7 +53,8 @@ class PostgresKeeper:
             floor = await self._floor(driver, queue, now)
             # Until somebody has said that producers have sent it again, no promise is made to anybody.
             is_lost = await driver.fetchval(sql.IS_LOST)
-            await self._check_numbers(driver, queue, floor, now)
+            if not await self._check_numbers(driver, queue, floor, now):
+                return await _still_naming(driver, queue, floor, is_lost=is_lost)
             reached, unaccounted = await self._advance(driver, queue, floor)
             holds = await _holds(driver) + await missing_usage_holds(driver, reached.marked_at)
             if reached.seq > floor.seq and reached.marked_at is not None and not is_lost:
@@ -84,11 +85,15 @@ class PostgresKeeper:
             return _Floor(queue.last_seq, row["marked_at"])
         return _Floor(row["stream_seq"], row["marked_at"])
 
-    async def _check_numbers(self, driver: asyncpg.Connection, queue: QueueFloor, floor: _Floor, now: datetime) -> None:
+    async def _check_numbers(self, driver: asyncpg.Connection, queue: QueueFloor, floor: _Floor, now: datetime) -> bool:
+        """Name missing numbers, so many at a time; return whether those are all."""
         scope = (queue.stream_epoch, floor.seq, queue.acked_through)
-        await driver.execute(sql.NOTICE_GAPS, *scope, now)
+        noticed = await driver.execute(sql.NOTICE_GAPS, *scope, now)
         await driver.execute(sql.RESOLVE_GAPS, *scope, now)
+        if noticed == f"INSERT 0 {sql.NUMBERS_AT_ONCE}":
+            return False
         await driver.execute(sql.RAISE_BATCH_FLOORS, *scope)
+        return True
 
     async def _advance(self, driver: asyncpg.Connection, queue: QueueFloor, floor: _Floor) -> tuple[_Floor, int]:
         """Return the marker reached, and how many messages up to the newest one nobody can account for."""
@@ -128,6 +133,15 @@ class PostgresKeeper:
         purge_below = await driver.fetchval(sql.PURGE_BELOW, queue.stream_epoch, reached.seq, safe_before) or 0
         await driver.execute(sql.FORGET_MARKERS, queue.stream_epoch, purge_below)
         return int(purge_below)
+
+
+async def _still_naming(driver: asyncpg.Connection, queue: QueueFloor, floor: _Floor, *, is_lost: bool) -> KeeperReport:
+    """What a look comes to that has not named all missing numbers: no watermark may pass without their holds."""
+    _logger.error("more than %d batches are missing; the watermark waits until all are named", sql.NUMBERS_AT_ONCE)
+    if floor.marked_at is not None:
+        await driver.execute(sql.SET_FLOOR, queue.stream_epoch, floor.seq, floor.marked_at)
+    newest = await driver.fetchval(sql.LATEST_MARKED_AT, queue.stream_epoch)
+    return KeeperReport(None if is_lost else floor.marked_at, newest, await _holds(driver), 0, 0, is_lost)
 
 
 async def _marker(driver: asyncpg.Connection, queue: QueueFloor, floor: _Floor, through: int) -> _Floor | None:

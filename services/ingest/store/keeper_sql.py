@@ -19,6 +19,7 @@ seen AS (
     WHERE acceptor_epoch <> '' AND (stream_epoch <> $1 OR (stream_seq > $2 AND stream_seq <= $3))
 )
 """
+NUMBERS_AT_ONCE = 10_000
 NOTICE_GAPS = f"""
 WITH {_SEEN},
 ranges AS (
@@ -36,8 +37,12 @@ WHERE NOT EXISTS (
     SELECT FROM abandoned_batches AS abandoned
     WHERE (abandoned.tenant_id, abandoned.acceptor_epoch, abandoned.batch_number)
         = (ranges.tenant_id, ranges.acceptor_epoch, number)
+) AND NOT EXISTS (
+    SELECT FROM missing_batches AS known
+    WHERE (known.tenant_id, known.acceptor_epoch, known.batch_number)
+        = (ranges.tenant_id, ranges.acceptor_epoch, number)
 )
-LIMIT 10000
+LIMIT {NUMBERS_AT_ONCE}
 ON CONFLICT DO NOTHING
 """  # noqa: S608 - put together from constants
 # Also one that a person has written off: what is there explains no lost message.
@@ -102,9 +107,15 @@ WHERE (resolved_at IS NULL OR written_off) AND NOT explains_position AND EXISTS 
         AND later.batch_number > missing.batch_number AND (stream_epoch <> $1 OR stream_seq <= $2)
 )
 """
+# A few of each tenant: they travel in a message, and the many of one must not hide those of another.
 MISSING = """
-SELECT tenant_id, acceptor_epoch, batch_number FROM missing_batches WHERE resolved_at IS NULL
-ORDER BY tenant_id, acceptor_epoch, batch_number LIMIT 1000
+SELECT named.tenant_id, acceptor_epoch, batch_number
+FROM (SELECT DISTINCT tenant_id FROM missing_batches WHERE resolved_at IS NULL) AS held
+CROSS JOIN LATERAL (
+    SELECT tenant_id, acceptor_epoch, batch_number FROM missing_batches AS missing
+    WHERE missing.tenant_id = held.tenant_id AND resolved_at IS NULL ORDER BY acceptor_epoch, batch_number LIMIT 3
+) AS named
+ORDER BY 1, 2, 3
 """
 PARKED = "SELECT tenant_id, count(*) AS messages FROM parked_queue GROUP BY tenant_id ORDER BY tenant_id"
 LAST_VERSION = "SELECT last_value FROM state_version"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import asyncpg
 import orjson
 
-from libs.database import Database, raw
+from libs.database import Database, is_outage, raw
 from libs.ids import new_id
 from libs.money import plain
 from libs.outbox import leases
@@ -23,6 +24,8 @@ from services.ingest.domain.findings import (
 )
 from services.ingest.store import missing_usage_sql as sql
 from services.ingest.store.manifest_rows import COLUMNS, manifest_from_row, read_recorded
+
+_logger = logging.getLogger(__name__)
 
 _LEASE = "missing-usage"
 _SOONEST = timedelta(seconds=5)
@@ -40,12 +43,17 @@ WHERE state IN ('pending', 'disagreed') AND compare_after <= $1
     AND submitted_at < ({sql.WATERMARK})
 ORDER BY compare_after LIMIT 1 FOR UPDATE OF item SKIP LOCKED
 """  # noqa: S608 - put together from constants
+_LATER = "UPDATE manifests SET compare_after = $3 WHERE tenant_id = $1 AND manifest_id = $2"
 _COMPARED = """
 UPDATE manifests SET state = $3, compared_at = $4, compare_after = $5 WHERE tenant_id = $1 AND manifest_id = $2
 """
 _AGREED = """
 UPDATE findings SET updated_at = $3, resolved_at = $3, resolution = 'itself'
 WHERE tenant_id = $1 AND kind = 'manifest_disagrees' AND subject = $2 AND resolved_at IS NULL
+"""
+_IS_OPEN = """
+SELECT EXISTS (SELECT FROM findings
+    WHERE tenant_id = $1 AND kind = 'manifest_disagrees' AND subject = $2 AND resolved_at IS NULL)
 """
 _STILL_DISAGREES = """
 UPDATE findings SET updated_at = $4, evidence = $3::text::jsonb
@@ -85,29 +93,43 @@ class PostgresMissingUsage:
         return opened
 
     async def compare(self, tenant_ids: Sequence[str], now: datetime, test_times: Mapping[str, datetime]) -> bool:
-        """Compare a manifest that is due in one transaction; return whether there was one."""
+        """Compare a manifest that is due in one transaction; return whether there was one.
+
+        One that fails is tried again later, so that it does not keep all others from being compared.
+        """
         clocks, allowance_s = _clocks(tenant_ids, test_times), sql.DEFAULT_ALLOWANCE_S
         async with self._database.transaction(*tenant_ids) as connection:
             driver = await raw(connection)
             row = await driver.fetchrow(_DUE, now, *clocks, allowance_s)
-            if row is not None:
-                await _compare(driver, row["tenant_id"], manifest_from_row(row), now)
-        return row is not None
+            if row is None:
+                return False
+            try:
+                async with driver.transaction():  # A savepoint.
+                    await _compare(driver, row["tenant_id"], manifest_from_row(row), now)
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                _logger.exception("manifest %s of %s cannot be compared", row["manifest_id"], row["tenant_id"])
+                await driver.execute(_LATER, row["tenant_id"], row["manifest_id"], now + _LONGEST)
+        return True
 
 
 async def _compare(driver: asyncpg.Connection, tenant_id: str, manifest: Manifest, now: datetime) -> None:
     found = differences(manifest.lines, await read_recorded(driver, tenant_id, manifest))
     state = ManifestState.DISAGREED if found else ManifestState.AGREED
-    # Reading a period costs more than reading a row: the longer a manifest disagrees, the more seldom it is compared.
-    again = now + max(_SOONEST, min((now - manifest.submitted_at) / 4, _LONGEST))
-    await driver.execute(_COMPARED, tenant_id, manifest.manifest_id, state, now, again)
-    if not found:
+    if found:
+        evidence = orjson.dumps(_evidence(manifest.manifest_id, found)).decode()
+        finding = tenant_id, FindingKind.MANIFEST_DISAGREES, manifest.source, manifest.manifest_id, evidence
+        if not await _add_findings(driver, [finding], now):
+            await driver.execute(_STILL_DISAGREES, tenant_id, manifest.manifest_id, evidence, now)
+    else:
         await driver.execute(_AGREED, tenant_id, manifest.manifest_id, now)
-        return
-    evidence = orjson.dumps(_evidence(manifest.manifest_id, found)).decode()
-    finding = tenant_id, FindingKind.MANIFEST_DISAGREES, manifest.source, manifest.manifest_id, evidence
-    if not await _add_findings(driver, [finding], now):
-        await driver.execute(_STILL_DISAGREES, tenant_id, manifest.manifest_id, evidence, now)
+    # Reading a period costs more than reading a row: the longer a manifest disagrees, the more seldom it is compared.
+    # If nobody waits for it, because a person has resolved its finding, without an end to that.
+    rest = (now - manifest.submitted_at) / 4
+    if found and await driver.fetchval(_IS_OPEN, tenant_id, manifest.manifest_id):
+        rest = min(rest, _LONGEST)
+    await driver.execute(_COMPARED, tenant_id, manifest.manifest_id, state, now, now + max(_SOONEST, rest))
 
 
 def _evidence(manifest_id: str, found: Sequence[tuple[ManifestLine, Recorded]]) -> dict[str, object]:

@@ -78,15 +78,18 @@ DELETE FROM sequence_gaps AS gap USING source_sequences AS kept
 WHERE (kept.tenant_id, kept.source, kept.sequence_epoch) = (gap.tenant_id, gap.source, gap.sequence_epoch)
     AND isempty(kept.missing * int8multirange(gap.numbers))
 """
+_NEW_UNUSABLE = f"""
+FROM source_sequences AS kept
+WHERE kept.is_ragged AND {_is_new("kept", "sequence_unusable", "kept.sequence_epoch")}
+"""
 UNUSABLE = f"""
 SELECT kept.tenant_id, 'sequence_unusable' AS kind, kept.source, kept.sequence_epoch AS subject,
     jsonb_build_object(
         'sequence_epoch', kept.sequence_epoch, 'first_missing', lower(kept.numbers),
         'last_missing', upper(kept.numbers) - 1, 'missing_count', 0,
         'before_time', kept.previous_received_at, 'after_time', kept.last_received_at) AS evidence
-FROM source_sequences AS kept
-WHERE kept.is_ragged AND {_is_new("kept", "sequence_unusable", "kept.sequence_epoch")} LIMIT 1000
-"""  # noqa: S608 - put together from constants
+{_NEW_UNUSABLE} LIMIT 1000
+"""
 
 # $2 and $3 are the tenants on test clocks and their times. A pause in bucket n was shorter than 2^(n-1) seconds.
 SILENT = f"""
@@ -135,14 +138,17 @@ ON CONFLICT (tenant_id, kind, source, subject) WHERE resolution <> 'itself' DO N
 RETURNING finding_id
 """
 WATERMARK = "SELECT marked_at FROM watermark_floor"
-# What holds at the watermark $1, as the keeper asks: open findings, gaps that are due but have no finding yet,
-# manifests that are not compared. So a watermark never passes ahead of the job that opens findings.
+# What holds at the watermark $1, as the keeper asks: open findings, gaps that are due and numbers that cannot be used
+# but have no finding yet, manifests that are not compared. So a watermark never passes ahead of the job that opens
+# findings.
 HOLDS = f"""
 SELECT item.tenant_id, item.kind, count(*) AS items
 FROM (
     SELECT tenant_id, source, kind FROM findings WHERE resolved_at IS NULL
     UNION ALL
     SELECT gap.tenant_id, gap.source, 'sequence_gap' {_DUE_GAPS}
+    UNION ALL
+    SELECT kept.tenant_id, kept.source, 'sequence_unusable' {_NEW_UNUSABLE}
     UNION ALL
     SELECT tenant_id, source, 'manifest_disagrees' FROM manifests WHERE state = 'pending'
 ) AS item

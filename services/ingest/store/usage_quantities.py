@@ -16,7 +16,7 @@ from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_options import Aggregation
 from services.ingest.store.measured_events import MEASURED, MERGED, POSITION, event_columns
-from services.ingest.store.measured_log import MEASURED_LOG
+from services.ingest.store.measured_log import measured_log
 from services.ingest.store.meters import read_meter
 from services.ingest.store.usage_queries import parts_of
 from services.ingest.store.usage_scopes import with_scope_rows
@@ -43,13 +43,15 @@ JOIN usage_windows AS kept ON kept.tenant_id = $1 AND kept.meter_id = $2 AND kep
     AND window_start < end_at AND event_count > 0
 GROUP BY 1
 """
-_EVENTS = f"""
-SELECT scope.position AS scope_position, event_time_ns, {POSITION} AS position, {MEASURED}
+_EVENTS = """
+SELECT scope.position AS scope_position, event_time_ns, {position} AS position, {measured}
 FROM unnest($3::text[], $4::bigint[], $5::bigint[]) WITH ORDINALITY AS scope (customer_id, from_ns, to_ns, position)
-JOIN {MEASURED_LOG} AS logged ON tenant_id = $1 AND logged.customer_id = scope.customer_id AND event_time_ns >= from_ns
+JOIN {log} AS logged ON tenant_id = $1 AND logged.customer_id = scope.customer_id AND event_time_ns >= from_ns
     AND event_time_ns < to_ns
 WHERE measured ? $2
 """
+_EVENTS_NOW = _EVENTS.format(position=POSITION, measured=MEASURED, log=measured_log())
+_EVENTS_THEN = _EVENTS.format(position=POSITION, measured=MEASURED, log=measured_log("$6::timestamptz"))
 
 
 class PostgresQuantityStore:
@@ -72,27 +74,59 @@ class PostgresQuantityStore:
         found = {row["position"]: ScopeWindows(row["version"], row["within"], row["carried"]) for row in rows}
         return [found.get(place, ScopeWindows(0, 0, 0)) for place in range(1, len(scopes) + 1)]
 
-    async def parts(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[UsagePart]:
+    async def parts(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], known_at: datetime | None
+    ) -> list[UsagePart]:
         arguments = Arguments()
         statement = (
-            f"{with_scope_rows(tenant_id, meter, scopes, arguments)} SELECT {USAGE_COLUMNS} FROM usage_row"
+            f"{with_scope_rows(tenant_id, meter, scopes, arguments, known_at)} SELECT {USAGE_COLUMNS} FROM usage_row"
             " ORDER BY scope, index, bucket"
         )
         return parts_of(await self._read(tenant_id, statement, arguments))
 
-    async def levels(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[Decimal]:
-        arguments = _scoped(tenant_id, meter, scopes, [scope.period.start for scope in scopes])
-        rows = await self._read(tenant_id, _LEVELS, arguments)
-        found = {row["position"]: row["value"] for row in rows}
-        return [found.get(place, NO_STATE.value) for place in range(1, len(scopes) + 1)]
+    async def levels_and_events(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]
+    ) -> tuple[list[Decimal], list[EventColumns]]:
+        async with self._database.snapshot(tenant_id) as connection:
+            driver = await raw(connection)
+            levels = await self._levels(driver, tenant_id, meter, scopes)
+            return levels, await self._events(driver, tenant_id, meter, scopes, None, carried=False)
 
     async def events(
-        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], *, carried: bool
+        self,
+        tenant_id: str,
+        meter: Meter,
+        scopes: Sequence[QuantityScope],
+        known_at: datetime | None,
+        *,
+        carried: bool,
+    ) -> list[EventColumns]:
+        async with self._database.transaction(tenant_id) as connection:
+            return await self._events(await raw(connection), tenant_id, meter, scopes, known_at, carried=carried)
+
+    async def _levels(
+        self, driver: asyncpg.Connection, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]
+    ) -> list[Decimal]:
+        arguments = _scoped(tenant_id, meter, scopes, [scope.period.start for scope in scopes])
+        found = {row["position"]: row["value"] for row in await driver.fetch(_LEVELS, *arguments.values)}
+        return [found.get(place, NO_STATE.value) for place in range(1, len(scopes) + 1)]
+
+    async def _events(
+        self,
+        driver: asyncpg.Connection,
+        tenant_id: str,
+        meter: Meter,
+        scopes: Sequence[QuantityScope],
+        known_at: datetime | None,
+        *,
+        carried: bool,
     ) -> list[EventColumns]:
         starts = [to_ns(FIRST_INSTANT if carried else scope.period.start) for scope in scopes]
         arguments = _scoped(tenant_id, meter, scopes, starts, [to_ns(scope.period.end) for scope in scopes])
+        if known_at is not None:
+            arguments.put(known_at)
         of_scope: list[list[asyncpg.Record]] = [[] for _ in scopes]
-        for row in await self._read(tenant_id, _EVENTS, arguments):
+        for row in await driver.fetch(_EVENTS_NOW if known_at is None else _EVENTS_THEN, *arguments.values):
             of_scope[row["scope_position"] - 1].append(row)
         return [event_columns(meter, rows) for rows in of_scope]
 

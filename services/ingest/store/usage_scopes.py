@@ -11,7 +11,7 @@ from libs.periods import Period
 from services.ingest.domain.aggregations import BucketGrid
 from services.ingest.domain.door import to_ns
 from services.ingest.domain.meter import Meter
-from services.ingest.store.measured_log import MEASURED_LOG
+from services.ingest.store.measured_log import measured_log
 from services.ingest.store.usage_sql import (
     EVENT,
     EVENT_STATE,
@@ -31,15 +31,26 @@ from services.ingest.usecases.window_cover import FIRST_INSTANT, cover
 _GROUP = ("scope", "index", "bucket")
 
 
-def with_scope_rows(tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], arguments: Arguments) -> str:
-    """WITH ... usage_row; the scope is the number of the scope, the row 0, or BEFORE of what is carried over."""
+def with_scope_rows(
+    tenant_id: str,
+    meter: Meter,
+    scopes: Sequence[QuantityScope],
+    arguments: Arguments,
+    known_at: datetime | None = None,
+) -> str:
+    """WITH ... usage_row; the scope is the number of the scope, the row 0, or BEFORE of what is carried over.
+
+    :param known_at: as it was then, which only the log can tell; None: as it is
+    """
     arguments.put(tenant_id)
     arguments.put(meter.meter_id)
     grid = _grid(meter, scopes)
-    if not is_windowed(meter):
-        own, part = EVENT, _measured(meter, scopes, grid, arguments)
+    own, payload = (STATE, EVENT_STATE) if is_windowed(meter) else (EVENT, MEASURED_EVENT)
+    if known_at is None and is_windowed(meter):
+        part = _states(meter, scopes, grid, arguments)
     else:
-        own, part = STATE, _states(meter, scopes, grid, arguments)
+        log = measured_log("" if known_at is None else arguments.put(known_at, "timestamptz"))
+        part = _logged(meter, scopes, payload, grid, arguments, log)
     return f"""WITH part AS ({part}), grouped AS (SELECT {", ".join(_GROUP)}, {own} FROM part),
         {usage_row(meter, _GROUP, arguments)}"""
 
@@ -80,19 +91,31 @@ def _states(meter: Meter, scopes: Sequence[QuantityScope], grid: BucketGrid | No
         JOIN usage_windows AS kept ON tenant_id = $1 AND meter_id = $2 AND kept.customer_id = scope.customer_id
             AND window_start >= start_at AND window_start < end_at AND window_start IS DISTINCT FROM cut_at
             AND event_count > 0
-        UNION ALL {_events(edges, EVENT_STATE, grid, arguments)}"""
+        UNION ALL {_events(edges, EVENT_STATE, grid, arguments, measured_log())}"""
 
 
-def _measured(meter: Meter, scopes: Sequence[QuantityScope], grid: BucketGrid | None, arguments: Arguments) -> str:
+def _logged(
+    meter: Meter,
+    scopes: Sequence[QuantityScope],
+    payload: str,
+    grid: BucketGrid | None,
+    arguments: Arguments,
+    log: str,
+) -> str:
+    """Events, those carried over included."""
     periods = [
         (number, scope, Period(FIRST_INSTANT, scope.period.end) if meter.carry_over else scope.period)
         for number, scope in enumerate(scopes)
     ]
-    return _events(periods, MEASURED_EVENT, grid, arguments)
+    return _events(periods, payload, grid, arguments, log)
 
 
 def _events(
-    times: Iterable[tuple[int, QuantityScope, Period]], payload: str, grid: BucketGrid | None, arguments: Arguments
+    times: Iterable[tuple[int, QuantityScope, Period]],
+    payload: str,
+    grid: BucketGrid | None,
+    arguments: Arguments,
+    log: str,
 ) -> str:
     given = list(times)
     numbers = arguments.put([number for number, _, _ in given], "int[]")
@@ -105,5 +128,5 @@ def _events(
             {_bucket(grid, "event_time_ns", arguments)} AS bucket, {payload}
         FROM unnest({numbers}, {customers}, {begins}, {starts}, {ends})
             AS scope (number, customer_id, begins_ns, start_ns, end_ns)
-        JOIN {MEASURED_LOG} AS logged ON tenant_id = $1 AND measured ? $2 AND logged.customer_id = scope.customer_id
+        JOIN {log} AS logged ON tenant_id = $1 AND measured ? $2 AND logged.customer_id = scope.customer_id
             AND event_time_ns >= start_ns AND event_time_ns < end_ns"""

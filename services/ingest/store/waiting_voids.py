@@ -22,7 +22,13 @@ SHARE_LOCKS = f"""
 statement."""
 LOCK_ALONE = f"SELECT pg_advisory_xact_lock({_LOCK_ID.format('$1::text')})"
 # Nearly always nothing; the ids of a chunk are sent only if there is something that they could match.
-_TENANTS_WAITING = "SELECT DISTINCT tenant_id FROM waiting_corrections WHERE tenant_id = ANY ($1::text[])"
+# One row of each tenant is looked for: of a tenant that voids in advance a million may wait.
+_TENANTS_WAITING = """
+SELECT recorded.tenant_id FROM unnest($1::text[]) AS recorded (tenant_id)
+CROSS JOIN LATERAL (
+    SELECT FROM waiting_corrections AS waiting WHERE waiting.tenant_id = recorded.tenant_id LIMIT 1
+) AS one
+"""
 _TAKE = """
 DELETE FROM waiting_corrections AS waiting
 USING unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS event (tenant_id, source, event_id, position)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from libs.clock import Clock
-from libs.database import retry_transient
+from libs.database import is_outage, retry_transient
 from services.ingest.usecases.standing_work import repeat
 
 _logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class FindMissingUsage:
         tenants = await self._missing_usage.take_turn(self._clock())
         for start in range(0, len(tenants), _TENANTS_AT_ONCE):
             chunk, times = tenants[start : start + _TENANTS_AT_ONCE], self._test_times()
-            found = await self._missing_usage.search(chunk, self._clock(), times)
+            found = await self._search(chunk, times)
             if found:
                 _logger.warning("%d new findings of missing usage", found)
             opened += found
@@ -64,3 +64,16 @@ class FindMissingUsage:
                 if not await self._missing_usage.compare(chunk, self._clock(), times):
                     break
         return opened
+
+    async def _search(self, tenants: Sequence[str], times: Mapping[str, datetime]) -> int:
+        """What fails for one tenant does not keep the others from being looked at."""
+        try:
+            return await self._missing_usage.search(tenants, self._clock(), times)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            if len(tenants) == 1:
+                _logger.exception("missing usage of %s is not searched for", tenants[0])
+                return 0
+        middle = len(tenants) // 2
+        return await self._search(tenants[:middle], times) + await self._search(tenants[middle:], times)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from libs.errors import InvalidInput, Violation
 from libs.ids import check_request_id, check_resource_id, check_text
@@ -13,6 +13,9 @@ from services.ingest.domain.findings import MAX_EXPECTED, FindingKind, ManifestL
 
 MAX_LINES = 1_000
 MAX_REASON = 500
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2262, 4, 11, tzinfo=UTC)
+"""Times of events are nanoseconds since 1970 in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,10 @@ class ManifestRequest:
             yield Violation("manifest.end_time", "NOT_AFTER_START", "must be after the start")
         elif self.end - self.start > MAX_EXPECTED:
             yield Violation("manifest.end_time", "TOO_LONG", f"must be at most {MAX_EXPECTED} after the start")
+        if self.start < _EARLIEST:
+            yield Violation("manifest.start_time", "OUT_OF_RANGE", f"must not be before {_EARLIEST:%Y}")
+        if self.end > _LATEST:
+            yield Violation("manifest.end_time", "OUT_OF_RANGE", f"must not be after {_LATEST:%Y-%m-%d}")
         if self.end > tenant_now:
             yield Violation("manifest.end_time", "NOT_OVER", "must not be ahead: what may still come cannot be counted")
 

@@ -72,7 +72,8 @@ class Reconcile:
         self._store = store
 
     async def __call__(self, tenant_id: str, period: Period | None) -> list[Check]:
-        """Return every check, also those that hold. While batches are under way the first may be off by them."""
+        """Return every check, also those that hold. While batches are under way the first two may be off by them: they
+        are recorded side by side, and a later one tells what there was before it."""
         counts, stored, windows = await self._store.read(tenant_id, period)
         fates = counts.recorded + counts.duplicate + counts.conflict + counts.rejected_by_recorder
         return [

@@ -26,6 +26,7 @@ from services.ingest.domain.meter import Meter
 from services.ingest.domain.meter_versions import counting
 from services.ingest.domain.recording import RecordingBatch
 from services.ingest.domain.usage_batch import MAX_BATCH_EVENTS, UsageBatch, UsageColumns
+from services.ingest.usecases.accept_usage import NOTHING_REFUSED
 from services.ingest.usecases.corrections import CorrectionRequest, CorrectionStore, CorrectionTransactions
 from services.ingest.usecases.ports import AcceptanceRules, RecordingTransactions, TenantRules
 from services.ingest.usecases.record_usage import settle_fates, window_changes
@@ -37,26 +38,33 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Replacements:
-    """Row i of `events` in the place of `originals[i]`."""
+    """Row i of `events` in the place of `originals[i]`; `refused`, by index, is what is wrong with events that could
+    not be read."""
 
     originals: Sequence[EventKey]
     events: UsageColumns
+    refused: Mapping[int, Violation]
 
     @classmethod
-    def complete(cls, originals: Sequence[EventKey], events: UsageColumns) -> Replacements:
+    def complete(
+        cls, originals: Sequence[EventKey], events: UsageColumns, refused: Mapping[int, Violation] = NOTHING_REFUSED
+    ) -> Replacements:
         """With sources and ids where the caller left them out."""
         pairs = list(zip(originals, events.sources, events.event_ids, strict=True))
         sources = [source or original[0] for original, source, _ in pairs]
         event_ids = [event_id or derived_event_id(original) for original, _, event_id in pairs]
-        return cls(originals, dataclasses.replace(events, sources=sources, event_ids=event_ids))
+        return cls(originals, dataclasses.replace(events, sources=sources, event_ids=event_ids), refused)
 
     @property
     def keys(self) -> list[EventKey]:
         return list(zip(self.events.sources, self.events.event_ids, strict=True))
 
     def proposals(self, problems: Mapping[int, Violation]) -> list[Proposal]:
-        columns = zip(self.originals, self.keys, self.events.payload_hashes(), strict=True)
-        return [Proposal(*column, problems.get(row)) for row, column in enumerate(columns)]
+        # A time that is none cannot even be hashed.
+        good = [row for row in range(len(self.events)) if row not in problems]
+        hashes = dict(zip(good, self.events.of(good).payload_hashes(), strict=True))
+        columns = zip(self.originals, self.keys, strict=True)
+        return [Proposal(*column, hashes.get(row, b""), problems.get(row)) for row, column in enumerate(columns)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class _Call:
         """By row. Usage of any time can be corrected, so only the future has a limit."""
         tenant_now = self.rules.tenant_now
         policy = dataclasses.replace(self.rules.policy, past_limit=tenant_now - _EPOCH)
-        return door_problems(self.wanted.events, policy, tenant_now)
+        return {**door_problems(self.wanted.events, policy, tenant_now), **self.wanted.refused}
 
     def corrections(self, results: Sequence[CorrectionResult]) -> dict[EventKey, Correction]:
         """Of the originals that are replaced, in order."""

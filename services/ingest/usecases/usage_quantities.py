@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
@@ -34,8 +35,8 @@ class QuantityScope:
 class UsageQuantity:
     """The quantity of a scope; `value` is None if the meter has none of nothing.
 
-    `highest_version` is that of the windows it answers for, those carried over included. A change after it has a
-    higher one.
+    `highest_version` is that of the windows it answers for, those carried over included; 0 of a quantity as it was
+    known before. A change after it has a higher one.
     """
 
     value: Decimal | None
@@ -52,7 +53,10 @@ class ScopeWindows(NamedTuple):
 
 
 class QuantityStore(Protocol):
-    """Reads of one moment or, in this order, of later ones: no value lacks what its version covers."""
+    """Reads of one moment or, in this order, of later ones: no value lacks what its version covers.
+
+    `known_at`: as the log told it at that instant (real time); None: as it is.
+    """
 
     async def meters(self, tenant_id: str, meter_ids: Sequence[str]) -> Mapping[str, Meter]:
         """
@@ -64,17 +68,28 @@ class QuantityStore(Protocol):
     ) -> list[ScopeWindows]:
         """Return what the windows of each scope tell, and with `carried` also those before it."""
 
-    async def parts(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[UsagePart]:
+    async def parts(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], known_at: datetime | None
+    ) -> list[UsagePart]:
         """Return what quantities are put together from, by number of the scope; what is carried over is BEFORE row 0.
 
         Only of meters that need no events.
         """
 
-    async def levels(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[Decimal]:
-        """Return the sum of all windows before each scope."""
+    async def levels_and_events(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]
+    ) -> tuple[list[Decimal], list[EventColumns]]:
+        """Return the sum of all windows before each scope, and what was measured in it, both of one moment: what a
+        correction moves from one to the other is never in both."""
 
     async def events(
-        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], *, carried: bool
+        self,
+        tenant_id: str,
+        meter: Meter,
+        scopes: Sequence[QuantityScope],
+        known_at: datetime | None,
+        *,
+        carried: bool,
     ) -> list[EventColumns]:
         """Return what was measured in each scope, and with `carried` also all before."""
 
@@ -85,8 +100,10 @@ class GetUsageQuantities:
     def __init__(self, store: QuantityStore) -> None:
         self._store = store
 
-    async def __call__(self, tenant_id: str, scopes: Sequence[QuantityScope]) -> list[UsageQuantity]:
-        """Return one quantity per scope.
+    async def __call__(
+        self, tenant_id: str, scopes: Sequence[QuantityScope], known_at: datetime | None = None
+    ) -> list[UsageQuantity]:
+        """Return one quantity per scope, as it is or as the log told it at `known_at` (real time).
 
         :raises MeterNotFound: if there is no such meter
         :raises InvalidInput: if a time zone is unknown
@@ -95,25 +112,34 @@ class GetUsageQuantities:
         found: dict[int, UsageQuantity] = {}
         for meter_id, meter in meters.items():
             numbers = [number for number, scope in enumerate(scopes) if scope.meter_id == meter_id]
-            quantities = await self._of_meter(tenant_id, meter, [scopes[number] for number in numbers])
+            quantities = await self._of_meter(tenant_id, meter, [scopes[number] for number in numbers], known_at)
             found |= dict(zip(numbers, quantities, strict=True))
         return [found[number] for number in range(len(scopes))]
 
-    async def _of_meter(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[UsageQuantity]:
+    async def _of_meter(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], known_at: datetime | None
+    ) -> list[UsageQuantity]:
         windows = await self._store.windows(tenant_id, meter, scopes, carried=meter.carry_over)
         found: list[UsageQuantity] = []
         by_events = evaluation_of(meter) is Evaluation.EVENTS
-        for portion in _portions(_weight(meter, *item) for item in zip(scopes, windows, strict=True)):
-            versions = [of_scope.highest_version for of_scope in windows[portion]]
+        # Windows tell what is; of what was then they tell how much there is to read.
+        weights = (_weight(meter, *item, as_is=known_at is None) for item in zip(scopes, windows, strict=True))
+        for portion in _portions(weights):
+            versions = [of_scope.highest_version if known_at is None else 0 for of_scope in windows[portion]]
             evaluate_portion = self._of_events if by_events else self._of_parts
-            found += await evaluate_portion(tenant_id, meter, scopes[portion], versions)
+            found += await evaluate_portion(tenant_id, meter, scopes[portion], versions, known_at)
         return found
 
     async def _of_parts(
-        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], versions: Sequence[int]
+        self,
+        tenant_id: str,
+        meter: Meter,
+        scopes: Sequence[QuantityScope],
+        versions: Sequence[int],
+        known_at: datetime | None,
     ) -> list[UsageQuantity]:
         of_scope: defaultdict[int, list[UsagePart]] = defaultdict(list)
-        for part in await self._store.parts(tenant_id, meter, scopes):
+        for part in await self._store.parts(tenant_id, meter, scopes, known_at):
             of_scope[part.scope].append(part)
         return [
             _put_together(meter, scope, of_scope[number], version)
@@ -121,13 +147,19 @@ class GetUsageQuantities:
         ]
 
     async def _of_events(
-        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], versions: Sequence[int]
+        self,
+        tenant_id: str,
+        meter: Meter,
+        scopes: Sequence[QuantityScope],
+        versions: Sequence[int],
+        known_at: datetime | None,
     ) -> list[UsageQuantity]:
-        levels, carried = [_ZERO] * len(scopes), meter.carry_over
-        if all(_has_level(meter, scope) for scope in scopes):
+        if known_at is None and all(_has_level(meter, scope) for scope in scopes):
             # All that came before is one number, which windows have; a level is kept up for years.
-            levels, carried = await self._store.levels(tenant_id, meter, scopes), False
-        columns = await self._store.events(tenant_id, meter, scopes, carried=carried)
+            levels, columns = await self._store.levels_and_events(tenant_id, meter, scopes)
+        else:
+            levels = [_ZERO] * len(scopes)
+            columns = await self._store.events(tenant_id, meter, scopes, known_at, carried=meter.carry_over)
         return [_evaluated(meter, *item) for item in zip(scopes, columns, levels, versions, strict=True)]
 
 
@@ -142,11 +174,11 @@ def _portions(weights: Iterable[int]) -> Iterator[slice]:
     yield slice(first, after)
 
 
-def _weight(meter: Meter, scope: QuantityScope, windows: ScopeWindows) -> int:
+def _weight(meter: Meter, scope: QuantityScope, windows: ScopeWindows, *, as_is: bool) -> int:
     """How many events or parts are read; the database puts all events of a bucket together."""
     if evaluation_of(meter) is not Evaluation.EVENTS:
         return min(windows.event_count, 2 if meter.buckets is None else bucket_count(meter.buckets, scope.period))
-    return windows.event_count + (0 if _has_level(meter, scope) else windows.carried_count)
+    return windows.event_count + (0 if as_is and _has_level(meter, scope) else windows.carried_count)
 
 
 def _has_level(meter: Meter, scope: QuantityScope) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import datetime
 from decimal import Decimal
 
 import grpc
@@ -58,12 +59,17 @@ class GrpcIngestWindows:
             )
         return found
 
-    async def quantities(self, tenant_id: str, scopes: Sequence[QuantityScope]) -> list[ExactUsage]:
-        """Return the exact quantities of 1 to 500 scopes; that of nothing is zero.
+    async def quantities(
+        self, tenant_id: str, scopes: Sequence[QuantityScope], known_at: datetime | None = None
+    ) -> list[ExactUsage]:
+        """Return the exact quantities of 1 to 500 scopes; that of nothing is zero. `known_at`: as they were known then.
 
         :raises ServiceError: if ingest does not answer
         """
-        request = usage_window_service_pb2.GetUsageQuantitiesRequest(scopes=map(_quantity_scope_to_pb, scopes))
+        request = usage_window_service_pb2.GetUsageQuantitiesRequest(
+            scopes=map(_quantity_scope_to_pb, scopes),
+            known_at=None if known_at is None else instant_to_pb(known_at),
+        )
         with typed_errors():
             response = await self._stub.GetUsageQuantities(request, metadata=as_tenant(tenant_id))
         found = [quantity_from_pb(quantity) for quantity in response.quantities]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from libs.periods import Period
+from services.rating.domain.commitment_term import CountedPeriod
 from services.rating.domain.proration import PartOfPeriod
 from services.rating.domain.usage import UsageScope
 
@@ -17,6 +19,15 @@ class PeriodKey(NamedTuple):
     tenant_id: str
     subscription_id: str
     period_start: datetime
+
+
+class PeriodScope(NamedTuple):
+    """Billing periods that start in a time; of those that one card prices, or of some customers, if any is named."""
+
+    tenant_id: str
+    within: Period
+    priced_by: str = ""
+    customer_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,11 @@ class BillingPeriod:
     @property
     def period(self) -> Period:
         return Period(self.key.period_start, self.period_end)
+
+    @property
+    def counted(self) -> CountedPeriod:
+        """What places in terms of commitments depend on."""
+        return CountedPeriod(self.key.period_start, self.period_end, self.rate_card_id, self.whole)
 
     @property
     def shortened(self) -> PartOfPeriod | None:

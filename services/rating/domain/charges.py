@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from libs.money import Money, round_to_minor
+from services.rating.domain.commitment_term import FIRST_OF_TERM, NO_TERM, TermSoFar
 from services.rating.domain.pipeline import rate_lines_before, rate_price
 from services.rating.domain.prices import ZERO, LinesBefore
 from services.rating.domain.prorated_price import for_share, share_part
@@ -52,6 +53,7 @@ def rate_card_charges(
     event_counts: Mapping[str, int] = NO_EVENTS,
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]] = NO_DIMENSIONS,
     shortened: PartOfPeriod | None = None,
+    so_far: Mapping[str, TermSoFar] = NO_TERM,
     windowed: WindowedUsage | None = None,
 ) -> tuple[Charge, ...]:
     """One charge per price, in the order of the card.
@@ -60,6 +62,7 @@ def rate_card_charges(
     :param event_counts: number of events that it comes from, for prices that have an amount for each
     :param by_dimensions: the same quantities by dimensions, of meters that a matrix prices
     :param shortened: the part of a billing period that is priced; None for a whole one
+    :param so_far: by price id, what terms of commitments have come to; of one that is left out it is the first period
     :param windowed: the same quantities by windows, of meters that a price of windows or times of day prices
     :raises ValueError: if a price cannot price its quantity, or needs usage by windows that is not given
     :raises decimal.Inexact: if an amount does not fit the context of quantities
@@ -71,15 +74,19 @@ def rate_card_charges(
         share = None if shortened is None else shortened.share(price.proration)
         agreed = price if share is None else for_share(price, share.fraction)
         if isinstance(price.model, LinesBefore):
-            rated = rate_lines_before(agreed.terms, before.amount)
-        elif (by_windows := _windows(agreed, windowed)) is not None:
+            rated = rate_lines_before(agreed.terms, before.amount, so_far.get(price.price_id, FIRST_OF_TERM))
+        elif (by_windows := _windows(agreed, windowed, so_far)) is not None:
             rated = by_windows
         else:
             rated = rate_price(
-                agreed, quantity, _count(price, event_counts), by_dimensions.get(price.meter_id or "", ())
+                agreed,
+                quantity,
+                _count(price, event_counts),
+                by_dimensions.get(price.meter_id or "", ()),
+                so_far.get(price.price_id, FIRST_OF_TERM),
             )
         if share is not None:
-            rated = RatedPrice(rated.amount, (share_part(price.proration, share), *rated.parts))
+            rated = rated._replace(parts=(share_part(price.proration, share), *rated.parts))
         before += round_to_minor(rated.amount, card.currency, price.rounding_mode)
         charges.append(Charge(position, price, quantity, rated))
     return tuple(charges)
@@ -95,11 +102,11 @@ def _count(price: Price, event_counts: Mapping[str, int]) -> int:
     return event_counts.get(price.meter_id or "", 0)
 
 
-def _windows(price: Price, usage: WindowedUsage | None) -> RatedPrice | None:
+def _windows(price: Price, usage: WindowedUsage | None, so_far: Mapping[str, TermSoFar]) -> RatedPrice | None:
     """The price of what has to be known by windows; None if that is not the case."""
     cut = cut_of(price, usage.time_zone if usage else "")
     if cut is None:
         return None
     if usage is None:
         raise ValueError(f"{price.price_id} needs usage by windows")
-    return rate_windowed(price, cut, usage)
+    return rate_windowed(price, cut, usage, so_far.get(price.price_id, FIRST_OF_TERM))

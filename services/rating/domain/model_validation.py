@@ -21,6 +21,7 @@ from services.rating.domain.prices import (
     Percentage,
     PerUnit,
     Stairstep,
+    Tier,
     TimeOfDay,
     Volume,
 )
@@ -49,13 +50,7 @@ def _found(model: AnyPriceModel, path: str) -> Iterator[Violation | None]:
             yield check_number(amount, f"{path}.package.package_amount")
         case Graduated(tiers) | Volume(tiers):
             kind = "graduated" if isinstance(model, Graduated) else "volume"
-            at = f"{path}.{kind}.tiers"
-            yield from _check_bounds([tier.up_to for tier in tiers], at)
-            for index, tier in enumerate(tiers[:MAX_TIERS]):
-                yield check_number(tier.unit_amount, f"{at}[{index}].unit_amount")
-                yield check_number(tier.flat_amount, f"{at}[{index}].flat_amount")
-                if tier.cap_amount is not None:
-                    yield check_number(tier.cap_amount, f"{at}[{index}].cap_amount")
+            yield from _check_tiers(tiers, f"{path}.{kind}.tiers")
         case Stairstep(steps):
             at = f"{path}.stairstep.steps"
             yield from _check_bounds([step.up_to for step in steps], at)
@@ -78,6 +73,15 @@ def _found(model: AnyPriceModel, path: str) -> Iterator[Violation | None]:
             return
         case _:
             assert_never(model)
+
+
+def _check_tiers(tiers: Sequence[Tier], path: str) -> Iterator[Violation | None]:
+    yield from _check_bounds([tier.up_to for tier in tiers], path)
+    for index, tier in enumerate(tiers[:MAX_TIERS]):
+        yield check_number(tier.unit_amount, f"{path}[{index}].unit_amount")
+        yield check_number(tier.flat_amount, f"{path}[{index}].flat_amount")
+        if tier.cap_amount is not None:
+            yield check_number(tier.cap_amount, f"{path}[{index}].cap_amount")
 
 
 def _check_bounds(bounds: Sequence[Decimal | None], path: str) -> Iterator[Violation | None]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from libs.money import RoundingMode
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.charges import NO_DIMENSIONS, Charge, rate_card_charges
+from services.rating.domain.commitment_term import NO_TERM, TermSoFar
 from services.rating.domain.exact_usage import ExactUsage
 from services.rating.domain.prices import Matrix
 from services.rating.domain.pricing import ENGINE_VERSION
@@ -26,7 +27,8 @@ class PeriodCharge(NamedTuple):
     """The priced usage of one price in one billing period, with all that a consumer needs to know.
 
     `quantity` and `amount` are exact. `withdrawn`: the card in force no longer has the price, and the charge is zero.
-    `override_id`: the override whose price it was, empty for the card's own.
+    `override_id`: the override whose price it was, empty for the card's own. `before_commitment`: see `RatedPrice`; of
+    a stored charge it is not known here.
     `version` and `trace_parent` tell when and by which trace the rest was said. (A named tuple, because thousands are
     made per second.)
     """
@@ -50,6 +52,7 @@ class PeriodCharge(NamedTuple):
     version: int = 0
     trace_parent: str = ""
     override_id: str = ""
+    before_commitment: Decimal | None = None
 
 
 class ChangedCharge(NamedTuple):
@@ -65,6 +68,7 @@ def charges_of_period(
     usage: Mapping[str, MeterUsage],
     exact: Mapping[str, ExactUsage],
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]] = NO_DIMENSIONS,
+    so_far: Mapping[str, TermSoFar] = NO_TERM,
     by_cut: Mapping[MeterCut, Sequence[WindowQuantity]] = NO_WINDOWS,
 ) -> list[PeriodCharge]:
     """Price the usage of a billing period, in the order of the card; the charges carry their meter's trace.
@@ -78,7 +82,7 @@ def charges_of_period(
     quantities |= {meter_id: exact[meter_id].value for meter_id in exact_meters(card)}
     event_counts = {meter_id: meter.digest.event_count for meter_id, meter in usage.items()}
     windowed = WindowedUsage(period.period, period.time_zone, by_cut)
-    charges = rate_card_charges(card, quantities, event_counts, by_dimensions, period.shortened, windowed)
+    charges = rate_card_charges(card, quantities, event_counts, by_dimensions, period.shortened, so_far, windowed)
     return [_period_charge(period, card, charge, usage) for charge in charges]
 
 
@@ -140,4 +144,5 @@ def _period_charge(
         parts=rated.parts,
         trace_parent=meter_usage.trace_parent if meter_usage else "",
         override_id=price.override_id,
+        before_commitment=rated.before_commitment,
     )

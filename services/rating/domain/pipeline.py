@@ -13,6 +13,8 @@ from decimal import Decimal
 from fractions import Fraction
 
 from libs.money import exact, round_exact
+from services.rating.domain.commitment_term import FIRST_OF_TERM, TermSoFar
+from services.rating.domain.cumulative_commitment import CumulativeCommitment, rate_committed_period
 from services.rating.domain.price_terms import (
     Commitment,
     CommitmentKind,
@@ -37,10 +39,13 @@ def rate_price(
     quantity: Decimal,
     event_count: int = 0,
     by_dimensions: Sequence[DimensionedQuantity] = (),
+    so_far: TermSoFar = FIRST_OF_TERM,
     by_week_time: Sequence[WindowQuantity] = (),
 ) -> RatedPrice:
     """Price a quantity and number of events; `by_dimensions` is the same quantity for a matrix, `by_week_time` for a
     price by time of day.
+
+    `so_far`: what the term of its commitment has come to before, if that is over several periods.
 
     :raises NegativeQuantityRefused: if the quantity is negative and the price refuses that
     :raises QuantityOutsideTiers: if the last tier is bounded and the quantity beyond it
@@ -64,14 +69,15 @@ def rate_price(
             rated = rate(model, quantity - included, price.options, event_count)
         due = _Due(rated.amount, [*before, *rated.parts])
         _limit(due, terms)
+        before_commitment = _counted(due, terms)
         if terms.commitment is not None:
-            _commit(due, terms.commitment, _promised(terms.commitment, model, price.options))
+            _commit(due, terms.commitment, _promised(terms.commitment, model, price.options), so_far)
         for discount in terms.discounts:
             _discount(due, discount)
-    return RatedPrice(due.amount, tuple(due.parts))
+    return RatedPrice(due.amount, tuple(due.parts), before_commitment)
 
 
-def rate_lines_before(terms: PriceTerms, amount: Decimal) -> RatedPrice:
+def rate_lines_before(terms: PriceTerms, amount: Decimal, so_far: TermSoFar = FIRST_OF_TERM) -> RatedPrice:
     """What terms add to the amount of other lines, or take off (then it is negative, and never more than that).
 
     `amount` is the sum of the lines as they are rounded, so that a minimum of 10.00 is met to the cent.
@@ -81,11 +87,12 @@ def rate_lines_before(terms: PriceTerms, amount: Decimal) -> RatedPrice:
     due = _Due(amount, [])
     with exact():
         _limit(due, terms)
+        before_commitment = _counted(due, terms)
         if terms.commitment is not None:
-            _commit(due, terms.commitment, terms.commitment.value)
+            _commit(due, terms.commitment, terms.commitment.value, so_far)
         for discount in terms.discounts:
             _discount(due, discount)
-        return RatedPrice(due.amount - amount, tuple(due.parts))
+        return RatedPrice(due.amount - amount, tuple(due.parts), before_commitment)
 
 
 def converted(conversion: UnitConversion, quantity: Decimal) -> Decimal:
@@ -139,11 +146,31 @@ def _promised(commitment: Commitment, model: PriceModel | Matrix | TimeOfDay, op
     return amount_of(model, commitment.value, options)
 
 
-def _commit(due: _Due, commitment: Commitment, promised: Decimal) -> None:
-    if due.amount > promised:
+def _counted(due: _Due, terms: PriceTerms) -> Decimal | None:
+    """What later billing periods of the term count of this one; None if there are none."""
+    return due.amount if terms.commitment is not None and terms.commitment.periods > 1 else None
+
+
+def _commit(due: _Due, commitment: Commitment, promised: Decimal, so_far: TermSoFar) -> None:
+    if commitment.periods > 1:
+        _commit_in_term(due, commitment, so_far)
+    elif due.amount > promised:
         due.add(PartKind.OVERAGE, due.amount - promised, commitment.overage_factor - ONE)
     elif due.amount < promised and commitment.true_up:
         due.add(PartKind.TRUE_UP, ONE, promised - due.amount)
+
+
+def _commit_in_term(due: _Due, commitment: Commitment, so_far: TermSoFar) -> None:
+    whole_term = CumulativeCommitment(commitment.value, commitment.overage_factor)
+    within = rate_committed_period(whole_term, [so_far.used], [due.amount]).within
+    left = max(ZERO, commitment.value - so_far.used)
+    label = f"period {so_far.number} of {commitment.periods}"
+    due.parts.append(RatedPart(PartKind.TERM_USED, so_far.used, ZERO, ZERO, label=label))
+    due.parts.append(RatedPart(PartKind.TERM_LEFT, left, ZERO, ZERO))
+    if due.amount > within:
+        due.add(PartKind.OVERAGE, due.amount - within, commitment.overage_factor - ONE)
+    elif within < left and so_far.is_last and commitment.true_up:
+        due.add(PartKind.TRUE_UP, ONE, left - within)
 
 
 def _discount(due: _Due, discount: Discount) -> None:

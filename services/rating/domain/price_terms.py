@@ -38,15 +38,16 @@ class CommitmentKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Commitment:
-    """What the customer has promised to spend in each billing period.
+    """What the customer has promised to spend in each billing period, or in each term of so many of them.
 
-    What is above it costs `overage_factor` times as much. `true_up`: what is missing is due.
+    What is above it costs `overage_factor` times as much. `true_up`: what is missing is due, at the end.
     """
 
     kind: CommitmentKind
     value: Decimal
     overage_factor: Decimal = ONE
     true_up: bool = True
+    periods: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from libs.periods import Share
-from services.rating.domain.price_terms import PriceTerms
+from services.rating.domain.price_terms import Commitment, PriceTerms
 from services.rating.domain.prices import ZERO, Flat
 from services.rating.domain.proration import Proration, prorated
 from services.rating.domain.rate_card import Price
@@ -19,13 +19,14 @@ _MICROSECONDS = -6
 def has_shares(price: Price) -> bool:
     """Whether anything of a price is agreed on for a billing period as a whole."""
     terms = price.terms
-    promised = (terms.minimum_amount, terms.maximum_amount, terms.commitment)
+    promised = (terms.minimum_amount, terms.maximum_amount, _of_one_period(terms.commitment))
     return isinstance(price.model, Flat) or bool(price.included_quantity) or any(x is not None for x in promised)
 
 
 def for_share(price: Price, share: Fraction) -> Price:
     """The price with its share of what is agreed on for a whole period: flat amount, included quantity, minimum,
-    maximum and commitment. What depends on the usage alone stays as it is, and so do discounts."""
+    maximum and commitment. What depends on the usage alone stays as it is, and so do discounts and a commitment that is
+    for several periods."""
     model = Flat(prorated(price.model.amount, share)) if isinstance(price.model, Flat) else price.model
     return replace(
         price,
@@ -45,10 +46,16 @@ def share_part(proration: Proration, share: Share) -> RatedPart:
 
 
 def _terms(terms: PriceTerms, share: Fraction) -> PriceTerms:
-    commitment = terms.commitment
+    commitment = _of_one_period(terms.commitment)
     return replace(
         terms,
         minimum_amount=None if terms.minimum_amount is None else prorated(terms.minimum_amount, share),
         maximum_amount=None if terms.maximum_amount is None else prorated(terms.maximum_amount, share),
-        commitment=None if commitment is None else replace(commitment, value=prorated(commitment.value, share)),
+        commitment=terms.commitment
+        if commitment is None
+        else replace(commitment, value=prorated(commitment.value, share)),
     )
+
+
+def _of_one_period(commitment: Commitment | None) -> Commitment | None:
+    return commitment if commitment is not None and commitment.periods == 1 else None

@@ -39,6 +39,10 @@ class PartKind(StrEnum):
     """What is above the commitment, an amount of money, and what is due for it beyond its price."""
     TRUE_UP = "true_up"
     """What is missing to the commitment."""
+    TERM_USED = "term_used"
+    """What earlier billing periods have used of a commitment over several, which `label` counts; no amount."""
+    TERM_LEFT = "term_left"
+    """What they have left of it; no amount."""
     DISCOUNT = "discount"
     """Negative."""
 
@@ -64,10 +68,14 @@ class RatedPart(NamedTuple):
 
 
 class RatedPrice(NamedTuple):
-    """The exact amount, in major units, and its breakdown."""
+    """The exact amount, in major units, and its breakdown.
+
+    `before_commitment`: what it was before a commitment over several billing periods, which the later ones count.
+    """
 
     amount: Decimal
     parts: tuple[RatedPart, ...]
+    before_commitment: Decimal | None = None
 
 
 class NegativeQuantityRefused(ValueError):

@@ -7,19 +7,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from libs.money import round_to_minor
-from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.queue import RatingProblem
-
-
-class SimulationScope(NamedTuple):
-    """Billing periods that start in a time; of those that one card prices, or of some customers, if any is named."""
-
-    tenant_id: str
-    within: Period
-    priced_by: str = ""
-    customer_ids: Sequence[str] = ()
 
 
 class SimulatedLine(NamedTuple):

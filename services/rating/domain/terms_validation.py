@@ -7,10 +7,12 @@ from decimal import Decimal
 
 from libs.errors import Violation
 from libs.money import MAX_ROUNDING_DIGITS, MIN_ROUNDING_DIGITS
+from services.rating.domain.commitment_term import MAX_COMMITTED_PERIODS
 from services.rating.domain.number_checks import check_divisor, check_number
 from services.rating.domain.price_terms import (
     NO_TERMS,
     AmountDiscount,
+    Commitment,
     CommitmentKind,
     ConversionOperation,
     Discount,
@@ -61,13 +63,7 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
     if terms.maximum_amount is not None:
         yield _check_maximum(terms.maximum_amount, terms.minimum_amount, f"{path}.maximum_amount")
     if terms.commitment is not None:
-        at = f"{path}.commitment"
-        yield check_number(terms.commitment.value, f"{at}.value", above_zero=True)
-        yield _check_factor(terms.commitment.overage_factor, f"{at}.overage_factor")
-        if terms.commitment.kind is CommitmentKind.QUANTITY and isinstance(
-            price.model, Percentage | Matrix | TimeOfDay
-        ):
-            yield Violation(f"{at}.kind", "NOT_ALLOWED", "what it costs follows from no quantity alone")
+        yield from _check_commitment(terms.commitment, price, f"{path}.commitment")
     if len(terms.discounts) > MAX_DISCOUNTS:
         yield Violation(f"{path}.discounts", "TOO_MANY", f"must be at most {MAX_DISCOUNTS}")
         return
@@ -87,7 +83,7 @@ def _check_split(price: Price, path: str) -> Iterator[Violation]:
 def _check_proration(price: Price, path: str) -> Violation | None:
     if price.proration is Proration.NONE or has_shares(price):
         return None
-    description = "needs a flat price, included_quantity, minimum_amount, maximum_amount or commitment"
+    description = "needs a flat price, included_quantity, minimum_amount, maximum_amount or commitment (of one period)"
     return Violation(f"{path}.proration", "NOT_ALLOWED", description)
 
 
@@ -115,6 +111,18 @@ def _check_factor(factor: Decimal, field: str) -> Violation | None:
     if violation := check_number(factor, field):
         return violation
     return Violation(field, "BELOW_ONE", "must not be below 1: overage never costs less") if factor < 1 else None
+
+
+def _check_commitment(commitment: Commitment, price: Price, path: str) -> Iterator[Violation | None]:
+    yield check_number(commitment.value, f"{path}.value", above_zero=True)
+    yield _check_factor(commitment.overage_factor, f"{path}.overage_factor")
+    if not 1 <= commitment.periods <= MAX_COMMITTED_PERIODS:
+        yield Violation(f"{path}.periods", "OUT_OF_RANGE", f"must be 1 to {MAX_COMMITTED_PERIODS}")
+    if commitment.kind is CommitmentKind.QUANTITY:
+        if commitment.periods > 1:
+            yield Violation(f"{path}.periods", "NOT_ALLOWED", "a commitment over several billing periods is an amount")
+        if isinstance(price.model, Percentage | Matrix | TimeOfDay):
+            yield Violation(f"{path}.kind", "NOT_ALLOWED", "what it costs follows from no quantity alone")
 
 
 def _check_discount(discount: Discount, path: str) -> Violation | None:

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from libs.money import exact
+from services.rating.domain.commitment_term import FIRST_OF_TERM, TermSoFar
 from services.rating.domain.pipeline import rate_price
 from services.rating.domain.price_terms import AmountDiscount, PriceTerms
 from services.rating.domain.prices import ZERO, EmptyWindows, TimeOfDay
@@ -50,15 +51,17 @@ def cuts_of(card: RateCard, time_zone: str) -> set[MeterCut]:
     return {cut for price in card.prices if (cut := cut_of(price, time_zone)) is not None}
 
 
-def rate_windowed(price: Price, cut: MeterCut, usage: WindowedUsage) -> RatedPrice:
+def rate_windowed(price: Price, cut: MeterCut, usage: WindowedUsage, so_far: TermSoFar = FIRST_OF_TERM) -> RatedPrice:
     """Price the usage of a billing period by its windows; the parts add up to the amount.
+
+    `so_far`: of the commitment of a price by time of day, which is one of billing periods.
 
     :raises UnknownZone: if the zone is not known here
     :raises ValueError: if the usage by windows is not known, or as `rate_price` does
     :raises decimal.Inexact: if an amount does not fit the context of quantities
     """
     if price.per_window is None:
-        return rate_price(price, ZERO, by_week_time=usage.of(cut))
+        return rate_price(price, ZERO, so_far=so_far, by_week_time=usage.of(cut))
     counts = Counter(quantity for _, quantity in usage.of(cut))
     if price.per_window.empty is EmptyWindows.PRICE:
         counts[ZERO] += len(window_starts(usage.period, cut.cut, cut.time_zone)) - counts.total()

@@ -53,6 +53,9 @@ def check_per_window(price: Price, path: str) -> Iterator[Violation]:
         yield Violation(at, "NOT_ALLOWED", reason)
     if isinstance(price.model, Percentage) and price.model.fixed_per_event:
         yield Violation(at, "NOT_ALLOWED", "the number of events in a window is not known: see fixed_per_event")
+    if price.terms.commitment is not None and price.terms.commitment.periods > 1:
+        description = "the commitment of a window is not one over billing periods"
+        yield Violation(f"{path}.commitment.periods", "NOT_ALLOWED", description)
     if price.proration is not Proration.NONE:
         yield Violation(f"{path}.proration", "NOT_ALLOWED", "nothing is agreed on for a whole billing period")
 

@@ -8,6 +8,8 @@ from libs.clock import Clock
 from libs.errors import InvalidInput
 from libs.money import plain
 from libs.rpc import current_tenant
+from services.rating.domain.place_in_term import PlaceInTerm
+from services.rating.domain.prices import ZERO
 from services.rating.domain.usage import DimensionedQuantity, ExplainedUsage
 from services.rating.domain.windowed_price import PricedWindow
 from services.rating.rpc import require
@@ -15,6 +17,7 @@ from services.rating.rpc.context import Context
 from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCharges
 from services.rating.usecases.forecast_charges import ForecastCharges
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
+from services.rating.usecases.known_charges import GetKnownCharges
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.charges import charge_to_pb, previewed_charge_to_pb
 from services.rating.wire.forecasts import forecast_to_pb
@@ -32,19 +35,26 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         self,
         *,
         get_charges: GetCharges,
+        get_known_charges: GetKnownCharges,
         preview_charge: PreviewCharge,
         forecast_charges: ForecastCharges,
         confirm_charges: ConfirmCharges,
         clock: Clock,
     ) -> None:
         self._get_charges = get_charges
+        self._get_known_charges = get_known_charges
         self._preview_charge = preview_charge
         self._forecast_charges = forecast_charges
         self._confirm_charges = confirm_charges
         self._clock = clock
 
     async def GetCharges(self, request: pb.GetChargesRequest, context: Context) -> pb.GetChargesResponse:
-        charges = await self._get_charges.of_period(current_tenant(), *require.period_key(request.key))
+        tenant_id, named = current_tenant(), require.period_key(request.key)
+        if request.HasField("known_at"):
+            known_at = require.instant(request.known_at, "known_at")
+            charges = await self._get_known_charges(tenant_id, *named, known_at)
+        else:
+            charges = await self._get_charges.of_period(tenant_id, *named)
         return pb.GetChargesResponse(charges=[charge_to_pb(charge) for charge in charges])
 
     async def PreviewCharge(self, request: pb.PreviewChargeRequest, context: Context) -> pb.PreviewChargeResponse:
@@ -60,6 +70,10 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         for index, item in enumerate(request.by_dimensions):
             quantity = reading.number(item.quantity, f"by_dimensions[{index}].quantity")
             by_dimensions[item.meter_id].append(DimensionedQuantity(dict(item.dimensions), quantity))
+        terms = {
+            price_id: PlaceInTerm(place.number, reading.number(place.used, f"terms[{price_id}].used", default=ZERO))
+            for price_id, place in request.terms.items()
+        }
         if reading.violations:
             raise InvalidInput(reading.violations)
         card, charges = await self._preview_charge(
@@ -70,6 +84,7 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
             request.event_counts,
             by_dimensions,
             require.part_of_period(request.part) if request.HasField("part") else None,
+            terms,
         )
         return pb.PreviewChargeResponse(charges=[previewed_charge_to_pb(card, charge) for charge in charges])
 

@@ -22,6 +22,8 @@ METHODS = {
     f"{_PACKAGE}.PriceOverrideService/EndPriceOverride": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.PriceOverrideService/GetPriceOverride": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.PriceOverrideService/ListPriceOverrides": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.ReratingService/Rerate": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.ReratingService/ListReratedCharges": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.SimulationService/Simulate": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.SimulationService/SummarizeSimulation": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ReconciliationService/Reconcile": _TENANT_OR_INTERNAL,

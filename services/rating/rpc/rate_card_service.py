@@ -27,12 +27,16 @@ class RateCardServicer(pb_grpc.RateCardServiceServicer):
         card = rate_card_from_pb(request.rate_card, reading)
         guard = guard_from_pb(request.rollout_guard, reading) if request.HasField("rollout_guard") else None
         if request.validate_only:
-            planned = await self._create_rate_card.plan(current_tenant(), card, reading.violations, guard)
+            planned = await self._create_rate_card.plan(
+                current_tenant(), card, reading.violations, guard, allow_past=request.allow_past_effective_time
+            )
             return pb.CreateRateCardResponse(rate_card=rate_card_message(planned))
         if violation := check_request_id(request.request_id):
             reading.violations.append(violation)
         mutation = Request(current_tenant(), request.request_id, _fingerprint(request))
-        stored = await self._create_rate_card(mutation, card, reading.violations, guard)
+        stored = await self._create_rate_card(
+            mutation, card, reading.violations, guard, allow_past=request.allow_past_effective_time
+        )
         return pb.CreateRateCardResponse(rate_card=rate_card_to_pb(stored))
 
     async def GetRateCard(self, request: pb.GetRateCardRequest, context: Context) -> pb.GetRateCardResponse:
@@ -55,6 +59,7 @@ def _fingerprint(request: pb.CreateRateCardRequest) -> bytes:
     meaning = pb.CreateRateCardRequest(rate_card=request.rate_card)
     if request.HasField("rollout_guard"):
         meaning.rollout_guard.CopyFrom(request.rollout_guard)
+    meaning.allow_past_effective_time = request.allow_past_effective_time
     meaning.rate_card.ClearField("override_reason")
     meaning.rate_card.ClearField("version")
     meaning.rate_card.ClearField("create_time")

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from libs.errors import InvalidInput
-from libs.ids import check_resource_id, check_text
-from libs.rpc import current_tenant, fitting, next_page_token, page_cursor, page_size
+from libs.rpc import current_tenant, fitting, next_page_token, page_size
+from services.rating.domain.billing_period import PeriodScope
 from services.rating.domain.rate_card import RateCard
-from services.rating.domain.simulation import SimulationScope
 from services.rating.rpc import require
 from services.rating.rpc.context import Context
+from services.rating.rpc.period_scope import place_of, scope_of
 from services.rating.usecases.check_rate_card import CheckRateCard
 from services.rating.usecases.create_rate_card import GetRateCards
 from services.rating.usecases.simulate import Simulate
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.rate_cards import rate_card_from_pb
 from services.rating.wire.simulations import simulated_to_pb, summary_to_pb
-from services.rating.wire.times import period_from_pb
 from steelyard.rating.v1 import simulation_service_pb2 as pb
 from steelyard.rating.v1 import simulation_service_pb2_grpc as pb_grpc
 
-_MAX_PAGE, _MAX_CUSTOMERS = 500, 1_000
-_CUSTOMER_ID_LENGTH_MAX = 128
+_MAX_PAGE = 500
 
 
 class SimulationServicer(pb_grpc.SimulationServiceServicer):
@@ -35,7 +31,7 @@ class SimulationServicer(pb_grpc.SimulationServiceServicer):
 
     async def Simulate(self, request: pb.SimulateRequest, context: Context) -> pb.SimulateResponse:
         size = page_size(request, maximum=_MAX_PAGE)
-        after = _place(request)
+        after = place_of(request)
         scope, card = _scope(request.simulation), await self._card(request.simulation)
         found = await self._simulate.page(scope, card, after, size + 1)
         page = fitting([simulated_to_pb(compared) for compared in found[:size]])
@@ -65,32 +61,5 @@ class SimulationServicer(pb_grpc.SimulationServiceServicer):
         return checked
 
 
-def _scope(simulation: pb.Simulation) -> SimulationScope:
-    if not simulation.HasField("period"):
-        raise InvalidInput.of("simulation.period", "REQUIRED", "must be the time in which billing periods start")
-    try:
-        within = period_from_pb(simulation.period)
-    except (ValueError, OverflowError) as error:
-        raise InvalidInput.of("simulation.period", "INVALID_PERIOD", str(error)) from error
-    if simulation.priced_by and (violation := check_resource_id(simulation.priced_by, "simulation.priced_by")):
-        raise InvalidInput([violation])
-    if len(simulation.customer_ids) > _MAX_CUSTOMERS:
-        raise InvalidInput.of("simulation.customer_ids", "TOO_MANY", f"must be at most {_MAX_CUSTOMERS}")
-    found = [
-        check_text(text, f"simulation.customer_ids[{index}]", _CUSTOMER_ID_LENGTH_MAX)
-        for index, text in enumerate(simulation.customer_ids)
-    ]
-    if violations := [violation for violation in found if violation]:
-        raise InvalidInput(violations)
-    return SimulationScope(current_tenant(), within, simulation.priced_by, list(simulation.customer_ids))
-
-
-def _place(request: pb.SimulateRequest) -> tuple[str, str, datetime] | None:
-    cursor = page_cursor(request, 3)
-    if cursor is None:
-        return None
-    customer_id, subscription_id, start = cursor
-    try:
-        return customer_id, subscription_id, datetime.fromisoformat(start)
-    except ValueError as error:
-        raise InvalidInput.of("page_token", "PAGE_TOKEN_INVALID", "is not a token of this list") from error
+def _scope(simulation: pb.Simulation) -> PeriodScope:
+    return scope_of(simulation, has_period=simulation.HasField("period"), path="simulation.")

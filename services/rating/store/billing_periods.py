@@ -10,8 +10,7 @@ from datetime import datetime
 import asyncpg
 
 from libs.periods import Period
-from services.rating.domain.billing_period import BillingPeriod, PeriodKey
-from services.rating.domain.simulation import SimulationScope
+from services.rating.domain.billing_period import BillingPeriod, PeriodKey, PeriodScope
 from services.rating.store.keys import KEYS, OF_KEY, key_columns
 
 _NAMES = (
@@ -150,7 +149,7 @@ class PostgresBillingPeriodStore:
         return [_period(row) for row in await self._connection.fetch(_STARTING_IN, tenant_id, *last, start, end, limit)]
 
     async def by_customer(
-        self, scope: SimulationScope, after: tuple[str, str, datetime] | None, limit: int
+        self, scope: PeriodScope, after: tuple[str, str, datetime] | None, limit: int
     ) -> list[BillingPeriod]:
         """Return the next periods of a scope behind `after`, by customer, subscription and start."""
         rows = await self._connection.fetch(

@@ -40,7 +40,7 @@ _ALL_VERSIONS = f"""
 SELECT k.tenant_id, {_COLUMNS} FROM unnest($1::text[], $2::text[]) AS k(tenant_id, rate_card_id)
 CROSS JOIN LATERAL (
     SELECT {_NAMES} FROM rate_cards
-    WHERE tenant_id = k.tenant_id AND rate_card_id = k.rate_card_id
+    WHERE tenant_id = k.tenant_id AND rate_card_id = k.rate_card_id AND ($3::timestamptz IS NULL OR created_at <= $3)
     OFFSET 0
 ) c
 """
@@ -81,11 +81,14 @@ class PostgresRateCardStore:
         """Return the newest versions of the cards behind `after`, by id."""
         return [_stored_card(row) for row in await self._connection.fetch(_NEWEST, tenant_id, after, limit)]
 
-    async def versions(self, cards: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[RateCard]]:
-        """Return all versions by (tenant id, rate card id); an unknown card has none."""
+    async def versions(
+        self, cards: Collection[tuple[str, str]], known_at: datetime | None = None
+    ) -> dict[tuple[str, str], list[RateCard]]:
+        """Return all versions by (tenant id, rate card id), or those stored until `known_at`; an unknown card
+        has none."""
         found: defaultdict[tuple[str, str], list[RateCard]] = defaultdict(list)
         keys = sorted(cards)
-        rows = await self._connection.fetch(_ALL_VERSIONS, [key[0] for key in keys], [key[1] for key in keys])
+        rows = await self._connection.fetch(_ALL_VERSIONS, [key[0] for key in keys], [key[1] for key in keys], known_at)
         for row in rows:
             found[row["tenant_id"], row["rate_card_id"]].append(_card(row))
         return found

@@ -95,6 +95,20 @@ left_side AS (
 )
 """
 
+_TERMS = f"""
+left_side AS (
+    SELECT {_PERIOD} || ', price ' || c.price_id AS subject, c.used AS total, trim_scale(c.used)::text AS shown
+    FROM scope p JOIN committed_costs c USING (tenant_id, subscription_id, period_start)
+), right_side AS (
+    SELECT {_PERIOD} || ', price ' || c.price_id AS subject, coalesce(sum(e.cost), 0) AS total,
+           trim_scale(coalesce(sum(e.cost), 0))::text AS shown
+    FROM scope p JOIN committed_costs c USING (tenant_id, subscription_id, period_start)
+    LEFT JOIN committed_costs e ON e.tenant_id = c.tenant_id AND e.subscription_id = c.subscription_id
+        AND e.price_id = c.price_id AND e.period_start >= c.term_start AND e.period_start < c.period_start
+    GROUP BY p.subscription_id, p.period_start, c.price_id
+)
+"""
+
 _RATED_PERIODS = f"""
 left_side AS (
     SELECT {_PERIOD} AS subject, 1::numeric AS total, 'rated' AS shown FROM scope p
@@ -112,6 +126,7 @@ _CHECKS = {
     "quantities by dimensions = period roll-ups": _DIMENSIONS,
     "day roll-ups = usage windows": _DAY_ROLL_UPS,
     "charge quantities = period roll-ups": _CHARGE_QUANTITIES,
+    "used of commitments = earlier periods of the term": _TERMS,
     "rated billing periods = billing periods": _RATED_PERIODS,
 }
 

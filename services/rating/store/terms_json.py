@@ -26,11 +26,19 @@ class ConversionJson(TypedDict):
     digits: int
 
 
+# Old code would take what is promised for several billing periods as promised for each. Of this it knows no price: the
+# billing period is set aside with PRICING_FAILED.
+_NOT_FOR_OLD_CODE = "NaN"
+
+
 class CommitmentJson(TypedDict):
     kind: str
     value: str
     overage_factor: str
     true_up: bool
+    term_value: NotRequired[str]
+    """Of a commitment over several billing periods, instead of `value`."""
+    periods: NotRequired[int]
 
 
 class TermsJson(TypedDict):
@@ -67,6 +75,10 @@ def terms_to_json(terms: PriceTerms) -> TermsJson:
             overage_factor=plain(commitment.overage_factor),
             true_up=commitment.true_up,
         )
+        if commitment.periods > 1:
+            stored["commitment"]["term_value"] = stored["commitment"]["value"]
+            stored["commitment"]["value"] = _NOT_FOR_OLD_CODE
+            stored["commitment"]["periods"] = commitment.periods
     if terms.discounts:
         stored["discounts"] = [_discount_to_json(discount) for discount in terms.discounts]
     return stored
@@ -109,7 +121,11 @@ def _conversion_from_json(stored: ConversionJson) -> UnitConversion:
 
 def _commitment_from_json(stored: CommitmentJson) -> Commitment:
     return Commitment(
-        CommitmentKind(stored["kind"]), Decimal(stored["value"]), Decimal(stored["overage_factor"]), stored["true_up"]
+        CommitmentKind(stored["kind"]),
+        Decimal(stored.get("term_value", stored["value"])),
+        Decimal(stored["overage_factor"]),
+        stored["true_up"],
+        stored.get("periods", 1),
     )
 
 

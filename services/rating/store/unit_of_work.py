@@ -13,6 +13,7 @@ from libs.outbox import StateOutbox, WatermarkOutbox
 from services.rating.store import tables
 from services.rating.store.billing_periods import PostgresBillingPeriodStore
 from services.rating.store.charges import PostgresChargeStore
+from services.rating.store.commitment_terms import PostgresCommitmentTermStore
 from services.rating.store.customer_periods import PostgresCustomerPeriodStore
 from services.rating.store.dimensions import PostgresDimensionStore
 from services.rating.store.exact_usage import PostgresExactUsageStore
@@ -21,6 +22,7 @@ from services.rating.store.price_overrides import PostgresPriceOverrideStore
 from services.rating.store.queue import PostgresRatingQueue
 from services.rating.store.rate_cards import PostgresRateCardStore
 from services.rating.store.reconciliation import PostgresReconciliation
+from services.rating.store.reratings import PostgresReratingStore
 from services.rating.store.usage import PostgresUsageStore
 from services.rating.store.usage_by_window import PostgresUsageByWindowStore
 from services.rating.store.watermarks import EncodeWatermark, PostgresWatermarkStore
@@ -44,7 +46,9 @@ class PostgresWork:
     queue: PostgresRatingQueue
     watermarks: PostgresWatermarkStore
     reconciliation: PostgresReconciliation
+    reratings: PostgresReratingStore
     requests: RequestLog
+    terms: PostgresCommitmentTermStore
     usage_by_window: PostgresUsageByWindowStore
 
 
@@ -78,6 +82,8 @@ class PostgresUnitOfWork:
             queue=PostgresRatingQueue(driver),
             watermarks=PostgresWatermarkStore(driver, watermarks, self._encode_watermark),
             reconciliation=PostgresReconciliation(driver),
+            reratings=PostgresReratingStore(driver),
             requests=RequestLog(connection, tables.requests),
+            terms=PostgresCommitmentTermStore(driver),
             usage_by_window=PostgresUsageByWindowStore(driver),
         )

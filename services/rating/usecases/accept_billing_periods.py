@@ -54,4 +54,5 @@ class AcceptBillingPeriods:
                 await work.usage.rebuild(changed)
                 await work.dimensions.rebuild(changed)
                 await work.queue.mark(changed, self._clock(), urgent=True)
+                await work.terms.mark_beside(changed, self._clock())
             return await work.periods.unfetched([period.key for period in periods])

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from typing import NamedTuple
 
 from libs.clock import Clock
 from libs.database import retry_transient
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.commitment_term import CountedPeriod
 from services.rating.domain.exact_usage import Answers
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.usecases.ask_quantities import AskQuantities
+from services.rating.usecases.commitment_terms import EARLIER_PERIOD_NOT_RATED, known_periods, unrated_before
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
-from services.rating.usecases.fetch_usage import FetchUsage
-from services.rating.usecases.ports import IngestWindows, OpenWork
+from services.rating.usecases.ports import OpenWork
 from services.rating.usecases.rate_periods import RatedPeriods, rate_periods
+from services.rating.usecases.repair_usage import RepairUsage
 
 BILLING_PERIOD_UNKNOWN = "BILLING_PERIOD_UNKNOWN"
 USAGE_DIFFERS = "USAGE_DIFFERS"
-
-_REPAIRS = 2
-"""More than one, because usage may go on changing while it is compared; few, because billing asks again later."""
+EARLIER_PERIODS_UNKNOWN = "EARLIER_PERIODS_UNKNOWN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +38,32 @@ class ConfirmedCharges:
     period: BillingPeriod | None
 
 
+class _Periods(NamedTuple):
+    """Billing periods that were asked for; `terms`: all of those subscriptions whose periods may depend on earlier
+    ones."""
+
+    periods: list[BillingPeriod | None]
+    terms: dict[str, list[CountedPeriod]]
+
+
 class ConfirmCharges:
     """Compares digests with ingest, fetches what differs, rates again. No transaction is open during a call.
 
-    Billing calls this, and is called for periods that are unknown here. It holds no transaction meanwhile either, and
-    answers without calling back.
+    Billing calls this, and is called for periods that are unknown here, and for all periods of a subscription of which
+    earlier ones may count. It holds no transaction meanwhile either, and answers without calling back.
     """
 
     def __init__(
         self,
         open_work: OpenWork,
-        ingest: IngestWindows,
-        fetch_usage: FetchUsage,
+        repair_usage: RepairUsage,
         ask_quantities: AskQuantities,
         fetch_billing_periods: FetchBillingPeriods,
         clock: Clock,
         on_rated: Callable[[RatedPeriods], None],
     ) -> None:
         self._open_work = open_work
-        self._ingest = ingest
-        self._fetch_usage = fetch_usage
+        self._repair_usage = repair_usage
         self._ask_quantities = ask_quantities
         self._fetch_billing_periods = fetch_billing_periods
         self._clock = clock
@@ -68,60 +74,43 @@ class ConfirmCharges:
 
         :raises ServiceError: if ingest does not answer
         """
-        periods = await self._periods(tenant_id, instants)
+        periods, terms = await self._periods(tenant_id, instants)
+        new, unsure = await self._fetch_billing_periods.complete(tenant_id, terms) if terms else ([], set())
+        if new:
+            periods, terms = await self._stored(tenant_id, instants)
         distinct = {period.key: period for period in periods if period is not None}
-        differing = await self._repair(tenant_id, list(distinct.values())) if distinct else set()
+        differing = await self._repair_usage(tenant_id, list(distinct.values()))
+        keys = [*distinct, *(await self._unrated_before(tenant_id, list(distinct)) if terms else ())]
         # After the digests: it answers for everything that they have.
-        answers = await self._ask_quantities(await self._ask_quantities.questions(list(distinct)))
-        rated, charges = await retry_transient(lambda: self._rate(tenant_id, list(distinct), answers))
+        answers = await self._ask_quantities(await self._ask_quantities.questions(keys))
+        rated, charges = await retry_transient(lambda: self._rate(tenant_id, keys, answers))
         self._on_rated(rated)
         # What was compared with ingest is the usage of the period as it was then.
         differing |= {key for key, period in distinct.items() if rated.periods[key] != period}
         return [
-            _confirmed(period, at, rated, charges, differing) for period, (_, at) in zip(periods, instants, strict=True)
+            _confirmed(period, at, rated, charges, differing, unsure)
+            for period, (_, at) in zip(periods, instants, strict=True)
         ]
 
-    async def _periods(self, tenant_id: str, instants: Sequence[tuple[str, datetime]]) -> list[BillingPeriod | None]:
+    async def _periods(self, tenant_id: str, instants: Sequence[tuple[str, datetime]]) -> _Periods:
         """Return the periods that contain the instants; what billing's stream has not brought is fetched."""
+        found = await self._stored(tenant_id, instants)
+        unknown = [instant for instant, period in zip(instants, found.periods, strict=True) if period is None]
+        if not unknown:
+            return found
+        await self._fetch_billing_periods(tenant_id, unknown)
+        return await self._stored(tenant_id, instants)
+
+    async def _stored(self, tenant_id: str, instants: Sequence[tuple[str, datetime]]) -> _Periods:
         async with self._open_work(tenant_id) as work:
             periods = await work.periods.containing(tenant_id, instants)
-        unknown = [instant for instant, period in zip(instants, periods, strict=True) if period is None]
-        if not unknown:
-            return periods
-        await self._fetch_billing_periods(tenant_id, unknown)
-        async with self._open_work(tenant_id) as work:
-            return await work.periods.containing(tenant_id, instants)
+            keys = [period.key for period in periods if period is not None]
+            return _Periods(periods, await known_periods(work, keys) if keys else {})
 
-    async def _repair(self, tenant_id: str, periods: Sequence[BillingPeriod]) -> set[PeriodKey]:
-        """Return the periods that still differ from ingest after the repairs."""
-        differing = await self._differing(tenant_id, periods)
-        for _ in range(_REPAIRS):
-            if not differing:
-                break
-            await self._fetch_usage(differing)
-            await retry_transient(partial(self._rebuild, tenant_id, [period.key for period in differing]))
-            differing = await self._differing(tenant_id, differing)
-        return {period.key for period in differing}
-
-    async def _differing(self, tenant_id: str, periods: Sequence[BillingPeriod]) -> list[BillingPeriod]:
-        theirs = await self._ingest.digests(tenant_id, [period.scope for period in periods])
+    async def _unrated_before(self, tenant_id: str, keys: Sequence[PeriodKey]) -> list[PeriodKey]:
+        """Return the earlier periods on whose charges those of the periods may depend, as far as they are not rated."""
         async with self._open_work(tenant_id) as work:
-            keys = [period.key for period in periods]
-            ours = await work.usage.of_periods(keys)
-            split_otherwise = await work.dimensions.differing(keys)
-        return [
-            period
-            for period, digests in zip(periods, theirs, strict=True)
-            if period.key in split_otherwise
-            or digests != {meter_id: usage.digest for meter_id, usage in ours[period.key].items()}
-        ]
-
-    async def _rebuild(self, tenant_id: str, keys: Sequence[PeriodKey]) -> None:
-        """Build the roll-ups from the windows again, in case it was they that differed."""
-        async with self._open_work(tenant_id) as work:
-            await work.usage.lock([tenant_id], exclusive=True)
-            await work.usage.rebuild(keys)
-            await work.dimensions.rebuild(keys)
+            return await unrated_before(work, keys)
 
     async def _rate(
         self, tenant_id: str, keys: Sequence[PeriodKey], answers: Answers
@@ -137,10 +126,15 @@ def _confirmed(
     rated: RatedPeriods,
     charges: Mapping[PeriodKey, list[PeriodCharge]],
     differing: set[PeriodKey],
+    unsure: set[str],
 ) -> ConfirmedCharges:
     if period is None:
         return ConfirmedCharges(at, BILLING_PERIOD_UNKNOWN, [], None)
     if problem := rated.problems.get(period.key):
         return ConfirmedCharges(period.key.period_start, problem.reason, [], period)
     reason = USAGE_DIFFERS if period.key in differing else ""
+    if not reason and (rated.depends(period.key, rated.unpriced) or rated.depends(period.key, differing)):
+        reason = EARLIER_PERIOD_NOT_RATED
+    if not reason and period.key.subscription_id in unsure:
+        reason = EARLIER_PERIODS_UNKNOWN
     return ConfirmedCharges(period.key.period_start, reason, charges[period.key], period)

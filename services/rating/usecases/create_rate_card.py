@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from libs.clock import Clock
 from libs.errors import InvalidInput, Violation
@@ -41,20 +42,32 @@ class CreateRateCard:
         check: CheckRateCard,
         guard_rollout: GuardRollout,
         clock: Clock,
+        tenant_now: Callable[[str], datetime],
         on_marked: Callable[[], None],
     ) -> None:
+        """
+        :param tenant_now: the time that a tenant lives in, which a test clock may hold
+        """
         self._open_work = open_work
         self._check = check
         self._guard_rollout = guard_rollout
         self._clock = clock
+        self._tenant_now = tenant_now
         self._on_marked = on_marked
 
     async def __call__(
-        self, request: Request, card: RateCard, violations: Sequence[Violation], guard: RolloutGuard | None = None
+        self,
+        request: Request,
+        card: RateCard,
+        violations: Sequence[Violation],
+        guard: RolloutGuard | None = None,
+        *,
+        allow_past: bool = False,
     ) -> StoredRateCard:
         """Return the version as stored, also when the request was carried out before.
 
         `violations` are what was found wrong while the card was read; where two tell of one field, they come first.
+        `allow_past`: it may be in force since a time that is over.
 
         :raises InvalidInput: naming everything wrong with the card, unknown meters included, and archived ones unless
             the version before prices them, too
@@ -71,12 +84,18 @@ class CreateRateCard:
                     return await _find(work, request.tenant_id, card.rate_card_id, int(carried_out))
             await self._guard_rollout(request.tenant_id, card, guard)
         async with self._open_work(request.tenant_id) as work:
-            stored = await self._create(work, request, card, archived, guard.override_reason if guard else "")
+            stored = await self._create(work, request, card, archived, guard, allow_past=allow_past)
         self._on_marked()
         return stored
 
     async def plan(
-        self, tenant_id: str, card: RateCard, violations: Sequence[Violation], guard: RolloutGuard | None = None
+        self,
+        tenant_id: str,
+        card: RateCard,
+        violations: Sequence[Violation],
+        guard: RolloutGuard | None = None,
+        *,
+        allow_past: bool = False,
     ) -> RateCard:
         """Return the version that would be stored, which is the newest one if that says the same; stores nothing.
 
@@ -86,17 +105,27 @@ class CreateRateCard:
         async with self._open_work(tenant_id) as work:
             newest = await work.cards.find(tenant_id, card.rate_card_id)
         _check_archived(card, newest.card if newest else None, archived)
+        if newest is not None and replace(newest.card, version=0) == card:
+            return newest.card
+        if newest is not None:
+            _check_succession(newest.card, card)
+        if not allow_past:
+            self._check_not_past(tenant_id, card)
         if newest is None:
             return replace(card, version=1)
-        if replace(newest.card, version=0) == card:
-            return newest.card
-        _check_succession(newest.card, card)
         if guard is not None:
             await self._guard_rollout(tenant_id, card, guard)
         return replace(card, version=newest.card.version + 1)
 
     async def _create(
-        self, work: Work, request: Request, card: RateCard, archived: set[str], override_reason: str
+        self,
+        work: Work,
+        request: Request,
+        card: RateCard,
+        archived: set[str],
+        guard: RolloutGuard | None,
+        *,
+        allow_past: bool,
     ) -> StoredRateCard:
         tenant_id, now = request.tenant_id, self._clock()
         # Whoever stores a billing period of the tenant has to wait, and then finds the card, or is seen here.
@@ -110,7 +139,9 @@ class CreateRateCard:
         _check_archived(card, newest.card if newest else None, archived)
         if newest is not None:
             _check_succession(newest.card, card)
-        stored = StoredRateCard(replace(card, version=version), now, override_reason)
+        if not allow_past:
+            self._check_not_past(tenant_id, card)
+        stored = StoredRateCard(replace(card, version=version), now, guard.override_reason if guard else "")
         await self._add(work, tenant_id, stored)
         return stored
 
@@ -119,8 +150,18 @@ class CreateRateCard:
         await work.cards.add(tenant_id, card, now, stored.override_reason)
         await work.exact_usage.add_prices(tenant_id, card)
         await work.dimensions.add_prices(tenant_id, card)
+        await work.terms.add_prices(tenant_id, card)
         # Also periods that failed for want of this card.
         await work.queue.mark_priced_by(tenant_id, card.rate_card_id, card.effective_at, now)
+
+    def _check_not_past(self, tenant_id: str, card: RateCard) -> None:
+        now = self._tenant_now(tenant_id)
+        if card.effective_at is not None and card.effective_at < now:
+            description = (
+                f"is over (now: {now.isoformat()}) and would change billing periods that have begun;"
+                " say so with allow_past_effective_time"
+            )
+            raise InvalidInput([Violation("effective_time", "EFFECTIVE_TIME_PAST", description)])
 
 
 class GetRateCards:

@@ -53,6 +53,12 @@ class NotRated(FailedPrecondition):
     reason = "NOT_RATED"
 
 
+class NotKnown(FailedPrecondition):
+    """Charges cannot be told as they were known at an earlier time."""
+
+    reason = "NOT_KNOWN"
+
+
 class RolloutGuardExceeded(FailedPrecondition):
     """A card would change what customers pay by more than its guard allows."""
 

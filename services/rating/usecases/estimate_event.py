@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.estimate import (
     EstimatedPeriod,
     MeasuredEvent,
@@ -22,6 +23,7 @@ from services.rating.domain.period_charge import NO_WINDOWS, exact_meters, matri
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage
+from services.rating.usecases.commitment_terms import read_terms
 from services.rating.usecases.ports import OpenWork, Work
 from services.rating.usecases.rate_periods import DIMENSIONS_DIFFER, USAGE_UNAVAILABLE, card_of, charges_of
 from services.rating.usecases.usage_by_window import UsageByCut, read_usage_by_window
@@ -113,11 +115,16 @@ async def _estimate(work: Work, priced: Sequence[_Priced], event: MeasuredEvent)
     for _ in range(_TRIES):
         keys = [item.period.key for item in left]
         told, usage = await work.exact_usage.of_periods(keys), await work.usage.of_periods(keys)
+        terms = await read_terms(work, {item.period.key: item.card for item in left if isinstance(item.card, RateCard)})
         by_dimensions = await work.dimensions.of_periods(keys)
         priced_periods = [(item.period, item.card) for item in left if isinstance(item.card, RateCard)]
         by_cut = await read_usage_by_window(work, priced_periods)
         estimated |= {
-            key: _estimated(item, event, _Usage(usage[key], told[key], by_dimensions[key], by_cut.get(key, NO_WINDOWS)))
+            key: _estimated(
+                item,
+                event,
+                _Usage(usage[key], told[key], by_dimensions[key], terms.so_far(key), by_cut.get(key, NO_WINDOWS)),
+            )
             for key, item in zip(keys, left, strict=True)
         }
         left = [item for item in left if _differed(estimated[item.period.key])]
@@ -133,6 +140,7 @@ class _Usage:
     by_meter: Mapping[str, MeterUsage]
     exact: Mapping[str, ExactUsage]
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]]
+    so_far: Mapping[str, TermSoFar]
     by_cut: UsageByCut
 
 
@@ -144,9 +152,9 @@ def _estimated(priced: _Priced, event: MeasuredEvent, usage: _Usage) -> Estimate
         description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
         return EstimatedPeriod(period, card, problem=RatingProblem(USAGE_UNAVAILABLE, description))
     more = usage_with(usage.by_meter, event), dimensions_with(usage.by_dimensions, event, matrix_meters(card))
-    before = charges_of(period, card, usage.by_meter, usage.exact, usage.by_dimensions, usage.by_cut)
+    before = charges_of(period, card, usage.by_meter, usage.exact, usage.by_dimensions, usage.so_far, usage.by_cut)
     windows = windows_with(usage.by_cut, event, period)
-    after = charges_of(period, card, more[0], usage.exact, more[1], windows)
+    after = charges_of(period, card, more[0], usage.exact, more[1], usage.so_far, windows)
     if isinstance(before, RatingProblem):
         return EstimatedPeriod(period, card, problem=before)
     if isinstance(after, RatingProblem):

@@ -11,6 +11,7 @@ from libs.money import round_to_minor
 from libs.periods import UnknownZone
 from services.rating.domain.billing_period import BillingPeriod
 from services.rating.domain.charges import rate_card_charges
+from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.exact_usage import QuantityScope, Questions
 from services.rating.domain.forecast import Forecast, as_now, forecast, scaled
 from services.rating.domain.forecasted_charges import ForecastedCharges, ForecastLine
@@ -20,6 +21,7 @@ from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity
 from services.rating.domain.usage_by_window import MeterCut, WindowedUsage, WindowQuantity
 from services.rating.usecases.ask_quantities import AskQuantities
+from services.rating.usecases.commitment_terms import read_terms
 from services.rating.usecases.errors import BillingPeriodNotFound, NotRated
 from services.rating.usecases.ports import OpenWork
 from services.rating.usecases.rate_periods import PRICING_FAILED, USAGE_UNAVAILABLE, card_of
@@ -38,6 +40,7 @@ class _Usage:
     forecasts: Mapping[str, Forecast]
     event_counts: Mapping[str, int]
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]]
+    so_far: Mapping[str, TermSoFar]
     by_cut: UsageByCut
 
     def amounts(self, card: RateCard, period: BillingPeriod, of: Mapping[str, Decimal]) -> list[int]:
@@ -58,7 +61,7 @@ class _Usage:
             for cut, quantities in self.by_cut.items()
         }
         windowed = WindowedUsage(period.period, period.time_zone, by_cut)
-        charges = rate_card_charges(card, of, counts, dimensions, period.shortened, windowed)
+        charges = rate_card_charges(card, of, counts, dimensions, period.shortened, self.so_far, windowed)
         return [
             round_to_minor(charge.amount, card.currency, charge.price.rounding_mode).minor_units for charge in charges
         ]
@@ -125,11 +128,12 @@ class ForecastCharges:
             days = await work.usage.explain(period, additive)
             split = sorted(matrix_meters(card))
             by_dimensions = (await work.dimensions.of_windows([period.key], split))[period.key] if split else {}
+            terms = await read_terms(work, {period.key: card})
             by_cut = (await read_usage_by_window(work, [(period, card)])).get(period.key, NO_WINDOWS)
         forecasts = {meter_id: forecast(period.period, days[meter_id], as_of) for meter_id in additive}
         forecasts |= {meter_id: as_now(quantity) for meter_id, quantity in told.items()}
         counts = {meter_id: meter.digest.event_count for meter_id, meter in usage.items()}
-        return _Usage(forecasts, counts, by_dimensions, by_cut)
+        return _Usage(forecasts, counts, by_dimensions, terms.so_far(period.key), by_cut)
 
     async def _exact(self, period: BillingPeriod, meter_ids: Sequence[str]) -> dict[str, Decimal]:
         scopes = [

@@ -12,6 +12,7 @@ from libs.money import exact
 from services.rating.domain.billing_period import BillingPeriod
 from services.rating.domain.charges import Charge, rate_card_charges
 from services.rating.domain.period_charge import PeriodCharge
+from services.rating.domain.place_in_term import NO_PLACES, PlaceInTerm, terms_so_far
 from services.rating.domain.proration import PartOfPeriod
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, ExplainedUsage
@@ -93,19 +94,21 @@ class PreviewCharge:
         event_counts: Mapping[str, int],
         by_dimensions: Mapping[str, Sequence[DimensionedQuantity]],
         shortened: PartOfPeriod | None = None,
+        terms: Mapping[str, PlaceInTerm] = NO_PLACES,
     ) -> tuple[RateCard, tuple[Charge, ...]]:
         """Return the card and what the quantities and numbers of events (by meter) cost; the newest version for 0.
 
         What is given by dimensions is added to the quantity of its meter. `shortened`: they are those of a part of a
-        billing period.
+        billing period. `terms`: by price, which one of the term of its commitment it is; the first one if left out.
 
         :raises RateCardNotFound: if there is no such card
-        :raises InvalidInput: if a price of it depends on when usage happened
+        :raises InvalidInput: if a price of it depends on when usage happened, or naming what is wrong with `terms`
         """
         card = (await self._get_rate_cards.get(tenant_id, rate_card_id, version)).card
         if by_window := [price.price_id for price in card.prices if cut_of(price, "UTC")]:
             description = f"what {', '.join(by_window)} cost depends on when usage happens: simulate the card instead"
             raise InvalidInput.of("rate_card_id", "PRICED_BY_WINDOW", description)
+        so_far = terms_so_far(card, terms)
         totals = dict(quantities)
         with exact():
             for meter_id, parts in by_dimensions.items():
@@ -117,7 +120,7 @@ class PreviewCharge:
             else by_dimensions[meter_id]
             for meter_id in totals
         }
-        return card, rate_card_charges(card, totals, event_counts, split, shortened)
+        return card, rate_card_charges(card, totals, event_counts, split, shortened, so_far)
 
 
 async def _period(work: Work, tenant_id: str, subscription_id: str, at: datetime) -> BillingPeriod:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from libs.money import plain
+from services.rating.domain.billing_period import PeriodScope
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.rollout_guard import RolloutGuard
-from services.rating.domain.simulation import SimulationScope
 from services.rating.domain.simulation_summary import CustomerChange, SimulationSummary, keep_largest
 from services.rating.usecases.errors import RolloutGuardExceeded
 from services.rating.usecases.simulate import Simulate
@@ -34,7 +34,7 @@ class GuardRollout:
                 exceeding += 1
                 keep_largest(largest, (abs(customer.change), customer.customer_id, customer))
 
-        async for compared in self._simulate.all(SimulationScope(tenant_id, guard.within, card.rate_card_id), card):
+        async for compared in self._simulate.all(PeriodScope(tenant_id, guard.within, card.rate_card_id), card):
             judge(summary.add(compared))
         judge(summary.finish())
         problems = sum(summary.problem_counts.values())

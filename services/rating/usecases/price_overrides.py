@@ -122,6 +122,7 @@ class PriceOverrides:
             raise PriceOverrideExists(f"there is an override {override_id}", overrideId=override_id)
         await work.exact_usage.add_prices(tenant_id, checked)
         await work.dimensions.add_prices(tenant_id, checked)
+        await work.terms.add_prices(tenant_id, checked)
         await work.queue.mark_overridden(tenant_id, override, override.effective_at, now)
         return await _found(work, tenant_id, override_id)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from libs.clock import Clock
 from libs.periods import UnknownZone
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.charges import NO_DIMENSIONS
+from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.exact_usage import Answers, ExactUsage
 from services.rating.domain.period_charge import (
     NO_WINDOWS,
@@ -26,6 +27,7 @@ from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage, differing_dimensions
 from services.rating.domain.usage_by_window import differing_cuts
+from services.rating.usecases.commitment_terms import lock_terms
 from services.rating.usecases.ports import Work
 from services.rating.usecases.trace import rating_span
 from services.rating.usecases.usage_by_window import UsageByCut, in_slices, read_usage_by_window
@@ -49,6 +51,18 @@ class RatedPeriods:
     periods: dict[PeriodKey, BillingPeriod] = field(default_factory=dict)
     problems: dict[PeriodKey, RatingProblem] = field(default_factory=dict)
     changed_count: int = 0
+    since: dict[PeriodKey, datetime] = field(default_factory=dict)
+    """Of periods that were priced: the start of the earliest one on which they depend."""
+
+    @property
+    def unpriced(self) -> set[PeriodKey]:
+        """Periods that have no price yet, and not those before any version of their card, which never have one."""
+        return {key for key, problem in self.problems.items() if problem.reason != RATE_CARD_NOT_IN_FORCE}
+
+    def depends(self, key: PeriodKey, on: Collection[PeriodKey]) -> bool:
+        """Whether the amounts of a period that was priced depend on an earlier one of these."""
+        since = self.since.get(key, key.period_start)
+        return any(other[:2] == key[:2] and since <= other.period_start < key.period_start for other in on)
 
 
 async def rate_periods(
@@ -65,38 +79,38 @@ async def rate_periods(
     periods = {period.key: period for period in await work.periods.lock(keys)}
     locked = list(periods)
     usage, exact = await work.usage.of_periods(locked), await _exact_usage(work, periods, answers)
-    versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
-    overrides = await work.overrides.of_periods(list(periods.values()))
     known_problems = await work.charges.problems(locked)
 
     rated = RatedPeriods(periods)
+    in_force = await _cards_in_force(work, rated)
     cards: dict[PeriodKey, RateCard] = {}
-    for key, period in periods.items():
-        card = card_of(period, versions.get((key.tenant_id, period.rate_card_id), []), overrides.get(key, ()))
-        if isinstance(card, RatingProblem):
-            rated.problems[key] = card
-        elif missing := exact_meters(card) - exact[key].keys():
+    for key, card in in_force.items():
+        if missing := exact_meters(card) - exact[key].keys():
             description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
             rated.problems[key] = RatingProblem(USAGE_UNAVAILABLE, description)
         else:
             cards[key] = card
+    terms = await lock_terms(work, locked, in_force)
     fresh: dict[PeriodKey, list[PeriodCharge]] = {}
-    for part in in_slices([(periods[key], [card]) for key, card in cards.items()]):
+    # By start: later periods of a term count what the earlier ones come to.
+    for part in in_slices([(periods[key], [card]) for key, card in sorted(cards.items())]):
         priced = [(period, cards[period.key]) for period in part]
         by_cut = await _by_window(work, priced, usage)
         split = [period.key for period, card in priced if matrix_meters(card)]
         by_dimensions = await work.dimensions.of_periods(split) if split else {}
         for period, card in priced:
             key = period.key
-            dimensions, windows = by_dimensions.get(key, NO_DIMENSIONS), by_cut.get(key, NO_WINDOWS)
-            charges = charges_of(period, card, usage[key], exact[key], dimensions, windows)
+            split_by = by_dimensions.get(key, NO_DIMENSIONS), terms.so_far(key), by_cut.get(key, NO_WINDOWS)
+            charges = charges_of(period, card, usage[key], exact[key], *split_by)
             if isinstance(charges, RatingProblem):
                 rated.problems[key] = charges
             else:
-                fresh[key] = charges
+                fresh[key], rated.since[key] = charges, terms.since(key)
+                terms.rated(key, charges)
     changed = await work.charges.changed(fresh, lambda stored: withdrawn_charge(stored, cards[stored.key]))
     rated.changed_count = len(changed)
     await _store(work, changed, clock())
+    await terms.save(work, clock())
     if rated.problems != known_problems:
         await work.charges.save_problems(locked, rated.problems, clock())
     return rated
@@ -116,6 +130,21 @@ async def _by_window(
         if not left:
             break
     return found
+
+
+async def _cards_in_force(work: Work, rated: RatedPeriods) -> dict[PeriodKey, RateCard]:
+    """Return the cards that price billing periods, and note why some have none."""
+    periods = rated.periods
+    versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
+    overrides = await work.overrides.of_periods(list(periods.values()))
+    in_force: dict[PeriodKey, RateCard] = {}
+    for key, period in periods.items():
+        card = card_of(period, versions.get((key.tenant_id, period.rate_card_id), []), overrides.get(key, ()))
+        if isinstance(card, RatingProblem):
+            rated.problems[key] = card
+        else:
+            in_force[key] = card
+    return in_force
 
 
 async def _exact_usage(
@@ -155,7 +184,8 @@ def charges_of(
     usage: Mapping[str, MeterUsage],
     exact: Mapping[str, ExactUsage],
     by_dimensions: Mapping[str, Sequence[DimensionedQuantity]],
-    by_cut: UsageByCut = NO_WINDOWS,
+    so_far: Mapping[str, TermSoFar],
+    by_cut: UsageByCut,
 ) -> list[PeriodCharge] | RatingProblem:
     """Return the charges of a billing period, or why it cannot be priced."""
     if differing := differing_dimensions(matrix_meters(card), usage, by_dimensions):
@@ -164,7 +194,7 @@ def charges_of(
         meters = ", ".join(sorted({cut.meter_id for cut in apart}))
         return RatingProblem(DIMENSIONS_DIFFER, f"windows do not add up to the quantity of {meters}")
     try:
-        return charges_of_period(period, card, usage, exact, by_dimensions, by_cut)
+        return charges_of_period(period, card, usage, exact, by_dimensions, so_far, by_cut)
     # One impossible amount, or a zone that only newer databases have, must not stop the periods beside it.
     except (ArithmeticError, ValueError, UnknownZone) as error:
         return RatingProblem(PRICING_FAILED, f"{type(error).__name__}: {error}")

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from libs.periods import Period
+from services.rating.domain.billing_period import BillingPeriod, PeriodKey, PeriodScope
 from services.rating.domain.charges import NO_DIMENSIONS
+from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questions
 from services.rating.domain.period_charge import NO_WINDOWS, PeriodCharge, exact_meters, matrix_meters
 from services.rating.domain.price_override import overridden
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
-from services.rating.domain.simulation import SimulatedPeriod, SimulationScope, compare
+from services.rating.domain.simulation import SimulatedPeriod, compare
 from services.rating.domain.simulation_summary import SimulationSummary
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage
 from services.rating.usecases.ask_quantities import AskQuantities
-from services.rating.usecases.ports import OpenWork
-from services.rating.usecases.rate_periods import DIMENSIONS_DIFFER, USAGE_UNAVAILABLE, card_of, charges_of
+from services.rating.usecases.ports import OpenWork, Work
+from services.rating.usecases.rate_periods import (
+    DIMENSIONS_DIFFER,
+    RATE_CARD_NOT_IN_FORCE,
+    USAGE_UNAVAILABLE,
+    card_of,
+    charges_of,
+)
+from services.rating.usecases.simulated_terms import SimulatedTerms, simulated_terms
 from services.rating.usecases.usage_by_window import UsageByCut, in_slices, read_usage_by_window
 
 CURRENCY_DIFFERS = "CURRENCY_DIFFERS"
 CHUNK = 500
+
+_EARLIER_MAX = 1_000
+"""Billing periods of one subscription; more than anybody has, who is billed by month."""
 
 _TRIES = 3
 """Usage that flows meanwhile may make two readings differ."""
@@ -35,15 +47,18 @@ class _Usage:
     by_meter: Mapping[PeriodKey, Mapping[str, MeterUsage]]
     exact: Mapping[PeriodKey, Mapping[str, ExactUsage]]
     by_dimensions: Mapping[PeriodKey, Mapping[str, Sequence[DimensionedQuantity]]]
+    terms: SimulatedTerms
     by_cut: Mapping[PeriodKey, UsageByCut]
 
-    def charges(self, period: BillingPeriod, card: RateCard) -> list[PeriodCharge] | RatingProblem:
+    def charges(
+        self, period: BillingPeriod, card: RateCard, so_far: Mapping[str, TermSoFar]
+    ) -> list[PeriodCharge] | RatingProblem:
         key = period.key
         if missing := exact_meters(card) - self.exact.get(key, {}).keys():
             description = f"ingest has not told the quantity of {', '.join(sorted(missing))}"
             return RatingProblem(USAGE_UNAVAILABLE, description)
-        by_dimensions, by_cut = self.by_dimensions.get(key, NO_DIMENSIONS), self.by_cut.get(key, NO_WINDOWS)
-        return charges_of(period, card, self.by_meter[key], self.exact.get(key, {}), by_dimensions, by_cut)
+        split_by = self.by_dimensions.get(key, NO_DIMENSIONS), so_far, self.by_cut.get(key, NO_WINDOWS)
+        return charges_of(period, card, self.by_meter[key], self.exact.get(key, {}), *split_by)
 
 
 class Simulate:
@@ -54,11 +69,13 @@ class Simulate:
         self._ask_quantities = ask_quantities
 
     async def page(
-        self, scope: SimulationScope, card: RateCard, after: tuple[str, str, datetime] | None, limit: int
+        self, scope: PeriodScope, card: RateCard, after: tuple[str, str, datetime] | None, limit: int
     ) -> list[SimulatedPeriod]:
         """Compare the next billing periods behind `after`, by customer, subscription and start."""
         async with self._open_work(scope.tenant_id) as work:
-            periods = await work.periods.by_customer(scope, after, limit)
+            found = await work.periods.by_customer(scope, after, limit)
+            # What a term has come to begins with its first period, which an earlier page may have had.
+            periods = [*await _earlier(work, scope, found[0]), *found] if after and found else found
             cards = {(scope.tenant_id, period.rate_card_id) for period in periods}
             versions = await work.cards.versions(cards) if cards else {}
             overrides = await work.overrides.of_periods(periods)
@@ -77,17 +94,19 @@ class Simulate:
         }
         compared: dict[PeriodKey, SimulatedPeriod] = {}
         for _ in range(_TRIES):
-            left = [period for period in periods if _worth_another_try(compared.get(period.key))]
+            again = {period.key[:2] for period in periods if _worth_another_try(compared.get(period.key))}
+            left = [period for period in periods if period.key[:2] in again]
             if not left:
                 break
-            for part in in_slices([(period, _cards(tried[period.key], in_force[period.key])) for period in left]):
-                usage = await self._usage(scope.tenant_id, part, [tried, in_force])
-                compared |= {
-                    period.key: _compared(period, in_force[period.key], tried[period.key], usage) for period in part
-                }
-        return [compared[period.key] for period in periods]
+            terms: SimulatedTerms | None = None
+            for part in in_slices([(period, _cards(in_force[period.key], tried[period.key])) for period in left]):
+                usage = await self._usage(scope.tenant_id, part, in_force, tried, terms)
+                terms = usage.terms
+                for period in part:
+                    compared[period.key] = _compared(period, in_force[period.key], tried[period.key], usage)
+        return [compared[period.key] for period in found]
 
-    async def all(self, scope: SimulationScope, card: RateCard) -> AsyncIterator[SimulatedPeriod]:
+    async def all(self, scope: PeriodScope, card: RateCard) -> AsyncIterator[SimulatedPeriod]:
         """Compare all of them, a chunk in memory at a time."""
         after: tuple[str, str, datetime] | None = None
         while True:
@@ -98,7 +117,7 @@ class Simulate:
                 return
             after = page[-1].place
 
-    async def summary(self, scope: SimulationScope, card: RateCard) -> SimulationSummary:
+    async def summary(self, scope: PeriodScope, card: RateCard) -> SimulationSummary:
         """Compare all of them, and tell who would pay more and who less."""
         summary = SimulationSummary()
         async for compared in self.all(scope, card):
@@ -110,19 +129,25 @@ class Simulate:
         self,
         tenant_id: str,
         periods: Sequence[BillingPeriod],
-        sides: Sequence[Mapping[PeriodKey, RateCard | RatingProblem]],
+        in_force: Mapping[PeriodKey, RateCard | RatingProblem],
+        tried: Mapping[PeriodKey, RateCard],
+        terms: SimulatedTerms | None,
     ) -> _Usage:
-        found = [(period, side[period.key]) for side in sides for period in periods]
-        priced = [(period, card) for period, card in found if isinstance(card, RateCard)]
-        cards = {id(card): card for _, card in priced}.values()
+        """Read what periods need; `terms` are those of the slices before, if there are any."""
+        priced = {key: card for key, card in in_force.items() if isinstance(card, RateCard)}
+        cards = {id(card): card for card in [*priced.values(), *tried.values()]}.values()
         exact = await self._exact(periods, {meter for each in cards for meter in exact_meters(each)})
         split = {meter for each in cards for meter in matrix_meters(each)}
         keys = [period.key for period in periods]
         async with self._open_work(tenant_id) as work:
             by_meter = await work.usage.of_periods(keys)
             by_dimensions = await work.dimensions.of_windows(keys, sorted(split)) if split else {}
-            by_cut = await read_usage_by_window(work, priced)
-        return _Usage(by_meter, exact, by_dimensions, by_cut)
+            by_cut = await read_usage_by_window(
+                work,
+                [(period, side[period.key]) for side in (priced, tried) for period in periods if period.key in side],
+            )
+            terms = terms or await simulated_terms(work, priced, tried)
+        return _Usage(by_meter, exact, by_dimensions, terms, by_cut)
 
     async def _exact(
         self, periods: Sequence[BillingPeriod], meters: set[str]
@@ -152,7 +177,26 @@ def _worth_another_try(compared: SimulatedPeriod | None) -> bool:
     return compared is None or (compared.problem is not None and compared.problem.reason == DIMENSIONS_DIFFER)
 
 
+async def _earlier(work: Work, scope: PeriodScope, first: BillingPeriod) -> list[BillingPeriod]:
+    """The periods of the scope that the subscription has before its `first` one of a page."""
+    if first.key.period_start <= scope.within.start:
+        return []
+    before = scope._replace(within=Period(scope.within.start, first.key.period_start))
+    place = first.customer_id, first.key.subscription_id, scope.within.start - timedelta(microseconds=1)
+    found = await work.periods.by_customer(before, place, _EARLIER_MAX)
+    return [period for period in found if period.key.subscription_id == first.key.subscription_id]
+
+
 def _compared(
+    period: BillingPeriod, in_force: RateCard | RatingProblem, card: RateCard, usage: _Usage
+) -> SimulatedPeriod:
+    compared = _priced_twice(period, in_force, card, usage)
+    if compared.problem is not None and compared.problem.reason != RATE_CARD_NOT_IN_FORCE:
+        usage.terms.failed(period.key)
+    return compared
+
+
+def _priced_twice(
     period: BillingPeriod, in_force: RateCard | RatingProblem, card: RateCard, usage: _Usage
 ) -> SimulatedPeriod:
     if isinstance(in_force, RatingProblem):
@@ -160,10 +204,13 @@ def _compared(
     if in_force.currency != card.currency:
         problem = RatingProblem(CURRENCY_DIFFERS, f"{in_force.rate_card_id} is in {in_force.currency}")
         return SimulatedPeriod(period, card.currency, in_force.version, problem=problem)
-    current = usage.charges(period, in_force)
+    if missing := usage.terms.missing(period.key):
+        return SimulatedPeriod(period, card.currency, in_force.version, problem=missing)
+    current = usage.charges(period, in_force, usage.terms.in_force.so_far(period.key))
     if isinstance(current, RatingProblem):
         return SimulatedPeriod(period, card.currency, in_force.version, problem=current)
-    simulated = usage.charges(period, card)
+    simulated = usage.charges(period, card, usage.terms.tried.so_far(period.key))
     if isinstance(simulated, RatingProblem):
         return SimulatedPeriod(period, card.currency, in_force.version, problem=simulated)
+    usage.terms.priced(period.key, current, simulated)
     return compare(period, current, simulated, card.currency)

@@ -104,6 +104,7 @@ def terms_to_pb(terms: PriceTerms, message: pb.Price) -> None:
     if (commitment := terms.commitment) is not None:
         message.commitment.overage_factor = plain(commitment.overage_factor)
         message.commitment.no_true_up = not commitment.true_up
+        message.commitment.periods = commitment.periods if commitment.periods > 1 else 0
         if commitment.kind is CommitmentKind.AMOUNT:
             message.commitment.amount = plain(commitment.value)
         else:
@@ -142,7 +143,7 @@ def _commitment(message: pb.Commitment, path: str, reading: Reading) -> Commitme
         case _:
             reading.add(f"{path}.promise", "REQUIRED", "must have an amount or a quantity")
     factor = reading.number(message.overage_factor, f"{path}.overage_factor", default=ONE)
-    return Commitment(kind, value, factor, true_up=not message.no_true_up)
+    return Commitment(kind, value, factor, true_up=not message.no_true_up, periods=message.periods or 1)
 
 
 def _discounts(messages: Sequence[pb.Discount], path: str, reading: Reading) -> tuple[Discount, ...]:

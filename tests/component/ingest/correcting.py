@@ -44,13 +44,14 @@ class Corrector:
         transactions = PostgresCorrectionTransactions(api)
         self.api = api
         self.tenant_id = tenant_id
+        self.now = NOON
         self.rules = Rules(DoorPolicy(), NOON)
-        self._void = VoidEvents(transactions=transactions, clock=lambda: NOON, new_id=lambda: str(uuid.uuid4()))
+        self._void = VoidEvents(transactions=transactions, clock=lambda: self.now, new_id=lambda: str(uuid.uuid4()))
         self._replace = ReplaceEvents(
             transactions=transactions,
             partitions=PostgresRecordingTransactions(worker),
             tenants=self.rules,
-            clock=lambda: NOON,
+            clock=lambda: self.now,
             new_id=lambda: str(uuid.uuid4()),
         )
 

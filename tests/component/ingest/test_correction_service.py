@@ -191,3 +191,14 @@ class TestRefusals:
         assert [result.outcome for result in (await void(other, "1")).results] == [WAITING]
         assert (await supersede(other, "1", an_event("2"))).outcome == REFUSED
         await is_published(ingest, "owner", "2", 1)
+
+    async def test_of_a_replacement_at_no_instant(self, ingest: RunningIngest) -> None:
+        """As columns it looks like another time."""
+        tenant = await ingest.tenant("no-instant")
+        await tenant.send(an_event("1"))
+        wrong = an_event("1b")
+        wrong.event_time.nanos = 1_000_000_000
+
+        result = await supersede(tenant, "1", wrong)
+
+        assert (result.outcome, result.reason) == (REFUSED, "NOT_AN_INSTANT")

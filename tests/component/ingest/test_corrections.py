@@ -6,7 +6,7 @@ import asyncio
 import random
 import uuid
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import asyncpg
@@ -271,6 +271,19 @@ class TestReplacing:
         assert results[2].replacement == key("1b")
         assert await fetch(api, "acme", VALUES) == [(Decimal(11), 9)]
         assert await corrector.failed_checks() == []
+
+    async def test_one_at_a_time_beyond_64_bits_does_not_keep_the_others_from_being_replaced(
+        self, record: RecordUsage, api: Database, corrector: Corrector
+    ) -> None:
+        await add_meters(api, a_meter())
+        await record([of_acceptor(1, tokens("1", "10"), tokens("2", "5"))])
+
+        results = await corrector.replace(
+            (key("1"), tokens("1b", "1", at=datetime(9999, 1, 1, tzinfo=UTC))), (key("2"), tokens("2b", "100"))
+        )
+
+        assert outcomes(results) == ["IN_FUTURE", "applied"]
+        assert await fetch(api, "acme", VALUES) == [(Decimal(110), 2)]
 
     async def test_a_superseded_event_cannot_be_voided(
         self, record: RecordUsage, api: Database, corrector: Corrector

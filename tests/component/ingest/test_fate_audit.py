@@ -182,6 +182,35 @@ class TestWhatWasAltered:
         await ingest_database_owner.execute("UPDATE usage_windows SET value = value + 1 WHERE meter_id = 'tokens'")
         assert {item.equation for item in await audit(40)} == {Equation.WINDOWS}
 
+    async def test_is_not_taken_for_resolved_behind_more_than_a_round_names(
+        self, sealed: Log, audit: Audit, record: RecordUsage, ingest_database_owner: asyncpg.Connection
+    ) -> None:
+        await record([a_batch(number, Event(str(number))) for number in range(3, 153)])
+        await sealed.seal()
+        altering = "UPDATE batches SET event_count = event_count + 1 WHERE batch_number {} 122"
+        await ingest_database_owner.execute(altering.format(">"))
+        before = {item.subject for item in await audit()}
+
+        await ingest_database_owner.execute(altering.format("<="))
+
+        assert before < {item.subject for item in await audit(2)}
+        assert len(before) == 30
+
+    async def test_with_many_others_goes_on_being_looked_at(
+        self, sealed: Log, audit: Audit, record: RecordUsage, ingest_database_owner: asyncpg.Connection
+    ) -> None:
+        hours = [NOON - timedelta(hours=number) for number in range(30)]
+        await record([a_batch(n, Event(f"{n}"), received_at=at) for n, at in enumerate(hours, 3)])
+        await sealed.seal()
+        await ingest_database_owner.execute("UPDATE fate_counts SET conflict = conflict + 1")
+        assert len(await audit(3)) == 30
+
+        await ingest_database_owner.execute(
+            "UPDATE fate_counts SET conflict = conflict - 1 WHERE hour_start = $1", NOON - timedelta(hours=2)
+        )
+
+        assert len(await audit(3)) == 29
+
     async def test_one_tenant_does_not_keep_the_others_from_being_checked(
         self,
         sealed: Log,

@@ -140,6 +140,8 @@ class TestListing:
             "missing:acme:9223372036854775808:e",
             "other:acme:1:e",
             "loss:-:0:today",
+            "loss:-:0:07",
+            "parked:acme:7:park_1",
         ],
     )
     async def test_an_id_that_no_list_has_given_is_refused(self, resolve: ResolveHold, text: str) -> None:

@@ -167,6 +167,30 @@ class TestHolds:
         ]
         assert ledger.offers.made[-1][1] == report.holds
 
+    async def test_many_missing_batches_of_one_tenant_hide_none_of_another(
+        self, record: RecordUsage, ledger: Ledger
+    ) -> None:
+        await record([a_batch(1_500, seq=1), a_batch(2, tenant="beta", seq=2)], [a_marker(3)])
+
+        report = await ledger.look(acked_through=3)
+
+        assert {hold.tenant_id for hold in report.holds} == {"acme", "beta"}
+        assert len(report.holds) < 10  # It has to fit into a message, whatever was lost.
+
+    async def test_no_watermark_passes_before_all_missing_numbers_are_named(
+        self, record: RecordUsage, ledger: Ledger, worker: Database
+    ) -> None:
+        await record([a_batch(20_002, seq=1), a_batch(2, tenant="beta", seq=2)], [a_marker(3)])
+
+        reports = [await ledger.look(acked_through=3) for _ in range(3)]
+
+        assert [report.watermark for report in reports[:2]] == [None, None]
+        assert reports[2].watermark == NOON + timedelta(seconds=3)
+        assert {hold.tenant_id for hold in reports[2].holds} == {"acme", "beta"}
+        async with worker.queue_transaction() as connection:
+            named = await (await raw(connection)).fetchval("SELECT count(*) FROM missing_batches")
+        assert named == 20_002
+
     async def test_a_batch_that_comes_after_all_lifts_its_hold(self, record: RecordUsage, ledger: Ledger) -> None:
         await record([a_batch(2, Event("2"), seq=1)], [a_marker(2)])
         assert len((await ledger.look(acked_through=2)).holds) == 1

@@ -426,6 +426,20 @@ class TestHolds:
         assert {item.source: item.holds_invoices for item in await search.open()} == {"gateway": False, "other": True}
         assert await search.held() == ["acme"]
 
+    async def test_numbers_that_cannot_be_used_hold_before_the_search_has_seen_them_and_until_a_person_says_so(
+        self, record: RecordUsage, search: Search
+    ) -> None:
+        """With the numbers went the gaps that would have held."""
+        await search.expect(holding=[FindingKind.SEQUENCE_GAP, FindingKind.SEQUENCE_UNUSABLE])
+        await record([numbered(1, range(1, 2_003, 2))])
+
+        assert await search.held() == ["acme"]
+        await search.look()
+        assert await search.held() == ["acme"]
+        await search.resolve((await search.open())[0])
+
+        assert await search.held() == []
+
     async def test_a_question_that_fails_holds_those_whom_it_is_about(
         self, search: Search, worker: Database, ingest_database_owner: Any
     ) -> None:

@@ -116,11 +116,12 @@ class FakeIngestServer(UsageWindowServiceServicer, MeterServiceServicer, Measuri
             )
             for scope in request.scopes
         ]
+        known_at = request.known_at.ToDatetime(tzinfo=UTC) if request.HasField("known_at") else None
         quantities = [
             usage_window_service_pb2.UsageQuantity(
                 value=plain(exact.value), event_count=exact.event_count, highest_version=exact.highest_version
             )
-            for exact in await self._data.quantities(tenant, scopes)
+            for exact in await self._data.quantities(tenant, scopes, known_at)
         ]
         return usage_window_service_pb2.GetUsageQuantitiesResponse(quantities=quantities)
 

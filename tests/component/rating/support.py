@@ -38,6 +38,8 @@ from services.rating.usecases.rate_chunk import RateChunk
 from services.rating.usecases.rate_due_periods import RateDuePeriods
 from services.rating.usecases.rate_periods import RatedPeriods
 from services.rating.usecases.reconcile import Reconcile
+from services.rating.usecases.repair_usage import RepairUsage
+from services.rating.usecases.rerate import Rerate
 from services.rating.usecases.simulate import Simulate
 from services.rating.wire.usage import watermark_to_bytes
 
@@ -126,6 +128,8 @@ class FakeIngest:
     before_quantities: Callable[[], Awaitable[None]] = _nothing
     after_quantities: Callable[[], Awaitable[None]] = _nothing
     """Run before and after what is known is read for an answer."""
+    known_then: dict[datetime, dict[str, ExactUsage]] = field(default_factory=dict)
+    """Quantities by meter, as they were known at an instant."""
     mute: bool = False
     """No quantity is told."""
     gone: set[str] = field(default_factory=set)
@@ -147,8 +151,13 @@ class FakeIngest:
         self._call("digests")
         return [digests_of(self.rows_in(tenant_id, scope)) for scope in scopes]
 
-    async def quantities(self, tenant_id: str, scopes: Sequence[QuantityScope]) -> list[ExactUsage]:
+    async def quantities(
+        self, tenant_id: str, scopes: Sequence[QuantityScope], known_at: datetime | None = None
+    ) -> list[ExactUsage]:
         self._call("quantities")
+        if known_at is not None:
+            then = self.known_then.get(known_at, {})
+            return [then.get(scope.meter_id, ExactUsage(Decimal(0), 0, 0)) for scope in scopes]
         self.zones |= {scope.time_zone for scope in scopes}
         await self.before_quantities()
         if self.mute:
@@ -222,6 +231,7 @@ class Rating:
 
     def __init__(self, api: Database, worker: Database) -> None:
         self.now = NOW
+        self.test_clocks: dict[str, datetime] = {}
         self.ingest = FakeIngest()
         self.billing = FakeBilling()
         self.rated: list[RatedPeriods] = []
@@ -237,7 +247,12 @@ class Rating:
         self.forward_watermark = ForwardWatermark(self.open_work)
         self.simulate = Simulate(self.open_api, AskQuantities(self.open_api, self.ingest))
         self.create_rate_card = CreateRateCard(
-            self.open_api, CheckRateCard(self.ingest), GuardRollout(self.simulate), self.clock, self._on_marked
+            self.open_api,
+            CheckRateCard(self.ingest),
+            GuardRollout(self.simulate),
+            self.clock,
+            lambda tenant_id: self.test_clocks.get(tenant_id, self.now),
+            self._on_marked,
         )
         self.get_rate_cards = GetRateCards(self.open_api)
         self.price_overrides = PriceOverrides(
@@ -247,10 +262,13 @@ class Rating:
         fetch_as_api = FetchUsage(self.ingest, ApplyUsage(self.open_api, self.clock, self._on_marked))
         accept_as_api = AcceptBillingPeriods(self.open_api, fetch_as_api, self.clock, self._on_marked)
         fetch_periods = FetchBillingPeriods(self.billing, accept_as_api)
+        repair_usage = RepairUsage(self.open_api, self.ingest, fetch_as_api)
+        self.rerate = Rerate(
+            self.open_api, repair_usage, AskQuantities(self.open_api, self.ingest), self.clock, self.rated.append
+        )
         self.confirm_charges = ConfirmCharges(
             self.open_api,
-            self.ingest,
-            fetch_as_api,
+            repair_usage,
             AskQuantities(self.open_api, self.ingest),
             fetch_periods,
             self.clock,
@@ -281,10 +299,17 @@ class Rating:
         return await self.apply_usage(WindowBatch(rows))
 
     async def add_card(
-        self, card: RateCard, guard: RolloutGuard | None = None, *, tenant: str = TENANT, request_id: str = ""
+        self,
+        card: RateCard,
+        guard: RolloutGuard | None = None,
+        *,
+        tenant: str = TENANT,
+        request_id: str = "",
+        allow_past: bool = True,
     ) -> StoredRateCard:
         request_id = request_id or f"00000000-0000-0000-0000-{next(_versions):012d}"
-        return await self.create_rate_card(Request(tenant, request_id, repr(card).encode()), card, [], guard)
+        request = Request(tenant, request_id, repr(card).encode())
+        return await self.create_rate_card(request, card, [], guard, allow_past=allow_past)
 
     async def start_march(self, *cards: RateCard) -> None:
         """Cards (the standard one if none is given) and the first charges of sub-1 in March."""

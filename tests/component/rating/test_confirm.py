@@ -16,6 +16,7 @@ from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCh
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.ports import Work
+from services.rating.usecases.repair_usage import RepairUsage
 from tests.component.rating.support import (
     APRIL,
     HOUR,
@@ -196,9 +197,8 @@ async def test_a_period_that_changes_after_the_comparison_is_not_confirmed(ready
     fetch_usage = FetchUsage(ready.ingest, ready.apply_usage)
     fetch_periods = FetchBillingPeriods(ready.billing, ready.accept)
     refresh = AskQuantities(ready.open_api, ready.ingest)
-    confirm = ConfirmCharges(
-        open_work, ready.ingest, fetch_usage, refresh, fetch_periods, ready.clock, ready.rated.append
-    )
+    repair = RepairUsage(open_work, ready.ingest, fetch_usage)
+    confirm = ConfirmCharges(open_work, repair, refresh, fetch_periods, ready.clock, ready.rated.append)
 
     [changed] = await confirm(TENANT, [("sub-1", MARCH.start)])
     [again] = await _confirm(ready, "sub-1")

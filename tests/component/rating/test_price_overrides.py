@@ -10,11 +10,11 @@ from decimal import Decimal
 import pytest
 
 from libs.errors import InvalidInput, RequestIdReused
+from services.rating.domain.billing_period import PeriodScope
 from services.rating.domain.exact_usage import ExactUsage
 from services.rating.domain.price_override import OverrideFilter, PriceOverride
 from services.rating.domain.prices import Flat, Matrix, MatrixRow, PerUnit
 from services.rating.domain.rate_card import Price
-from services.rating.domain.simulation import SimulationScope
 from services.rating.usecases.errors import (
     PriceOverrideEndsEarlier,
     PriceOverrideExists,
@@ -148,7 +148,7 @@ class TestRating:
 
     async def test_is_part_of_both_sides_of_a_simulation(self, used: Rating) -> None:
         await create(used, agreed())
-        scope = SimulationScope(TENANT, MARCH, customer_ids=["cust-1"])
+        scope = PeriodScope(TENANT, MARCH, customer_ids=["cust-1"])
 
         (same, _) = await used.simulate.page(scope, CARD, None, 10)
         (other, _) = await used.simulate.page(scope, replace(CARD, rate_card_id="other"), None, 10)

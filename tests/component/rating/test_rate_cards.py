@@ -147,6 +147,44 @@ class TestCreate:
         assert await rating.sql("SELECT count(*) FROM rate_cards") == [(0,)]
 
 
+class TestTimesThatAreOver:
+    async def test_are_refused_and_nothing_is_rated_again(self, rating: Rating) -> None:
+        await rating.start_march()
+        fixed = rate_card(DEAR_TOKENS, effective_at=MARCH.start)
+
+        with pytest.raises(InvalidInput) as caught:
+            await rating.add_card(fixed, allow_past=False)
+
+        assert [(item.field, item.reason) for item in caught.value.violations] == [
+            ("effective_time", "EFFECTIVE_TIME_PAST")
+        ]
+        assert await rating.sql("SELECT count(*) FROM rating_marks") == [(0,)]
+        await rating.add_card(fixed)
+        await rating.rate_all()
+        assert (await rating.charges())["tokens"].rate_card_version == 2
+
+    async def test_begin_at_the_tenants_clock(self, rating: Rating) -> None:
+        now = rating.now
+        await rating.add_card(rate_card(card_id="now", effective_at=now), allow_past=False)
+        rating.test_clocks = {TENANT: now - HOUR}
+        await rating.add_card(rate_card(card_id="to-come", effective_at=now - HOUR), allow_past=False)
+        rating.test_clocks = {TENANT: now + HOUR}
+
+        with pytest.raises(InvalidInput):
+            await rating.add_card(rate_card(card_id="over", effective_at=now), allow_past=False)
+
+    async def test_of_what_is_there_already_are_no_matter(self, rating: Rating) -> None:
+        first = rate_card(effective_at=rating.now)
+        stored = await rating.add_card(first, allow_past=False, request_id=REQUEST_ID)
+        rating.now += HOUR
+
+        again = await rating.add_card(first, allow_past=False, request_id=REQUEST_ID)
+        planned = await rating.create_rate_card.plan(TENANT, first, [])
+
+        assert again == stored
+        assert planned == stored.card
+
+
 async def _violations(rating: Rating, card: RateCard, found: Sequence[Violation] = ()) -> list[tuple[str, str]]:
     with pytest.raises(InvalidInput) as caught:
         await rating.create_rate_card(Request(TENANT, REQUEST_ID, b"card"), card, found)

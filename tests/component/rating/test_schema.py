@@ -13,7 +13,8 @@ from alembic.migration import MigrationContext
 from libs.database import check_head
 from libs.database.engine import single_connection_engine
 from libs.embedded.databases import ServiceDatabase
-from services.rating.domain.prices import Matrix
+from services.rating.domain.price_terms import Commitment, CommitmentKind, PriceTerms
+from services.rating.domain.prices import LinesBefore, Matrix
 from services.rating.domain.rate_card import Price
 from services.rating.store import tables
 from tests.component.rating.support import APRIL, REQUESTS, STANDARD, TOKENS, Rating, billing_period, rate_card, window
@@ -63,7 +64,9 @@ async def test_a_tenant_sees_only_its_own_rows(rating: Rating, table: str) -> No
     rating.ingest.not_additive.add(REQUESTS)
     await rating.receive(window(5), window(7, tenant="other"))
     matrix = Price("regions", Matrix((), Decimal(1)), meter_id=TOKENS)
-    await rating.add_card(rate_card(*STANDARD, matrix))
+    year = PriceTerms(commitment=Commitment(CommitmentKind.AMOUNT, Decimal(12), periods=12))
+    committed = Price("year", LinesBefore(), terms=year)
+    await rating.add_card(rate_card(*STANDARD, matrix, committed))
     await rating.accept([billing_period(), billing_period(period=APRIL), billing_period(tenant="other")])
     await rating.rate_all()
     if table == "price_overrides":
@@ -71,6 +74,14 @@ async def test_a_tenant_sees_only_its_own_rows(rating: Rating, table: str) -> No
             await rating.sql(
                 "INSERT INTO price_overrides (tenant_id, override_id, rate_card_id, customer_id, subscription_id,"
                 f" prices, reason, created_at) VALUES ('{tenant}', 'o', 'c', 'c', '', '[]', '', now())",
+                tenant=tenant,
+            )
+    if table == "rerated_charges":
+        for tenant in ("acme", "other"):
+            await rating.sql(
+                "INSERT INTO rerated_charges (tenant_id, request_id, number, subscription_id, period_start, price_id,"
+                " before_withdrawn, before_version, content, withdrawn, version, reason, actor, rerated_at)"
+                f" VALUES ('{tenant}', 'r', 1, 's', now(), 'p', false, 0, '', false, 1, '', '', now())",
                 tenant=tenant,
             )
     if table == "parked_messages":

@@ -8,10 +8,11 @@ import pytest
 
 from libs.money import round_to_minor
 from libs.periods import Period
+from services.rating.domain.billing_period import PeriodScope
 from services.rating.domain.exact_usage import ExactUsage
 from services.rating.domain.prices import Flat, Matrix, MatrixRow, PerUnit
 from services.rating.domain.rate_card import Price, RateCard
-from services.rating.domain.simulation import SimulatedLine, SimulatedPeriod, SimulationScope
+from services.rating.domain.simulation import SimulatedLine, SimulatedPeriod
 from services.rating.usecases import simulate
 from tests.component.rating.support import (
     APRIL,
@@ -27,7 +28,7 @@ from tests.component.rating.support import (
 )
 
 SEATS = "seats"
-MARCH_OF_ALL = SimulationScope(TENANT, MARCH)
+MARCH_OF_ALL = PeriodScope(TENANT, MARCH)
 DEARER = rate_card(
     Price("fee", Flat(Decimal("25.00"))),
     Price("tokens", PerUnit(Decimal("0.02")), meter_id=TOKENS),
@@ -35,7 +36,7 @@ DEARER = rate_card(
 )
 
 
-async def compared(rating: Rating, card: RateCard, scope: SimulationScope = MARCH_OF_ALL) -> list[SimulatedPeriod]:
+async def compared(rating: Rating, card: RateCard, scope: PeriodScope = MARCH_OF_ALL) -> list[SimulatedPeriod]:
     return await rating.simulate.page(scope, card, None, 100)
 
 
@@ -151,7 +152,7 @@ class TestScope:
         )
         return rating
 
-    async def _found(self, rating: Rating, scope: SimulationScope) -> list[tuple[str, str]]:
+    async def _found(self, rating: Rating, scope: PeriodScope) -> list[tuple[str, str]]:
         return [item.place[:2] for item in await compared(rating, DEARER, scope)]
 
     async def test_periods_that_start_in_it_by_customer(self, three: Rating) -> None:
@@ -169,7 +170,7 @@ class TestScope:
         await three.add_card(rate_card(), tenant="other")
         await three.accept([billing_period("sub-9", tenant="other")])
 
-        assert await self._found(three, SimulationScope("other", MARCH)) == [("cust-1", "sub-9")]
+        assert await self._found(three, PeriodScope("other", MARCH)) == [("cust-1", "sub-9")]
 
     async def test_pages_miss_nothing(self, three: Rating, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(simulate, "CHUNK", 1)
@@ -184,5 +185,5 @@ class TestScope:
         assert (summary.periods, summary.losers, summary.current, summary.simulated) == (3, 3, 60_00, 78_00)
 
 
-def replace_scope(**changes: object) -> SimulationScope:
+def replace_scope(**changes: object) -> PeriodScope:
     return MARCH_OF_ALL._replace(**changes)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ import pytest
 
 from libs.errors import InvalidInput
 from libs.periods import Period
-from services.rating.domain.billing_period import PeriodKey
+from services.rating.domain.billing_period import PeriodKey, PeriodScope
 from services.rating.domain.period_charge import PeriodCharge
 from services.rating.domain.price_override import PriceOverride
 from services.rating.domain.price_terms import Commitment, CommitmentKind, PriceTerms
@@ -30,7 +30,7 @@ from services.rating.domain.prices import (
 )
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import PartKind
-from services.rating.domain.simulation import SimulatedLine, SimulationScope
+from services.rating.domain.simulation import SimulatedLine
 from services.rating.domain.usage_by_window import WindowCut, WindowQuantity, WindowScope, place_at, zone_spans
 from services.rating.domain.windowed_price import PricedWindow
 from services.rating.store.usage_by_window import PostgresUsageByWindowStore
@@ -248,7 +248,7 @@ class TestReading:
         await rating.rate_all()
         assert read_at_once == [2, 2, 1]
         card = rate_card(HOURLY, effective_at=MARCH.start)
-        found = await rating.simulate.page(SimulationScope(TENANT, MARCH), card, None, 10)
+        found = await rating.simulate.page(PeriodScope(TENANT, MARCH), card, None, 10)
         assert read_at_once[3:] == [2, 2, 1]
         assert {(item.current, item.simulated) for item in found} == {(20_00, 10_00)}
 
@@ -328,7 +328,7 @@ class TestAroundRating:
 
     async def test_a_simulation_has_both_sides(self, used: Rating) -> None:
         card = rate_card(replace(HOURLY, included_quantity=Decimal(0)), DAILY, BY_TIME, effective_at=MARCH.start)
-        (found,) = await used.simulate.page(SimulationScope(TENANT, MARCH), card, None, 10)
+        (found,) = await used.simulate.page(PeriodScope(TENANT, MARCH), card, None, 10)
         assert found.problem is None
         # By hours without included units 16 and 10 x 2 + 10; in one day 28 - 5: 10 x 2 + 13.
         assert found.lines == [

@@ -14,6 +14,7 @@ from libs.cli.yaml_messages import read_documents, to_yaml
 from libs.money import plain, round_to_minor
 from libs.periods import Period
 from services.rating.domain.charges import Charge, rate_card_charges
+from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.proration import PartOfPeriod
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.rated_price import PartKind
@@ -44,7 +45,8 @@ COSTS = [tuple(match.groups()) for match in ROW.finditer(GUIDE)]
 
 
 def test_there_are_examples() -> None:
-    assert set(CARDS) == {"models", "agreed", "together", "matrix", "prorated", "windows", "time_of_day"}
+    names = {"models", "agreed", "together", "matrix", "prorated", "annual", "windows", "time_of_day"}
+    assert set(CARDS) == names
     priced = {price.price_id for name in ("models", "agreed") for price in CARDS[name].prices}
     assert {name for name, _, _, _ in COSTS} == priced
 
@@ -98,6 +100,19 @@ def test_a_part_of_a_period_comes_to_what_the_guide_says() -> None:
         for part in charge.rated.parts
         if part.kind is PartKind.PRORATED
     ] == shares
+
+
+def test_a_term_comes_to_what_the_guide_says() -> None:
+    rows = re.findall(r"^\| (\w+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", GUIDE, re.MULTILINE)
+    used = total = Decimal(0)
+    for number, (_, calls, cost, used_before, left, line) in enumerate(rows, 1):
+        so_far = TermSoFar(number, number == 12, used)
+        (charge,) = rate_card_charges(CARDS["annual"], {"calls": Decimal(calls)}, so_far={"calls": so_far})
+        parts = {part.kind: part.quantity for part in charge.rated.parts}
+        assert (charge.rated.before_commitment, charge.amount) == (Decimal(cost), Decimal(line))
+        assert (parts[PartKind.TERM_USED], parts[PartKind.TERM_LEFT]) == (Decimal(used_before), Decimal(left))
+        used, total = used + Decimal(cost), total + charge.amount
+    assert (len(rows), total) == (12, Decimal("17040.00"))
 
 
 def used_at(card: str, meter_id: str, zone: str, *used: tuple[datetime, int]) -> Charge:

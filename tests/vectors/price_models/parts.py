@@ -7,12 +7,12 @@ from typing import Any
 
 from libs.money import Rounding, exact, to_quotient_scale
 from libs.money.rounding import QUOTIENT_SCALE
+from services.rating.domain.cumulative_commitment import CumulativeCommitment, rate_committed_period
 from services.rating.domain.parts import (
     Adjustment,
     BlockTier,
     BlockTiers,
     CapacityTier,
-    CumulativeCommitment,
     EventPercentage,
     FreeUsage,
     LinePosition,
@@ -29,7 +29,6 @@ from services.rating.domain.parts import (
     progressive_lines,
     rate_blocks,
     rate_capacity,
-    rate_committed_period,
     rate_events,
     rate_line,
     rate_prorated_units,

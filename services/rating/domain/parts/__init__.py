@@ -1,4 +1,4 @@
-"""Prices of parts: single events, whole blocks, lines of a billing period, windows, several billing periods.
+"""Prices of parts: single events, whole blocks, lines of a billing period, windows, shares.
 
 Pure, and checked against public answers of other systems. No rate card can agree on them yet: docs/plans/rating.md says
 what each of them waits for.
@@ -6,12 +6,7 @@ what each of them waits for.
 
 from services.rating.domain.parts.blocks import BlockPart, BlockTier, BlockTiers, rate_blocks
 from services.rating.domain.parts.capacity import CapacityTier, rate_capacity
-from services.rating.domain.parts.cumulative_commitment import (
-    CommittedPeriod,
-    CumulativeCommitment,
-    rate_committed_period,
-    shared_commitment,
-)
+from services.rating.domain.parts.commitment_shares import shared_commitment
 from services.rating.domain.parts.discount_shares import discount_shares
 from services.rating.domain.parts.event_percentage import (
     EventCharge,
@@ -49,9 +44,7 @@ __all__ = [
     "BlockTier",
     "BlockTiers",
     "CapacityTier",
-    "CommittedPeriod",
     "CommittedWindow",
-    "CumulativeCommitment",
     "EventCharge",
     "EventPercentage",
     "EventsCharge",
@@ -73,7 +66,6 @@ __all__ = [
     "progressive_lines",
     "rate_blocks",
     "rate_capacity",
-    "rate_committed_period",
     "rate_events",
     "rate_line",
     "rate_prorated_units",

@@ -40,7 +40,9 @@ def card_of(card_id: str, *prices: card_pb.Price, at: datetime | None = None) ->
     card = card_pb.RateCard(rate_card_id=card_id, currency="USD", prices=prices or [per_unit()])
     if at is not None:
         card.effective_time.CopyFrom(instant_to_pb(at))
-    return cards_pb.CreateRateCardRequest(request_id=str(uuid.uuid4()), rate_card=card)
+    return cards_pb.CreateRateCardRequest(
+        request_id=str(uuid.uuid4()), rate_card=card, allow_past_effective_time=at is not None
+    )
 
 
 def key_of(subscription: str, at: datetime = MARCH.start) -> charges_pb.BillingPeriodKey:

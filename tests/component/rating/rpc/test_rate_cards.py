@@ -158,6 +158,19 @@ class TestRateCards:
         assert currency.reason == "RATE_CARD_CURRENCY_FIXED"
         assert (await failure(cards.GetRateCard(missing, metadata=AS_ACME))).reason == "RATE_CARD_NOT_FOUND"
 
+    async def test_a_time_that_is_over_has_to_be_meant(self, cards: RateCardServiceAsyncStub, name: str) -> None:
+        request = card_of(name, at=APRIL.start)
+        request.allow_past_effective_time = False
+        refused = await failure(cards.CreateRateCard(request, metadata=AS_ACME))
+        request.validate_only = True
+        not_planned = await failure(cards.CreateRateCard(request, metadata=AS_ACME))
+        request.validate_only, request.allow_past_effective_time = False, True
+
+        created = await cards.CreateRateCard(request, metadata=AS_ACME)
+
+        assert violations(refused) == violations(not_planned) == [("effective_time", "EFFECTIVE_TIME_PAST")]
+        assert created.rate_card.version == 1
+
     async def test_cards_are_listed_in_pages_of_their_tenant(self, cards: RateCardServiceAsyncStub, name: str) -> None:
         own = tenant(name)
         for card_id in ("b", "a", "c"):

@@ -33,15 +33,25 @@ class FakeStore:
     ) -> list[ScopeWindows]:
         return [ScopeWindows(number, *counts) for number, counts in enumerate(self._counts)]
 
-    async def parts(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[UsagePart]:
+    async def parts(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], known_at: datetime | None
+    ) -> list[UsagePart]:
         self.asked.append(len(scopes))
         return []
 
-    async def levels(self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]) -> list[Decimal]:
-        return [Decimal(0)] * len(scopes)
+    async def levels_and_events(
+        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope]
+    ) -> tuple[list[Decimal], list[EventColumns]]:
+        return [Decimal(0)] * len(scopes), await self.events(tenant_id, meter, scopes, None, carried=False)
 
     async def events(
-        self, tenant_id: str, meter: Meter, scopes: Sequence[QuantityScope], *, carried: bool
+        self,
+        tenant_id: str,
+        meter: Meter,
+        scopes: Sequence[QuantityScope],
+        known_at: datetime | None,
+        *,
+        carried: bool,
     ) -> list[EventColumns]:
         self.asked.append(len(scopes))
         return [NO_EVENTS] * len(scopes)
@@ -89,6 +99,15 @@ class TestPortions:
 
         assert store.asked == asked
         assert [quantity.highest_version for quantity in found] == list(range(len(counts)))
+
+    async def test_of_a_level_as_it_was_known_all_events_are_read(self) -> None:
+        store = FakeStore(LEVEL, [(0, HALF)] * 3)
+        scopes = [QuantityScope(f"cust-{number}", "m", MARCH) for number in range(3)]
+
+        found = await GetUsageQuantities(store)("acme", scopes, MARCH.end)
+
+        assert store.asked == [2, 1]
+        assert [quantity.highest_version for quantity in found] == [0, 0, 0]
 
     async def test_of_a_level_that_begins_inside_a_window_events_are_read(self) -> None:
         store = FakeStore(LEVEL, [(0, HALF)] * 3)

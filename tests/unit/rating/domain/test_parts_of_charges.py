@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.money import RoundingMode, round_amount, to_quotient_scale
+from services.rating.domain.cumulative_commitment import CumulativeCommitment, rate_committed_period
 from services.rating.domain.parts import (
     BlockTier,
     BlockTiers,
     CapacityTier,
-    CumulativeCommitment,
     EventPercentage,
     FreeUsage,
     LinePosition,
@@ -35,7 +35,6 @@ from services.rating.domain.parts import (
     progressive_lines,
     rate_blocks,
     rate_capacity,
-    rate_committed_period,
     rate_events,
     rate_line,
     rate_prorated_units,

@@ -18,6 +18,7 @@ from google.protobuf.json_format import MessageToDict
 
 from libs.cli.yaml_messages import read_documents
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
+from services.rating.domain.commitment_term import TermSoFar, committed_periods
 from services.rating.domain.period_charge import PeriodCharge, charges_of_period
 from services.rating.domain.pricing import ENGINE_VERSION
 from services.rating.domain.rate_card import RateCard
@@ -32,6 +33,8 @@ from steelyard.rating.v1 import charge_pb2, rate_card_pb2
 HERE = Path(__file__).parent
 CHARGES = HERE / "charges.json"
 QUANTITIES = ("0", "1", "10", "100", "100.000000000001", "1000.5", "1001", "123456789.123456", "99999999999999999999")
+USED = Decimal("600.25")
+"""Of commitments over several billing periods, before the last one."""
 PERIOD = BillingPeriod(
     PeriodKey("acme", "sub-1", datetime(2026, 1, 1, tzinfo=UTC)), datetime(2026, 2, 1, tzinfo=UTC), "cust-1", "card", 1
 )
@@ -52,8 +55,9 @@ def cards() -> list[RateCard]:
 
 
 def charges() -> Iterator[tuple[str, list[PeriodCharge]]]:
-    """By quantity: what the prices of all cards come to. One unit is of a European gold customer, just after midnight;
-    the rest is of others, at noon of a Saturday."""
+    """By quantity: what the prices of all cards come to, those with commitments over several billing periods also in
+    the last one. One unit is of a European gold customer, just after midnight; the rest of others, on a Saturday noon.
+    """
     for text in QUANTITIES:
         quantity = Decimal(text)
         usage = {"m": MeterUsage(UsageDigest(3, quantity, 7, 1), "")}
@@ -69,9 +73,24 @@ def charges() -> Iterator[tuple[str, list[PeriodCharge]]]:
             for cut in WindowCut
         }
         priced = [
-            charge for card in cards() for charge in charges_of_period(PERIOD, card, usage, {}, {"m": parts}, by_cut)
+            charge
+            for card in cards()
+            for charge in charges_of_period(PERIOD, card, usage, {}, {"m": parts}, by_cut=by_cut)
         ]
         yield text, priced
+        ended = [
+            charge
+            for card in cards()
+            if (lengths := committed_periods(card))
+            for charge in charges_of_period(
+                PERIOD,
+                card,
+                usage,
+                {},
+                so_far={price_id: TermSoFar(length, True, USED) for price_id, length in lengths.items()},
+            )
+        ]
+        yield f"{text} at the end of a term", ended
 
 
 def golden() -> dict[str, Any]:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.money import RoundingMode
-from services.rating.domain.pipeline import rate_price
-from services.rating.domain.price_terms import PriceTerms
-from services.rating.domain.prices import Flat, Graduated, Package, PerUnit, PriceModel, Tier, Volume
+from services.rating.domain.pipeline import rate_lines_before, rate_price
+from services.rating.domain.price_terms import Commitment, CommitmentKind, PriceTerms
+from services.rating.domain.prices import Flat, Graduated, LinesBefore, Package, PerUnit, PriceModel, Tier, Volume
 from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price
 from services.rating.store.price_json import price_from_json, price_to_json
@@ -56,6 +56,32 @@ class TestExactUsage:
         del stored["exact_usage_included"]
         with pytest.raises(ArithmeticError):
             rate_price(price_from_json(stored), Decimal(5))
+
+
+class TestCommitmentsOverPeriods:
+    YEAR = Commitment(CommitmentKind.AMOUNT, Decimal("12000.50"), Decimal("1.2"), true_up=False, periods=12)
+
+    @pytest.mark.parametrize("model", [PerUnit(Decimal(2)), LinesBefore()], ids=["usage", "lines_before"])
+    def test_survive_json(self, model: PerUnit | LinesBefore) -> None:
+        price = Price("p", model, "m", terms=PriceTerms(commitment=self.YEAR))
+        assert price_from_json(json.loads(json.dumps(price_to_json(price)))) == price
+
+    @pytest.mark.parametrize("quantity", [0, 1, 10**9])
+    def test_keep_code_that_does_not_know_them_from_pricing(self, quantity: int) -> None:
+        """It would take what is promised for a year as promised for each month."""
+        stored = price_to_json(Price("p", PerUnit(Decimal(2)), "m", terms=PriceTerms(commitment=self.YEAR)))
+        commitment = stored["extended"]["terms"]["commitment"]
+        del commitment["periods"], commitment["term_value"]
+        old = price_from_json(stored)
+        with pytest.raises(ArithmeticError):
+            rate_price(old, Decimal(quantity))
+        with pytest.raises(ArithmeticError):
+            rate_lines_before(old.terms, Decimal(quantity))
+
+    def test_of_one_period_are_stored_as_they_always_were(self) -> None:
+        terms = PriceTerms(commitment=replace(self.YEAR, periods=1))
+        stored = price_to_json(Price("p", PerUnit(Decimal(2)), "m", terms=terms))["extended"]["terms"]["commitment"]
+        assert stored == {"kind": "amount", "value": "12000.5", "overage_factor": "1.2", "true_up": False}
 
 
 class TestExtendedPrices:

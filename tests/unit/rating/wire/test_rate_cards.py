@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.rating.domain.prices import Flat
+from services.rating.domain.price_terms import Commitment, CommitmentKind, PriceTerms
+from services.rating.domain.prices import Flat, PerUnit
 from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.stored_card import StoredRateCard
@@ -32,6 +33,19 @@ def test_a_card_survives_the_wire(price: Price, proration: Proration) -> None:
     read = rate_card_from_pb(pb.RateCard.FromString(message.SerializeToString()), reading)
 
     assert (read, reading.violations) == (card, [])
+
+
+@pytest.mark.parametrize("periods", [1, 2, 60])
+def test_a_commitment_over_several_periods_survives_the_wire(periods: int) -> None:
+    commitment = Commitment(CommitmentKind.AMOUNT, Decimal(12_000), Decimal("1.5"), periods=periods)
+    price = Price("p", PerUnit(Decimal(1)), "m", terms=PriceTerms(commitment=commitment))
+    reading = Reading()
+
+    message = rate_card_to_pb(StoredRateCard(RateCard("card", 0, "EUR", NOW, (price,)), NOW))
+    read = rate_card_from_pb(pb.RateCard.FromString(message.SerializeToString()), reading)
+
+    assert (read.prices, reading.violations) == ((price,), [])
+    assert message.prices[0].commitment.periods == (0 if periods == 1 else periods)
 
 
 @pytest.mark.parametrize(

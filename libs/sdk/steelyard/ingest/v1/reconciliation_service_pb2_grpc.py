@@ -47,7 +47,8 @@ class ReconciliationServiceServicer(object):
     """
 
     def Reconcile(self, request, context):
-        """Reconcile compares the fates of events, and windows against the log.
+        """Reconcile compares the fates of events, and windows against the log. The equations of what acceptors say ("accepted"
+        and "rejected at the door") are off for a moment while batches are recorded side by side.
 
         Changes nothing. Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations; UNAVAILABLE if a
         service it has to ask does not answer.

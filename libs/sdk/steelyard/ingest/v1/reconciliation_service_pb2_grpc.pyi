@@ -34,7 +34,8 @@ class ReconciliationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReconciliationServiceAsyncStub: ...
     Reconcile: _grpc.UnaryUnaryMultiCallable[_reconciliation_service_pb2.ReconcileRequest, _reconciliation_service_pb2.ReconcileResponse]
-    """Reconcile compares the fates of events, and windows against the log.
+    """Reconcile compares the fates of events, and windows against the log. The equations of what acceptors say ("accepted"
+    and "rejected at the door") are off for a moment while batches are recorded side by side.
 
     Changes nothing. Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations; UNAVAILABLE if a
     service it has to ask does not answer.
@@ -46,7 +47,8 @@ class ReconciliationServiceAsyncStub(ReconciliationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Reconcile: _aio.UnaryUnaryMultiCallable[_reconciliation_service_pb2.ReconcileRequest, _reconciliation_service_pb2.ReconcileResponse]  # type: ignore[assignment]
-    """Reconcile compares the fates of events, and windows against the log.
+    """Reconcile compares the fates of events, and windows against the log. The equations of what acceptors say ("accepted"
+    and "rejected at the door") are off for a moment while batches are recorded side by side.
 
     Changes nothing. Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations; UNAVAILABLE if a
     service it has to ask does not answer.
@@ -61,7 +63,8 @@ class ReconciliationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reconciliation_service_pb2.ReconcileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reconciliation_service_pb2.ReconcileResponse, _abc.Awaitable[_reconciliation_service_pb2.ReconcileResponse]]:
-        """Reconcile compares the fates of events, and windows against the log.
+        """Reconcile compares the fates of events, and windows against the log. The equations of what acceptors say ("accepted"
+        and "rejected at the door") are off for a moment while batches are recorded side by side.
 
         Changes nothing. Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations; UNAVAILABLE if a
         service it has to ask does not answer.

@@ -253,18 +253,27 @@ class GetUsageQuantitiesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SCOPES_FIELD_NUMBER: _builtins.int
+    KNOWN_AT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def scopes(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuantityScope]:
         """1 to 500 scopes."""
+
+    @_builtins.property
+    def known_at(self) -> _timestamp_pb2.Timestamp:
+        """As the log told it at this instant of real time: without events that were received and corrections that were made
+        later. A backfill counts as if it had always been there. All of it is read from the log, which takes longer. Unset:
+        as it is.
+        """
 
     def __init__(
         self,
         *,
         scopes: _abc.Iterable[Global___QuantityScope] | None = ...,
+        known_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["known_at", b"known_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_at", b"known_at", "scopes", b"scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -310,7 +319,7 @@ class UsageQuantity(_message.Message):
     highest_version: _builtins.int
     """Highest version of the windows that the value answers for, those carried over included; 0 if there are none. A later
     answer never has a lower one. Equal versions do not mean equal values: of two windows that are committed at once, the
-    one with the higher version may be seen first.
+    one with the higher version may be seen first. 0 if known_at is set.
     """
     def __init__(
         self,

@@ -56,18 +56,28 @@ class GetChargesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEY_FIELD_NUMBER: _builtins.int
+    KNOWN_AT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def key(self) -> Global___BillingPeriodKey:
         """The period."""
+
+    @_builtins.property
+    def known_at(self) -> _timestamp_pb2.Timestamp:
+        """What the charges were by all that was known at this instant of real time: events that had been received, corrections
+        that had been made, cards and overrides that had been stored. They are computed from ingest's log and have no
+        version. The billing period, backfills of meters, and when an override ends, are taken as they are now. Unset: the
+        current charges.
+        """
 
     def __init__(
         self,
         *,
         key: Global___BillingPeriodKey | None = ...,
+        known_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "known_at", b"known_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "known_at", b"known_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -143,12 +153,34 @@ class PreviewChargeRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class TermsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___PlaceInTerm: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___PlaceInTerm | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RATE_CARD_ID_FIELD_NUMBER: _builtins.int
     RATE_CARD_VERSION_FIELD_NUMBER: _builtins.int
     QUANTITIES_FIELD_NUMBER: _builtins.int
     EVENT_COUNTS_FIELD_NUMBER: _builtins.int
     BY_DIMENSIONS_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     rate_card_id: _builtins.str
     """The card."""
     rate_card_version: _builtins.int
@@ -169,6 +201,12 @@ class PreviewChargeRequest(_message.Message):
     def part(self) -> Global___PartOfBillingPeriod:
         """The part of a billing period that is priced, for prices that are prorated. Unset: a whole one."""
 
+    @_builtins.property
+    def terms(self) -> _containers.MessageMap[_builtins.str, Global___PlaceInTerm]:
+        """By price id, for commitments over several billing periods: which one of its term is priced. Of a price that is left
+        out it is the first one. The charge's parts say which it was.
+        """
+
     def __init__(
         self,
         *,
@@ -178,14 +216,41 @@ class PreviewChargeRequest(_message.Message):
         event_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         by_dimensions: _abc.Iterable[Global___DimensionedQuantity] | None = ...,
         part: Global___PartOfBillingPeriod | None = ...,
+        terms: _abc.Mapping[_builtins.str, Global___PlaceInTerm] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_dimensions", b"by_dimensions", "event_counts", b"event_counts", "part", b"part", "quantities", b"quantities", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_dimensions", b"by_dimensions", "event_counts", b"event_counts", "part", b"part", "quantities", b"quantities", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewChargeRequest: _TypeAlias = PreviewChargeRequest  # noqa: Y015
+
+@_typing.final
+class PlaceInTerm(_message.Message):
+    """PlaceInTerm is a billing period among those that have one commitment together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """From 1 to the number of periods of the commitment; what is missing is due in the last one."""
+    used: _builtins.str
+    """What the earlier ones have used of the commitment, in major units, a decimal string not below 0; empty is 0."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        used: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceInTerm: _TypeAlias = PlaceInTerm  # noqa: Y015
 
 @_typing.final
 class PartOfBillingPeriod(_message.Message):
@@ -658,7 +723,9 @@ class ConfirmedCharges(_message.Message):
     confirmed: _builtins.bool
     """Whether the charges contain all of ingest's windows. If not, ask again later."""
     reason: _builtins.str
-    """Why not, if not confirmed: for example "BILLING_PERIOD_UNKNOWN", "RATE_CARD_UNKNOWN" or "USAGE_UNAVAILABLE"."""
+    """Why not, if not confirmed: for example "BILLING_PERIOD_UNKNOWN", "RATE_CARD_UNKNOWN" or "USAGE_UNAVAILABLE";
+    of a commitment over several periods "EARLIER_PERIOD_NOT_RATED" or "EARLIER_PERIODS_UNKNOWN".
+    """
     @_builtins.property
     def key(self) -> Global___BillingPeriodKey:
         """The period."""

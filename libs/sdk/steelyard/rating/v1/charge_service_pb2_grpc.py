@@ -67,9 +67,12 @@ class ChargeServiceServicer(object):
     """
 
     def GetCharges(self, request, context):
-        """GetCharges returns the current charges of a subscription's billing period, in the order of the card.
+        """GetCharges returns the charges of a subscription's billing period, in the order of the card: the current ones, or
+        as they were known at an earlier time.
 
-        Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND.
+        Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; INVALID_ARGUMENT. With known_at also
+        FAILED_PRECONDITION NOT_RATED (it could not have been priced then; metadata: problem) or NOT_KNOWN (a price needs
+        more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

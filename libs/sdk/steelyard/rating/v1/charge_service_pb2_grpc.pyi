@@ -34,9 +34,12 @@ class ChargeServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ChargeServiceAsyncStub: ...
     GetCharges: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.GetChargesRequest, _charge_service_pb2.GetChargesResponse]
-    """GetCharges returns the current charges of a subscription's billing period, in the order of the card.
+    """GetCharges returns the charges of a subscription's billing period, in the order of the card: the current ones, or
+    as they were known at an earlier time.
 
-    Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND.
+    Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; INVALID_ARGUMENT. With known_at also
+    FAILED_PRECONDITION NOT_RATED (it could not have been priced then; metadata: problem) or NOT_KNOWN (a price needs
+    more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
     """
     PreviewCharge: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.PreviewChargeRequest, _charge_service_pb2.PreviewChargeResponse]
     """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
@@ -73,9 +76,12 @@ class ChargeServiceAsyncStub(ChargeServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCharges: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.GetChargesRequest, _charge_service_pb2.GetChargesResponse]  # type: ignore[assignment]
-    """GetCharges returns the current charges of a subscription's billing period, in the order of the card.
+    """GetCharges returns the charges of a subscription's billing period, in the order of the card: the current ones, or
+    as they were known at an earlier time.
 
-    Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND.
+    Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; INVALID_ARGUMENT. With known_at also
+    FAILED_PRECONDITION NOT_RATED (it could not have been priced then; metadata: problem) or NOT_KNOWN (a price needs
+    more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
     """
     PreviewCharge: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.PreviewChargeRequest, _charge_service_pb2.PreviewChargeResponse]  # type: ignore[assignment]
     """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
@@ -115,9 +121,12 @@ class ChargeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _charge_service_pb2.GetChargesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_charge_service_pb2.GetChargesResponse, _abc.Awaitable[_charge_service_pb2.GetChargesResponse]]:
-        """GetCharges returns the current charges of a subscription's billing period, in the order of the card.
+        """GetCharges returns the charges of a subscription's billing period, in the order of the card: the current ones, or
+        as they were known at an earlier time.
 
-        Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND.
+        Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; INVALID_ARGUMENT. With known_at also
+        FAILED_PRECONDITION NOT_RATED (it could not have been priced then; metadata: problem) or NOT_KNOWN (a price needs
+        more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
         """
 
     @_abc_1.abstractmethod

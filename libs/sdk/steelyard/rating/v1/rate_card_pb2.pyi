@@ -573,7 +573,7 @@ Global___UnitConversion: _TypeAlias = UnitConversion  # noqa: Y015
 
 @_typing.final
 class Commitment(_message.Message):
-    """Commitment is what a customer has promised to spend in each billing period."""
+    """Commitment is what a customer has promised to spend in each billing period, or in each term of several."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -581,6 +581,7 @@ class Commitment(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     OVERAGE_FACTOR_FIELD_NUMBER: _builtins.int
     NO_TRUE_UP_FIELD_NUMBER: _builtins.int
+    PERIODS_FIELD_NUMBER: _builtins.int
     amount: _builtins.str
     """Above 0, in major units."""
     quantity: _builtins.str
@@ -589,6 +590,12 @@ class Commitment(_message.Message):
     """What is above the commitment costs so many times as much, at least 1; empty is 1."""
     no_true_up: _builtins.bool
     """What is missing to the commitment is not due; by default it is."""
+    periods: _builtins.int
+    """The amount is promised for a term of so many consecutive billing periods of a subscription, counted from the first
+    one under its rate card; 1 to 60, unset is 1. Above 1 it has to be an amount. Periods pay what they cost up to the
+    amount and the overage above it, and the last one what is missing. Parts of a billing period that was cut share a
+    place. A gap, or another card in between, ends a term; nothing more is due for it then. Proration leaves it as it is.
+    """
     def __init__(
         self,
         *,
@@ -596,10 +603,11 @@ class Commitment(_message.Message):
         quantity: _builtins.str = ...,
         overage_factor: _builtins.str = ...,
         no_true_up: _builtins.bool = ...,
+        periods: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "promise", b"promise", "quantity", b"quantity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "no_true_up", b"no_true_up", "overage_factor", b"overage_factor", "promise", b"promise", "quantity", b"quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "no_true_up", b"no_true_up", "overage_factor", b"overage_factor", "periods", b"periods", "promise", b"promise", "quantity", b"quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_promise: _TypeAlias = _typing.Literal["amount", "quantity"]  # noqa: Y015
     _WhichOneofArgType_promise: _TypeAlias = _typing.Literal["promise", b"promise"]  # noqa: Y015

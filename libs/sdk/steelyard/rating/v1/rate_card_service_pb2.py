@@ -26,7 +26,7 @@ from steelyard.common.v1 import period_pb2 as steelyard_dot_common_dot_v1_dot_pe
 from steelyard.rating.v1 import rate_card_pb2 as steelyard_dot_rating_dot_v1_dot_rate__card__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+steelyard/rating/v1/rate_card_service.proto\x12\x13steelyard.rating.v1\x1a steelyard/common/v1/period.proto\x1a#steelyard/rating/v1/rate_card.proto\"\xae\x01\n\x15\x43reateRateCardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\trate_card\x18\x02 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x38\n\rrollout_guard\x18\x04 \x01(\x0b\x32!.steelyard.rating.v1.RolloutGuard\"p\n\x0cRolloutGuard\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x1a\n\x12max_change_percent\x18\x02 \x01(\t\x12\x17\n\x0foverride_reason\x18\x03 \x01(\t\"J\n\x16\x43reateRateCardResponse\x12\x30\n\trate_card\x18\x01 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\";\n\x12GetRateCardRequest\x12\x14\n\x0crate_card_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"G\n\x13GetRateCardResponse\x12\x30\n\trate_card\x18\x01 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\"=\n\x14ListRateCardsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x15ListRateCardsResponse\x12\x31\n\nrate_cards\x18\x01 \x03(\x0b\x32\x1d.steelyard.rating.v1.RateCard\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc6\x02\n\x0fRateCardService\x12i\n\x0e\x43reateRateCard\x12*.steelyard.rating.v1.CreateRateCardRequest\x1a+.steelyard.rating.v1.CreateRateCardResponse\x12`\n\x0bGetRateCard\x12\'.steelyard.rating.v1.GetRateCardRequest\x1a(.steelyard.rating.v1.GetRateCardResponse\x12\x66\n\rListRateCards\x12).steelyard.rating.v1.ListRateCardsRequest\x1a*.steelyard.rating.v1.ListRateCardsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+steelyard/rating/v1/rate_card_service.proto\x12\x13steelyard.rating.v1\x1a steelyard/common/v1/period.proto\x1a#steelyard/rating/v1/rate_card.proto\"\xd1\x01\n\x15\x43reateRateCardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\trate_card\x18\x02 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x38\n\rrollout_guard\x18\x04 \x01(\x0b\x32!.steelyard.rating.v1.RolloutGuard\x12!\n\x19\x61llow_past_effective_time\x18\x05 \x01(\x08\"p\n\x0cRolloutGuard\x12+\n\x06period\x18\x01 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x1a\n\x12max_change_percent\x18\x02 \x01(\t\x12\x17\n\x0foverride_reason\x18\x03 \x01(\t\"J\n\x16\x43reateRateCardResponse\x12\x30\n\trate_card\x18\x01 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\";\n\x12GetRateCardRequest\x12\x14\n\x0crate_card_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"G\n\x13GetRateCardResponse\x12\x30\n\trate_card\x18\x01 \x01(\x0b\x32\x1d.steelyard.rating.v1.RateCard\"=\n\x14ListRateCardsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x15ListRateCardsResponse\x12\x31\n\nrate_cards\x18\x01 \x03(\x0b\x32\x1d.steelyard.rating.v1.RateCard\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc6\x02\n\x0fRateCardService\x12i\n\x0e\x43reateRateCard\x12*.steelyard.rating.v1.CreateRateCardRequest\x1a+.steelyard.rating.v1.CreateRateCardResponse\x12`\n\x0bGetRateCard\x12\'.steelyard.rating.v1.GetRateCardRequest\x1a(.steelyard.rating.v1.GetRateCardResponse\x12\x66\n\rListRateCards\x12).steelyard.rating.v1.ListRateCardsRequest\x1a*.steelyard.rating.v1.ListRateCardsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,19 +34,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.rating.v1.rate_ca
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATERATECARDREQUEST']._serialized_start=140
-  _globals['_CREATERATECARDREQUEST']._serialized_end=314
-  _globals['_ROLLOUTGUARD']._serialized_start=316
-  _globals['_ROLLOUTGUARD']._serialized_end=428
-  _globals['_CREATERATECARDRESPONSE']._serialized_start=430
-  _globals['_CREATERATECARDRESPONSE']._serialized_end=504
-  _globals['_GETRATECARDREQUEST']._serialized_start=506
-  _globals['_GETRATECARDREQUEST']._serialized_end=565
-  _globals['_GETRATECARDRESPONSE']._serialized_start=567
-  _globals['_GETRATECARDRESPONSE']._serialized_end=638
-  _globals['_LISTRATECARDSREQUEST']._serialized_start=640
-  _globals['_LISTRATECARDSREQUEST']._serialized_end=701
-  _globals['_LISTRATECARDSRESPONSE']._serialized_start=703
-  _globals['_LISTRATECARDSRESPONSE']._serialized_end=802
-  _globals['_RATECARDSERVICE']._serialized_start=805
-  _globals['_RATECARDSERVICE']._serialized_end=1131
+  _globals['_CREATERATECARDREQUEST']._serialized_end=349
+  _globals['_ROLLOUTGUARD']._serialized_start=351
+  _globals['_ROLLOUTGUARD']._serialized_end=463
+  _globals['_CREATERATECARDRESPONSE']._serialized_start=465
+  _globals['_CREATERATECARDRESPONSE']._serialized_end=539
+  _globals['_GETRATECARDREQUEST']._serialized_start=541
+  _globals['_GETRATECARDREQUEST']._serialized_end=600
+  _globals['_GETRATECARDRESPONSE']._serialized_start=602
+  _globals['_GETRATECARDRESPONSE']._serialized_end=673
+  _globals['_LISTRATECARDSREQUEST']._serialized_start=675
+  _globals['_LISTRATECARDSREQUEST']._serialized_end=736
+  _globals['_LISTRATECARDSRESPONSE']._serialized_start=738
+  _globals['_LISTRATECARDSRESPONSE']._serialized_end=837
+  _globals['_RATECARDSERVICE']._serialized_start=840
+  _globals['_RATECARDSERVICE']._serialized_end=1166
 # @@protoc_insertion_point(module_scope)

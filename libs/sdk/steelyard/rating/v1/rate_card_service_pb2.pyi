@@ -30,11 +30,17 @@ class CreateRateCardRequest(_message.Message):
     RATE_CARD_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     ROLLOUT_GUARD_FIELD_NUMBER: _builtins.int
+    ALLOW_PAST_EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required: a UUID chosen by the caller and kept over retries."""
     validate_only: _builtins.bool
     """Nothing is stored, and request_id need not be given: the answer is the version that would be stored, without
     create_time (the newest one, if it says the same), or the error.
+    """
+    allow_past_effective_time: _builtins.bool
+    """An effective_time that is over (by the tenant's clock) changes what billing periods cost that have begun, even those
+    that were invoiced; so it is refused unless this says that it is meant. A first version without effective_time has
+    always been in force, and needs no leave.
     """
     @_builtins.property
     def rate_card(self) -> _rate_card_pb2.RateCard:
@@ -51,10 +57,11 @@ class CreateRateCardRequest(_message.Message):
         rate_card: _rate_card_pb2.RateCard | None = ...,
         validate_only: _builtins.bool = ...,
         rollout_guard: Global___RolloutGuard | None = ...,
+        allow_past_effective_time: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card", "rollout_guard", b"rollout_guard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rate_card", b"rate_card", "request_id", b"request_id", "rollout_guard", b"rollout_guard", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_past_effective_time", b"allow_past_effective_time", "rate_card", b"rate_card", "request_id", b"request_id", "rollout_guard", b"rollout_guard", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

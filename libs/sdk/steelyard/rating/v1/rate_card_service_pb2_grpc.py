@@ -60,8 +60,8 @@ class RateCardServiceServicer(object):
         """CreateRateCard stores a card as version 1, or as the next version if the card exists.
 
         Idempotent by request_id. Caller: tenant key, internal.
-        Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, and METER_ARCHIVED unless the version
-        before prices that meter, too); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED,
+        Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, METER_ARCHIVED unless the version before prices
+        that meter, too, and EFFECTIVE_TIME_PAST unless that is allowed); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED,
         RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, problemCount, and customers,
         the ids of up to 10 of them with the largest changes).
         """

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from libs.money import allocate, exact
+from libs.money import exact
 from services.rating.domain.prices import ONE, ZERO
 
 
@@ -45,19 +45,3 @@ def rate_committed_period(
         within = min(cost, left)
         overage = (cost - within) * commitment.overage_factor
         return CommittedPeriod(within, overage, within + overage)
-
-
-def shared_commitment(within: Decimal, items: Mapping[str, Decimal], digits: int) -> dict[str, Decimal]:
-    """What each item has of the commitment, in proportion to its cost; the shares add up to `within`, which has at most
-    so many digits.
-
-    :raises ValueError: if it has more
-    """
-    with exact():
-        minor = within.scaleb(digits)
-        if minor != int(minor):
-            raise ValueError(f"{within} has more than {digits} digits")
-        if not minor:
-            return dict.fromkeys(items, ZERO)
-        parts = allocate(int(minor), list(items.values()))
-        return {name: Decimal(part).scaleb(-digits) for name, part in zip(items, parts, strict=True)}
