@@ -2,8 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up down test test-slow test-faults check check-k8s bench format protos requirements
 
-# In the order of the folders: the many short files come last, so that no worker is left alone with a long one.
-PYTEST_ARGUMENTS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST_ARGUMENTS ?= -n auto --maxprocesses 4 --dist loadfile
 SOURCES := libs services tests scripts $(wildcard benchmarks)
 
 help: ## List the targets
