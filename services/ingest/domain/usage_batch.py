@@ -44,12 +44,15 @@ class EventMessage(Protocol):
     @property
     def properties(self) -> Mapping[str, str]: ...
 
+    def SerializeToString(self) -> bytes: ...
+
 
 @dataclass(frozen=True, slots=True)
 class UsageColumns:
     """Events as parallel lists of equal length; `times_ns` are nanoseconds since 1970, 0 for a missing time.
 
     `sequences` (0: not numbered) and `sequence_epochs` are empty if no event has a number, as most have none.
+    `no_instants` are the rows whose time is no Timestamp: their `times_ns` look like those of other events.
     """
 
     event_ids: list[str]
@@ -60,22 +63,26 @@ class UsageColumns:
     properties: list[dict[str, str]]
     sequences: list[int] = field(default_factory=list)
     sequence_epochs: list[str] = field(default_factory=list)
+    no_instants: list[int] = field(default_factory=list)
 
     @classmethod
     def from_messages(cls, messages: Sequence[EventMessage]) -> UsageColumns:
         """Read generated messages; comprehensions per column, because this runs for every event."""
         times = [message.event_time for message in messages]
+        nanos = [time.nanos for time in times]
+        are_instants = min(nanos, default=0) >= 0 and max(nanos, default=0) < NANOSECONDS
         is_numbered = any(map(_sequence_of, messages))
         return cls(
             event_ids=[message.event_id for message in messages],
             sources=[message.source for message in messages],
             event_types=[message.event_type for message in messages],
             customer_ids=[message.customer_id for message in messages],
-            times_ns=[time.seconds * NANOSECONDS + time.nanos for time in times],
+            times_ns=[time.seconds * NANOSECONDS + nano for time, nano in zip(times, nanos, strict=True)],
             # dict(...) would go through the methods that Mapping has in Python.
             properties=[{key: found[key] for key in found} for found in [message.properties for message in messages]],
             sequences=[message.sequence for message in messages] if is_numbered else [],
             sequence_epochs=[message.sequence_epoch for message in messages] if is_numbered else [],
+            no_instants=[] if are_instants else [row for row, nano in enumerate(nanos) if not 0 <= nano < NANOSECONDS],
         )
 
     def __len__(self) -> int:

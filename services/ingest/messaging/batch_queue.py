@@ -16,7 +16,7 @@ from libs.telemetry import inject_headers, semconv, tracer
 from services.ingest.messaging.queue_level import QueueLevel
 from services.ingest.usecases.errors import OutcomeUnknown, Overloaded
 from services.ingest.usecases.ports import OutgoingBatch
-from services.ingest.wire.batches import batch_to_pb
+from services.ingest.wire.batches import encode_batch
 
 _ATTEMPT_S = 4.0
 _MAX_LINKS = 128
@@ -39,7 +39,7 @@ class StreamBatchQueue:
     async def publish(self, batch: OutgoingBatch) -> None:
         if self._level.is_high:
             raise Overloaded("the queue is nearly full", retry_after_s=_RETRY_AFTER_S)
-        payload = batch_to_pb(batch, self._acceptor_epoch, self._reply_subject).SerializeToString()
+        payload = encode_batch(batch, self._acceptor_epoch, self._reply_subject)
         # What a recorder keys on, and so nothing that a client chose.
         message_id = f"{batch.tenant_id}:{self._acceptor_epoch}:{batch.number}"
         parent, links = _origins(cast("Sequence[Context]", batch.contexts))

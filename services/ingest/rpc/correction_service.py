@@ -32,8 +32,8 @@ class CorrectionServicer(correction_service_pb2_grpc.CorrectionServiceServicer):
 
     async def ReplaceEvents(self, request: pb.ReplaceEventsRequest, context: Context) -> pb.ReplaceEventsResponse:
         originals = keys_from_pb(item.original for item in request.replacements)
-        messages = [item.event for item in request.replacements]
-        wanted = Replacements.complete(originals, UsageColumns.from_messages(messages), time_problems(messages))
+        events = UsageColumns.from_messages([item.event for item in request.replacements])
+        wanted = Replacements.complete(originals, events, time_problems(events))
         results = await self._replace(_asked("ReplaceEvents", request), wanted)
         return pb.ReplaceEventsResponse(results=map(result_to_pb, results))
 

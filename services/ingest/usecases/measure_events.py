@@ -21,6 +21,6 @@ class MeasureEvents:
         """Return what would be measured in each event, or why it would be rejected, in order."""
         rules = self._tenants.rules(tenant_id)
         columns = UsageColumns.from_messages(events)
-        problems = {**time_problems(events), **door_problems(columns, rules.policy, rules.tenant_now)}
+        problems = {**time_problems(columns), **door_problems(columns, rules.policy, rules.tenant_now)}
         measurement = measure(columns, rules.meters, problems)
         return measurements_of(columns, measurement, problems | measurement.problems)

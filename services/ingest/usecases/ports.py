@@ -113,14 +113,14 @@ class TenantRules(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OutgoingBatch:
-    """A batch on its way into the queue. `events` and `rejected_events` are the producer's messages, passed on as they
-    are; `contexts` are the trace contexts of the calls that brought them."""
+    """A batch on its way into the queue. `events` are the producer's messages as they are on the wire: serialised
+    UsageEvents; `contexts` are the trace contexts of the calls that brought them."""
 
     tenant_id: str
     number: int
     received_at: datetime
     accepted_at: datetime
-    events: Sequence[EventMessage]
+    events: Sequence[bytes]
     rejected_events: Sequence[tuple[EventMessage, Violation]]
     wants_reply: bool
     accepted_total: int

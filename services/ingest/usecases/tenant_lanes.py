@@ -42,9 +42,9 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingCall:
-    """What one call wants to have in the queue; `stored` is resolved when it is there."""
+    """What one call wants to have in the queue, `events` serialised; `stored` is resolved when it is there."""
 
-    events: Sequence[EventMessage]
+    events: Sequence[bytes]
     rejected_events: Sequence[tuple[EventMessage, Violation]]
     size_bytes: int
     accepted_at: datetime

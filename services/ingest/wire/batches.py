@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from google.protobuf.message import DecodeError
 
 from libs.errors import Violation
@@ -40,21 +38,22 @@ def problem_to_pb(problem: Violation, index: int = 0) -> ingest_service_pb2.Even
     )
 
 
-def batch_to_pb(batch: OutgoingBatch, acceptor_epoch: str, reply_subject: str) -> usage_raw_pb2.AcceptedBatch:
-    """The message of USAGE_RAW; `reply_subject` is left out if nobody waits."""
-    return usage_raw_pb2.AcceptedBatch(
+def encode_batch(batch: OutgoingBatch, acceptor_epoch: str, reply_subject: str) -> bytes:
+    """The AcceptedBatch of USAGE_RAW, serialised; `reply_subject` is left out if nobody waits."""
+    without_events = usage_raw_pb2.AcceptedBatch(
         tenant_id=batch.tenant_id,
         acceptor_epoch=acceptor_epoch,
         batch_number=batch.number,
         received_time=time_to_pb(batch.received_at),
         accepted_time=time_to_pb(batch.accepted_at),
-        events=cast("list[usage_event_pb2.UsageEvent]", batch.events),
         rejected_events=[_rejected_to_pb(event, problem) for event, problem in batch.rejected_events],
         reply_subject=reply_subject if batch.wants_reply else "",
         accepted_total=batch.accepted_total,
         rejected_total=batch.rejected_total,
         abandoned_batch_numbers=batch.abandoned_numbers,
     )
+    events = usage_raw_pb2.AcceptedEvents(events=batch.events)
+    return without_events.SerializeToString() + events.SerializeToString()
 
 
 def batch_from_pb(message: usage_raw_pb2.AcceptedBatch, trace_parent: str) -> UsageBatch:

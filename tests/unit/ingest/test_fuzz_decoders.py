@@ -33,7 +33,7 @@ from services.ingest.rpc.batch_limits import check_batch, check_level
 from services.ingest.store.meter_options import filters_from_json, filters_to_json, options_from_json, options_to_json
 from services.ingest.usecases.ports import OutgoingBatch, QueuedBatch, QueuedMarker
 from services.ingest.usecases.record_usage import ChunkReport, RecordUsage
-from services.ingest.wire.batches import batch_from_pb, batch_to_pb, outcome_to_pb
+from services.ingest.wire.batches import batch_from_pb, encode_batch, outcome_to_pb
 from services.ingest.wire.cloud_events import map_cloud_events
 from services.ingest.wire.meters import meter_from_pb, meter_to_pb
 from services.ingest.wire.producer_messages import read_message
@@ -62,7 +62,7 @@ Check = Callable[[int, int], int]
 def take(events: Sequence[EventMessage], refused: Mapping[int, Violation]) -> int:
     """What an acceptor does with events, the queue's encoding included, and the second opinion on those let in."""
     columns = UsageColumns.from_messages(events)
-    problems = {**time_problems(events), **door_problems(columns, DoorPolicy(), NOW), **refused}
+    problems = {**time_problems(columns), **door_problems(columns, DoorPolicy(), NOW), **refused}
     measured = measure(columns, METERS, problems)
     problems |= measured.problems
     for index, event in enumerate(events):
@@ -77,7 +77,7 @@ def take(events: Sequence[EventMessage], refused: Mapping[int, Violation]) -> in
         1,
         NOW,
         NOW,
-        [event for index, event in enumerate(events) if index not in problems],
+        [event.SerializeToString() for index, event in enumerate(events) if index not in problems],
         [(event, problems[index]) for index, event in enumerate(events) if index in problems],
         False,
         len(events) - len(problems),
@@ -85,7 +85,7 @@ def take(events: Sequence[EventMessage], refused: Mapping[int, Violation]) -> in
         (),
         (),
     )
-    data = batch_to_pb(batch, "epoch", "").SerializeToString()
+    data = encode_batch(batch, "epoch", "")
     assert len(data) < 1 << 20
     assert len(batch_from_pb(usage_raw_pb2.AcceptedBatch.FromString(data), "").events) == len(batch.events)
     return len(batch.events)

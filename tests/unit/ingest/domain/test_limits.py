@@ -58,7 +58,7 @@ class TestEvents:
         events = [usage_event_pb2.UsageEvent(), usage_event_pb2.UsageEvent()]
         events[1].event_time.seconds, events[1].event_time.nanos = 1, nanos
 
-        problems = time_problems(events)
+        problems = time_problems(UsageColumns.from_messages(events))
 
         expected = {} if passes else {1: ("event_time", "NOT_AN_INSTANT")}
         assert {index: (found.field, found.reason) for index, found in problems.items()} == expected

@@ -49,7 +49,7 @@ def a_call(events: int = 1, rejected: int = 0, *, size_bytes: int = 100, wants_o
     message = cast(EventMessage, object())
     stored = asyncio.get_running_loop().create_future()
     return PendingCall(
-        [message] * events, [(message, PROBLEM)] * rejected, size_bytes, NOON, wants_outcome, None, stored
+        [b"event"] * events, [(message, PROBLEM)] * rejected, size_bytes, NOON, wants_outcome, None, stored
     )
 
 

@@ -13,8 +13,8 @@ from services.ingest.domain.measuring import measure
 from services.ingest.domain.meter import Aggregation, Meter, meter_violations
 from services.ingest.domain.usage_batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, EventMessage, UsageColumns
 from services.ingest.usecases.ports import OutgoingBatch
-from services.ingest.wire.batches import batch_from_pb, batch_to_pb
-from steelyard.ingest.v1 import ingest_service_pb2, usage_event_pb2
+from services.ingest.wire.batches import batch_from_pb, encode_batch
+from steelyard.ingest.v1 import ingest_service_pb2, usage_event_pb2, usage_raw_pb2
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 MAX_MESSAGE_BYTES = 1 << 20
@@ -78,9 +78,9 @@ class TestRefusedEvents:
     def test_fit_into_one_message(self, size_bytes: int, ids: str, properties: Mapping[str, str]) -> None:
         batch = all_refused(an_event(size_bytes, ids, **properties))
 
-        message = batch_to_pb(batch, "e" * 36, "reply.ingest." + "e" * 36)
+        message = encode_batch(batch, "e" * 36, "reply.ingest." + "e" * 36)
 
-        assert message.ByteSize() + HEADERS_BYTES <= MAX_MESSAGE_BYTES
+        assert len(message) + HEADERS_BYTES <= MAX_MESSAGE_BYTES
 
     @pytest.mark.parametrize("size_bytes", [20, 780])
     def test_also_if_their_numbers_are_none(self, size_bytes: int) -> None:
@@ -91,7 +91,7 @@ class TestRefusedEvents:
         batch = OutgoingBatch("acme", 1, NOON, NOON, [], rejected, False, 0, 1_000, [], [])
 
         assert len(problems) == MAX_BATCH_EVENTS
-        assert batch_to_pb(batch, "e" * 36, "").ByteSize() + HEADERS_BYTES <= MAX_MESSAGE_BYTES
+        assert len(encode_batch(batch, "e" * 36, "")) + HEADERS_BYTES <= MAX_MESSAGE_BYTES
 
 
 class TestNumbersOfSources:
@@ -106,7 +106,7 @@ class TestNumbersOfSources:
             number=1,
             received_at=NOON,
             accepted_at=NOON,
-            events=[accepted, plain],
+            events=[accepted.SerializeToString(), plain.SerializeToString()],
             rejected_events=[(refused, Violation("event_time", "REQUIRED", "must be set"))],
             wants_reply=False,
             accepted_total=2,
@@ -115,7 +115,7 @@ class TestNumbersOfSources:
             contexts=[],
         )
 
-        found = batch_from_pb(batch_to_pb(batch, "epoch", ""), "")
+        found = batch_from_pb(usage_raw_pb2.AcceptedBatch.FromString(encode_batch(batch, "epoch", "")), "")
 
         assert (found.events.sequences, found.events.sequence_epochs) == ([4, 0], ["life", ""])
         assert [(event.sequence, event.sequence_epoch) for event in found.rejected] == [(5, "life")]

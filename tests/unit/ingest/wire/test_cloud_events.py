@@ -11,7 +11,7 @@ import pytest
 from libs.errors import InvalidInput
 from services.ingest.domain.usage_batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from services.ingest.usecases.ports import OutgoingBatch
-from services.ingest.wire.batches import batch_to_pb
+from services.ingest.wire.batches import encode_batch
 from services.ingest.wire.cloud_events import map_cloud_events
 from steelyard.cloudevents.v1 import cloud_event_pb2
 from steelyard.ingest.v1 import ingest_service_pb2 as pb
@@ -120,4 +120,4 @@ class TestWhatGoesIntoTheQueue:
             abandoned_numbers=(),
             contexts=[],
         )
-        assert batch_to_pb(outgoing, "e" * 36, "r" * 100).ByteSize() <= MAX_MESSAGE_BYTES - HEADERS_BYTES
+        assert len(encode_batch(outgoing, "e" * 36, "r" * 100)) <= MAX_MESSAGE_BYTES - HEADERS_BYTES

@@ -27,7 +27,7 @@ from steelyard.ingest.v1 import ingest_service_pb2 as steelyard_dot_ingest_dot_v
 from steelyard.ingest.v1 import usage_event_pb2 as steelyard_dot_ingest_dot_v1_dot_usage__event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#steelyard/ingest/v1/usage_raw.proto\x12\x13steelyard.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(steelyard/ingest/v1/ingest_service.proto\x1a%steelyard/ingest/v1/usage_event.proto\"\x8c\x03\n\rAcceptedBatch\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x63\x63\x65ptor_epoch\x18\x02 \x01(\t\x12\x14\n\x0c\x62\x61tch_number\x18\x03 \x01(\x03\x12\x31\n\rreceived_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\raccepted_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x1f.steelyard.ingest.v1.UsageEvent\x12;\n\x0frejected_events\x18\x07 \x03(\x0b\x32\".steelyard.ingest.v1.RejectedEvent\x12\x15\n\rreply_subject\x18\x08 \x01(\t\x12\x16\n\x0e\x61\x63\x63\x65pted_total\x18\t \x01(\x03\x12\x16\n\x0erejected_total\x18\n \x01(\x03\x12\x1f\n\x17\x61\x62\x61ndoned_batch_numbers\x18\x0b \x03(\x03\"s\n\rRejectedEvent\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.steelyard.ingest.v1.UsageEvent\x12\x32\n\x07problem\x18\x02 \x01(\x0b\x32!.steelyard.ingest.v1.EventProblem\"\x8c\x01\n\rBatchRecorded\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x63\x63\x65ptor_epoch\x18\x02 \x01(\t\x12\x14\n\x0c\x62\x61tch_number\x18\x03 \x01(\x03\x12:\n\nexceptions\x18\x04 \x03(\x0b\x32&.steelyard.ingest.v1.RecordedException\"\x8c\x01\n\x11RecordedException\x12\x0f\n\x07ordinal\x18\x01 \x01(\x05\x12\x32\n\x07verdict\x18\x02 \x01(\x0e\x32!.steelyard.ingest.v1.EventVerdict\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\"U\n\x0fWatermarkMarker\x12\x11\n\tmarker_id\x18\x01 \x01(\t\x12/\n\x0bmarker_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#steelyard/ingest/v1/usage_raw.proto\x12\x13steelyard.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(steelyard/ingest/v1/ingest_service.proto\x1a%steelyard/ingest/v1/usage_event.proto\"\x8c\x03\n\rAcceptedBatch\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x63\x63\x65ptor_epoch\x18\x02 \x01(\t\x12\x14\n\x0c\x62\x61tch_number\x18\x03 \x01(\x03\x12\x31\n\rreceived_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\raccepted_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x06\x65vents\x18\x06 \x03(\x0b\x32\x1f.steelyard.ingest.v1.UsageEvent\x12;\n\x0frejected_events\x18\x07 \x03(\x0b\x32\".steelyard.ingest.v1.RejectedEvent\x12\x15\n\rreply_subject\x18\x08 \x01(\t\x12\x16\n\x0e\x61\x63\x63\x65pted_total\x18\t \x01(\x03\x12\x16\n\x0erejected_total\x18\n \x01(\x03\x12\x1f\n\x17\x61\x62\x61ndoned_batch_numbers\x18\x0b \x03(\x03\"&\n\x0e\x41\x63\x63\x65ptedEvents\x12\x0e\n\x06\x65vents\x18\x06 \x03(\x0cJ\x04\x08\x01\x10\x06\"s\n\rRejectedEvent\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.steelyard.ingest.v1.UsageEvent\x12\x32\n\x07problem\x18\x02 \x01(\x0b\x32!.steelyard.ingest.v1.EventProblem\"\x8c\x01\n\rBatchRecorded\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x63\x63\x65ptor_epoch\x18\x02 \x01(\t\x12\x14\n\x0c\x62\x61tch_number\x18\x03 \x01(\x03\x12:\n\nexceptions\x18\x04 \x03(\x0b\x32&.steelyard.ingest.v1.RecordedException\"\x8c\x01\n\x11RecordedException\x12\x0f\n\x07ordinal\x18\x01 \x01(\x05\x12\x32\n\x07verdict\x18\x02 \x01(\x0e\x32!.steelyard.ingest.v1.EventVerdict\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\"U\n\x0fWatermarkMarker\x12\x11\n\tmarker_id\x18\x01 \x01(\t\x12/\n\x0bmarker_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,12 +36,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCEPTEDBATCH']._serialized_start=175
   _globals['_ACCEPTEDBATCH']._serialized_end=571
-  _globals['_REJECTEDEVENT']._serialized_start=573
-  _globals['_REJECTEDEVENT']._serialized_end=688
-  _globals['_BATCHRECORDED']._serialized_start=691
-  _globals['_BATCHRECORDED']._serialized_end=831
-  _globals['_RECORDEDEXCEPTION']._serialized_start=834
-  _globals['_RECORDEDEXCEPTION']._serialized_end=974
-  _globals['_WATERMARKMARKER']._serialized_start=976
-  _globals['_WATERMARKMARKER']._serialized_end=1061
+  _globals['_ACCEPTEDEVENTS']._serialized_start=573
+  _globals['_ACCEPTEDEVENTS']._serialized_end=611
+  _globals['_REJECTEDEVENT']._serialized_start=613
+  _globals['_REJECTEDEVENT']._serialized_end=728
+  _globals['_BATCHRECORDED']._serialized_start=731
+  _globals['_BATCHRECORDED']._serialized_end=871
+  _globals['_RECORDEDEXCEPTION']._serialized_start=874
+  _globals['_RECORDEDEXCEPTION']._serialized_end=1014
+  _globals['_WATERMARKMARKER']._serialized_start=1016
+  _globals['_WATERMARKMARKER']._serialized_end=1101
 # @@protoc_insertion_point(module_scope)

@@ -96,6 +96,32 @@ class AcceptedBatch(_message.Message):
 Global___AcceptedBatch: _TypeAlias = AcceptedBatch  # noqa: Y015
 
 @_typing.final
+class AcceptedEvents(_message.Message):
+    """AcceptedEvents are the events of an AcceptedBatch as bytes of UsageEvents, under the same number: its bytes, behind those of
+    an AcceptedBatch without events, make one with them. So an acceptor passes on what it got without making it anew.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Serialised UsageEvents."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptedEvents: _TypeAlias = AcceptedEvents  # noqa: Y015
+
+@_typing.final
 class RejectedEvent(_message.Message):
     """RejectedEvent is an event that did not pass the door."""
 
