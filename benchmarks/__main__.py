@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[float], Report]] = {
     "keys-random": keys.run_random,
     "freshness": freshness.run,
     "freshness-live": freshness.run_live,
+    "freshness-live-20000": freshness.run_live_fast,
     "soak": soak.run_soak,
     "catch-up": soak.run_catch_up,
     "invoices": invoices.run,

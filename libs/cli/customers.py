@@ -61,7 +61,7 @@ def list_customers(output: Output = Format.TABLE) -> None:
 
 @app.command("spend")
 def spend(customer_id: str, output: Output = Format.TABLE) -> None:
-    """Show what a customer has used in its open billing periods, as rated so far."""
+    """Show what a customer has used in its open billing periods, and what it costs."""
 
     async def work(client: Client) -> invoice_service_pb2.GetCurrentSpendResponse:
         return await client.services.invoices.GetCurrentSpend(
@@ -75,6 +75,7 @@ def spend(customer_id: str, output: Output = Format.TABLE) -> None:
     for entry in response.subscriptions:
         period = f"{instant(entry.period.start)} to {instant(entry.period.end)}"
         show(entry.lines, LINE_COLUMNS, output, title=f"{entry.subscription_id}, {period}")
-        say(f"total {money(entry.total)} {entry.total.currency}; as of {instant(entry.watermark_time)}")
+        known = "all that is recorded" if entry.live else f"as rated; all from before {instant(entry.watermark_time)}"
+        say(f"total {money(entry.total)} {entry.total.currency}; {known}")
     if not response.subscriptions:
         say(f"{customer_id} has no open billing period")

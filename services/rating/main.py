@@ -37,6 +37,7 @@ from services.rating.usecases.apply_usage import ApplyUsage
 from services.rating.usecases.ask_quantities import AskQuantities
 from services.rating.usecases.confirm_charges import ConfirmCharges
 from services.rating.usecases.create_rate_card import GetRateCards
+from services.rating.usecases.current_charges import GetCurrentCharges
 from services.rating.usecases.fetch_billing_periods import FetchBillingPeriods
 from services.rating.usecases.fetch_usage import FetchUsage
 from services.rating.usecases.forecast_charges import ForecastCharges
@@ -74,6 +75,7 @@ def add_services(server: GrpcServer, database: Database, peers: Peers, wakes: Wa
     charges = ChargeServicer(
         get_charges=GetCharges(open_work),
         get_known_charges=GetKnownCharges(open_work, peers.windows),
+        get_current_charges=GetCurrentCharges(open_work, peers.windows),
         preview_charge=PreviewCharge(GetRateCards(open_work)),
         forecast_charges=ForecastCharges(open_work, ask_quantities),
         confirm_charges=confirm,

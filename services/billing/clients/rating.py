@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import grpc
 
@@ -10,7 +11,7 @@ from libs.errors import InvalidInput, NotFound, Unavailable
 from libs.rpc import as_tenant, typed_errors
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.rate_card_facts import RateCardFacts
-from services.billing.usecases.ports import Confirmed
+from services.billing.usecases.ports import Confirmed, LiveCharges
 from services.billing.wire.charges import ChargeUnreadable, charge_from_pb
 from services.billing.wire.common import period_from_pb, time_from_pb, time_to_pb
 from steelyard.rating.v1 import charge_service_pb2, charge_service_pb2_grpc, rate_card_service_pb2
@@ -20,10 +21,13 @@ from steelyard.rating.v1 import rate_card_service_pb2_grpc as rate_card_grpc
 class GrpcRating:
     """See services.billing.usecases.ports.Rating."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, confirm_timeout_s: float = 20.0) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, *, confirm_timeout_s: float = 20.0, live_timeout_s: float = 1.0
+    ) -> None:
         self._cards = rate_card_grpc.RateCardServiceStub(channel)
         self._charges = charge_service_pb2_grpc.ChargeServiceStub(channel)
         self._confirm_timeout_s = confirm_timeout_s
+        self._live_timeout_s = live_timeout_s
 
     async def rate_card(self, tenant_id: str, rate_card_id: str) -> RateCardFacts:
         request = rate_card_service_pb2.GetRateCardRequest(rate_card_id=rate_card_id)
@@ -53,6 +57,23 @@ class GrpcRating:
         except NotFound:
             return None
         return [charge_from_pb(charge) for charge in response.charges]
+
+    async def live_charges(self, tenant_id: str, customer_id: str, at: datetime) -> list[LiveCharges]:
+        request = charge_service_pb2.GetCurrentChargesRequest(customer_id=customer_id, at_time=time_to_pb(at))
+        try:
+            with typed_errors():
+                response = await self._charges.GetCurrentCharges(
+                    request, metadata=as_tenant(tenant_id), timeout=self._live_timeout_s
+                )
+            return [_live(period) for period in response.periods]
+        except (grpc.aio.AioRpcError, ChargeUnreadable, InvalidInput) as error:  # Of before, or ill.
+            raise Unavailable(f"rating cannot tell: {error}") from error
+
+
+def _live(answered: charge_service_pb2.CurrentCharges) -> LiveCharges:
+    period = period_from_pb(answered.period, "period")
+    key = PeriodKey(answered.key.subscription_id, time_from_pb(answered.key.period_start, "period_start"))
+    return LiveCharges(key, period, [charge_from_pb(charge, lowest_version=0) for charge in answered.charges])
 
 
 def _key_to_pb(key: PeriodKey) -> charge_service_pb2.BillingPeriodKey:

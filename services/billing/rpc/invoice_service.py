@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from libs.errors import InvalidInput
 from libs.ids import check_text
 from libs.rpc import current_tenant, next_page_token, page_cursor, page_size
+from services.billing.domain.charge import PeriodKey
 from services.billing.domain.invoice import Invoice, InvoiceState
 from services.billing.rpc import fields
 from services.billing.usecases.get_invoices import GetBillingProgress, GetInvoice, ListInvoices
@@ -132,4 +133,5 @@ def _spend_to_pb(invoice: Invoice, spend: CurrentSpend) -> invoice_service_pb2.S
         lines=map(line_to_pb, invoice.lines),
         total=money_to_pb(invoice.total),
         watermark_time=time_to_pb(spend.rated_through),
+        live=PeriodKey(invoice.subscription_id, invoice.period.start) in spend.live,
     )

@@ -113,6 +113,6 @@ def _invoices(ports: Ports) -> InvoiceUseCases:
         list_invoices=ListInvoices(unit_of_work=work),
         preview_invoice=PreviewInvoice(unit_of_work=work, clock=clock),
         void_invoice=VoidInvoice(unit_of_work=work, payments=ports.payments, clock=clock),
-        get_current_spend=GetCurrentSpend(unit_of_work=work, clock=clock),
+        get_current_spend=GetCurrentSpend(unit_of_work=work, rating=ports.rating, clock=clock),
         get_billing_progress=GetBillingProgress(unit_of_work=work, clock=clock),
     )

@@ -152,6 +152,15 @@ class Confirmed:
     whole: Period | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LiveCharges:
+    """What a billing period costs now: charges without versions, none of which is stored."""
+
+    key: PeriodKey
+    period: Period
+    charges: Sequence[Charge]
+
+
 class Rating(Protocol):
     async def rate_card(self, tenant_id: str, rate_card_id: str) -> RateCardFacts:
         """:raises RateCardNotFound, Unavailable: if there is no such card, or rating does not answer"""
@@ -163,6 +172,13 @@ class Rating(Protocol):
         """The current charges as rating has them; None if it does not know the period.
 
         :raises Unavailable: if rating does not answer
+        """
+
+    async def live_charges(self, tenant_id: str, customer_id: str, at: datetime) -> list[LiveCharges]:
+        """What has been recorded until now costs in the customer's billing periods that contain `at`, as far as rating
+        can tell.
+
+        :raises Unavailable: if rating, or ingest, does not answer at once
         """
 
 

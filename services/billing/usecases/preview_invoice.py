@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from libs.clock import Clock
-from libs.errors import FailedPrecondition
+from libs.errors import FailedPrecondition, ServiceError
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.invoice import Invoice, InvoiceState, LineRefused, lines_from_charges
 from services.billing.domain.subscription import Subscription
-from services.billing.usecases.ports import UnitOfWork, Work
+from services.billing.usecases.ports import Rating, UnitOfWork, Work
 from services.billing.usecases.store_ports import OpenPeriod
+
+_logger = logging.getLogger(__name__)
 
 SUBSCRIPTIONS_MAX = 1_000
 
@@ -46,25 +49,54 @@ class PreviewInvoice:
 
 @dataclass(frozen=True, slots=True)
 class CurrentSpend:
-    """What open billing periods would be invoiced now; `rated_through` (real time) says how fresh that is."""
+    """What open billing periods would be invoiced now; `rated_through` (real time) says how fresh that is at least.
+
+    `live`: those that contain all that was recorded when it was asked for.
+    """
 
     invoices: tuple[Invoice, ...]
     rated_through: datetime | None
+    live: frozenset[PeriodKey] = frozenset()
 
 
 class GetCurrentSpend:
-    """One entry per subscription of a customer with an open billing period.
+    """One entry per subscription of a customer with an open billing period, priced as it is asked for.
+
+    What rating cannot price at once is as it was rated last, which needs nobody else.
 
     :raises CustomerNotFound: if unknown
     :raises TooManySubscriptions: rather than to tell less than is spent
     :raises LineRefused: if charges cannot be invoiced
     """
 
-    def __init__(self, *, unit_of_work: UnitOfWork, clock: Clock) -> None:
+    def __init__(self, *, unit_of_work: UnitOfWork, rating: Rating, clock: Clock) -> None:
         self._unit_of_work = unit_of_work
+        self._rating = rating
         self._clock = clock
 
     async def __call__(self, *, tenant_id: str, customer_id: str) -> CurrentSpend:
+        drafts, charges, now, rated_through = await self._as_rated(tenant_id, customer_id)
+        live = await self._live(tenant_id, customer_id, now, drafts)
+        charges |= live
+        return CurrentSpend(tuple(_with_lines(draft, charges) for draft in drafts), rated_through, frozenset(live))
+
+    async def _live(
+        self, tenant_id: str, customer_id: str, now: datetime, drafts: Sequence[Invoice]
+    ) -> dict[PeriodKey, list[Charge]]:
+        if not drafts:
+            return {}
+        try:
+            found = await self._rating.live_charges(tenant_id, customer_id, now)
+        except ServiceError as error:
+            _logger.info("the spend of %s is shown as it was rated last: %s", customer_id, error)
+            return {}
+        # A period that rating knows otherwise, as it was before a cancellation perhaps, is not what we show.
+        shown = {(PeriodKey(draft.subscription_id, draft.period.start), draft.period) for draft in drafts}
+        return {item.key: list(item.charges) for item in found if (item.key, item.period) in shown}
+
+    async def _as_rated(
+        self, tenant_id: str, customer_id: str
+    ) -> tuple[list[Invoice], dict[PeriodKey, list[Charge]], datetime, datetime | None]:
         async with self._unit_of_work(tenant_id) as work:
             now = (await work.tenants.clock()).now(self._clock())
             # Before the charges: it must not promise more than they contain.
@@ -79,8 +111,7 @@ class GetCurrentSpend:
                 (item, stored or OpenPeriod(item.current_period(now), 1, item.rate_card_id)) for item, stored in found
             ]
             drafts = [_draft(item, shown) for item, shown in current if shown.period.contains(now)]
-            charges = await current_charges(work, drafts)
-            return CurrentSpend(tuple(_with_lines(draft, charges) for draft in drafts), watermark.rated_through)
+            return drafts, await current_charges(work, drafts), now, watermark.rated_through
 
 
 async def show_drafts(work: Work, invoices: Sequence[Invoice]) -> list[Invoice]:

@@ -29,9 +29,9 @@ class ChargeUnreadable(Exception):
     """The message is not a charge that can be invoiced."""
 
 
-def charge_from_pb(message: charge_pb2.Charge) -> Charge:
+def charge_from_pb(message: charge_pb2.Charge, *, lowest_version: int = 1) -> Charge:
     """:raises ChargeUnreadable: if a number, the period or the rounding mode makes no sense"""
-    if not message.HasField("period") or message.rounding_mode not in _MODES or message.version < 1:
+    if not message.HasField("period") or message.rounding_mode not in _MODES or message.version < lowest_version:
         raise ChargeUnreadable(f"charge {message.price_id} of {message.subscription_id} is incomplete")
     start = message.period.start
     try:

@@ -24,7 +24,7 @@ from services.ingest.store.recording_transactions import PostgresRecordingTransa
 from services.ingest.store.usage_windows import read_windows
 from services.ingest.usecases.record_usage import RecordUsage
 
-_CHUNK_MESSAGES = 64
+_CHUNK_MESSAGES = 32
 
 # A chunk costs a dozen statements and a commit, however few events are in it.
 _RECORDER_REST_S = 0.05

@@ -15,6 +15,7 @@ from services.rating.domain.windowed_price import PricedWindow
 from services.rating.rpc import require
 from services.rating.rpc.context import Context
 from services.rating.usecases.confirm_charges import ConfirmCharges, ConfirmedCharges
+from services.rating.usecases.current_charges import CurrentCharges, GetCurrentCharges
 from services.rating.usecases.forecast_charges import ForecastCharges
 from services.rating.usecases.get_charges import GetCharges, PreviewCharge
 from services.rating.usecases.known_charges import GetKnownCharges
@@ -36,6 +37,7 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         *,
         get_charges: GetCharges,
         get_known_charges: GetKnownCharges,
+        get_current_charges: GetCurrentCharges,
         preview_charge: PreviewCharge,
         forecast_charges: ForecastCharges,
         confirm_charges: ConfirmCharges,
@@ -43,6 +45,7 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
     ) -> None:
         self._get_charges = get_charges
         self._get_known_charges = get_known_charges
+        self._get_current_charges = get_current_charges
         self._preview_charge = preview_charge
         self._forecast_charges = forecast_charges
         self._confirm_charges = confirm_charges
@@ -56,6 +59,14 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
         else:
             charges = await self._get_charges.of_period(tenant_id, *named)
         return pb.GetChargesResponse(charges=[charge_to_pb(charge) for charge in charges])
+
+    async def GetCurrentCharges(
+        self, request: pb.GetCurrentChargesRequest, context: Context
+    ) -> pb.GetCurrentChargesResponse:
+        customer_id = require.customer_id(request.customer_id, "customer_id")
+        at = require.instant(request.at_time, "at_time")
+        found = await self._get_current_charges(current_tenant(), customer_id, at)
+        return pb.GetCurrentChargesResponse(periods=map(_current_to_pb, found))
 
     async def PreviewCharge(self, request: pb.PreviewChargeRequest, context: Context) -> pb.PreviewChargeResponse:
         rate_card_id = require.resource_id(request.rate_card_id, "rate_card_id")
@@ -116,6 +127,15 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
             for (subscription_id, _), result in zip(instants, confirmed, strict=True)
         ]
         return pb.ConfirmChargesResponse(results=results)
+
+
+def _current_to_pb(current: CurrentCharges) -> pb.CurrentCharges:
+    key = current.period.key
+    return pb.CurrentCharges(
+        key=pb.BillingPeriodKey(subscription_id=key.subscription_id, period_start=instant_to_pb(key.period_start)),
+        period=period_to_pb(current.period.period),
+        charges=map(charge_to_pb, current.charges),
+    )
 
 
 def _explained_to_pb(day: ExplainedUsage) -> pb.ExplainedUsage:

@@ -14,6 +14,7 @@ METHODS = {
     f"{_PACKAGE}.RateCardService/ArchiveRateCard": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.RateCardService/UnarchiveRateCard": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/GetCharges": _TENANT_OR_INTERNAL,
+    f"{_PACKAGE}.ChargeService/GetCurrentCharges": Audience.INTERNAL,
     f"{_PACKAGE}.ChargeService/PreviewCharge": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/ExplainCharge": _TENANT_OR_INTERNAL,
     f"{_PACKAGE}.ChargeService/ForecastCharges": _TENANT_OR_INTERNAL,

@@ -11,11 +11,11 @@ from libs.ids import check_resource_id, check_text
 from libs.rpc import current_tenant, page_cursor
 from libs.rpc.paging import ListRequest
 from services.rating.domain.billing_period import PeriodScope
+from services.rating.rpc.require import CUSTOMER_ID_LENGTH_MAX
 from services.rating.wire.times import period_from_pb
 from steelyard.common.v1 import period_pb2
 
 _MAX_CUSTOMERS = 1_000
-_CUSTOMER_ID_LENGTH_MAX = 128
 
 
 class _Scoped(Protocol):
@@ -43,7 +43,7 @@ def scope_of(message: _Scoped, *, has_period: bool, path: str = "") -> PeriodSco
     if len(message.customer_ids) > _MAX_CUSTOMERS:
         raise InvalidInput.of(f"{path}customer_ids", "TOO_MANY", f"must be at most {_MAX_CUSTOMERS}")
     found = [
-        check_text(text, f"{path}customer_ids[{index}]", _CUSTOMER_ID_LENGTH_MAX)
+        check_text(text, f"{path}customer_ids[{index}]", CUSTOMER_ID_LENGTH_MAX)
         for index, text in enumerate(message.customer_ids)
     ]
     if violations := [violation for violation in found if violation]:

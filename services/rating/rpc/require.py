@@ -7,12 +7,14 @@ from datetime import datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from libs.errors import InvalidInput
-from libs.ids import check_resource_id
+from libs.ids import check_resource_id, check_text
 from libs.periods import Period, find_zone
 from services.rating.domain.proration import PartOfPeriod
 from services.rating.wire.times import instant_from_pb, period_from_pb
 from steelyard.common.v1 import period_pb2
 from steelyard.rating.v1 import charge_service_pb2
+
+CUSTOMER_ID_LENGTH_MAX = 128
 
 
 def resource_id(text: str, path: str) -> str:
@@ -21,6 +23,16 @@ def resource_id(text: str, path: str) -> str:
     :raises InvalidInput: if it cannot be one
     """
     if violation := check_resource_id(text, path):
+        raise InvalidInput([violation])
+    return text
+
+
+def customer_id(text: str, path: str) -> str:
+    """Return the id of a customer, which billing or a producer has given.
+
+    :raises InvalidInput: if it cannot be one
+    """
+    if violation := check_text(text, path, CUSTOMER_ID_LENGTH_MAX):
         raise InvalidInput([violation])
     return text
 

@@ -25,7 +25,7 @@ from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage
 from services.rating.usecases.commitment_terms import read_terms
 from services.rating.usecases.ports import OpenWork, Work
-from services.rating.usecases.rate_periods import DIMENSIONS_DIFFER, USAGE_UNAVAILABLE, card_of, charges_of
+from services.rating.usecases.rate_periods import DIMENSIONS_DIFFER, USAGE_UNAVAILABLE, cards_of, charges_of
 from services.rating.usecases.usage_by_window import UsageByCut, read_usage_by_window
 
 _TRIES = 3
@@ -78,8 +78,9 @@ class EstimateEvent:
         watermark = await self._passed_watermark(tenant_id)
         async with self._open_work(tenant_id) as work:
             periods = await work.customer_periods.containing(tenant_id, customer_id, measured.window_start)
-            cards = await _cards(work, periods)
-            estimated = await _estimate(work, cards, measured) if periods else {}
+            cards = await cards_of(work, periods)
+            priced = [_Priced(period, cards[period.key]) for period in periods]
+            estimated = await _estimate(work, priced, measured) if periods else {}
         return Estimate(measured.quantities, [estimated[period.key] for period in periods], watermark)
 
 
@@ -89,23 +90,6 @@ class _Priced:
 
     period: BillingPeriod
     card: RateCard | RatingProblem
-
-
-async def _cards(work: Work, periods: Sequence[BillingPeriod]) -> list[_Priced]:
-    keys = {(period.key.tenant_id, period.rate_card_id) for period in periods}
-    versions = await work.cards.versions(keys) if keys else {}
-    overrides = await work.overrides.of_periods(periods)
-    return [
-        _Priced(
-            period,
-            card_of(
-                period,
-                versions.get((period.key.tenant_id, period.rate_card_id), []),
-                overrides.get(period.key, ()),
-            ),
-        )
-        for period in periods
-    ]
 
 
 async def _estimate(work: Work, priced: Sequence[_Priced], event: MeasuredEvent) -> dict[PeriodKey, EstimatedPeriod]:

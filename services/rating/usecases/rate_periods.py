@@ -111,12 +111,8 @@ async def rate_periods(
 
 async def _cards_in_force(work: Work, rated: RatedPeriods) -> dict[PeriodKey, RateCard]:
     """Return the cards that price billing periods, and note why some have none."""
-    periods = rated.periods
-    versions = await work.cards.versions({(key.tenant_id, period.rate_card_id) for key, period in periods.items()})
-    overrides = await work.overrides.of_periods(list(periods.values()))
     in_force: dict[PeriodKey, RateCard] = {}
-    for key, period in periods.items():
-        card = card_of(period, versions.get((key.tenant_id, period.rate_card_id), []), overrides.get(key, ()))
+    for key, card in (await cards_of(work, list(rated.periods.values()))).items():
         if isinstance(card, RatingProblem):
             rated.problems[key] = card
         else:
@@ -178,6 +174,21 @@ async def _exact_usage(
     for key, meter_id in told:
         exact[key][meter_id] = newest[key][meter_id]
     return exact
+
+
+async def cards_of(work: Work, periods: Sequence[BillingPeriod]) -> dict[PeriodKey, RateCard | RatingProblem]:
+    """Return the card that prices each billing period with what was agreed for it, or why none does."""
+    keys = {(period.key.tenant_id, period.rate_card_id) for period in periods}
+    versions = await work.cards.versions(keys) if keys else {}
+    overrides = await work.overrides.of_periods(periods)
+    return {
+        period.key: card_of(
+            period,
+            versions.get((period.key.tenant_id, period.rate_card_id), []),
+            overrides.get(period.key, ()),
+        )
+        for period in periods
+    }
 
 
 def card_of(

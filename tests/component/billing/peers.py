@@ -30,6 +30,8 @@ class RatingPeer(charge_service_pb2_grpc.ChargeServiceServicer, rate_card_servic
 
     def __init__(self) -> None:
         self.charges: list[charge_pb2.Charge] = []
+        self.live: list[charge_service_pb2.CurrentCharges] | None = None
+        """What costs now; None: it cannot tell, as before it could."""
 
     async def GetRateCard(
         self, request: rate_card_service_pb2.GetRateCardRequest, context: Context
@@ -43,6 +45,13 @@ class RatingPeer(charge_service_pb2_grpc.ChargeServiceServicer, rate_card_servic
         self, request: charge_service_pb2.GetChargesRequest, context: Context
     ) -> charge_service_pb2.GetChargesResponse:
         return charge_service_pb2.GetChargesResponse(charges=self._of(request.key))
+
+    async def GetCurrentCharges(
+        self, request: charge_service_pb2.GetCurrentChargesRequest, context: Context
+    ) -> charge_service_pb2.GetCurrentChargesResponse:
+        if self.live is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
+        return charge_service_pb2.GetCurrentChargesResponse(periods=self.live)
 
     async def ConfirmCharges(
         self, request: charge_service_pb2.ConfirmChargesRequest, context: Context

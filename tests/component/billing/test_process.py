@@ -43,7 +43,7 @@ from steelyard.billing.v1 import (
 )
 from steelyard.common.v1 import money_pb2, period_pb2, watermark_pb2
 from steelyard.payments.v1 import events_pb2 as payment_events_pb2
-from steelyard.rating.v1 import charge_pb2
+from steelyard.rating.v1 import charge_pb2, charge_service_pb2
 from tests.component.billing.peers import RatingPeer, confirming, serving
 from tests.component.billing.world import eventually
 from tests.unit.billing.fakes import TRACE_PARENT, utc
@@ -206,6 +206,22 @@ async def test_usage_becomes_a_paid_invoice_in_one_trace(running: Running) -> No
         return [item.total.minor_units for item in spend.subscriptions] == [1234]
 
     await eventually(spent)
+
+    # Live, if rating can tell; what it tells wrongly is not shown.
+    asked = invoice_service_pb2.GetCurrentSpendRequest(customer_id="cust-01")
+    assert not (await invoices.GetCurrentSpend(asked)).subscriptions[0].live
+    of_now = charge_service_pb2.CurrentCharges(
+        key=charge_service_pb2.BillingPeriodKey(subscription_id="sub-01", period_start=stamp(JANUARY)),
+        period=period_pb2.Period(start=stamp(JANUARY), end=stamp(FEBRUARY)),
+        charges=[a_charge("20", 0)],
+    )
+    running.rating.live = [of_now]
+    [live] = (await invoices.GetCurrentSpend(asked)).subscriptions
+    assert (live.live, live.total.minor_units) == (True, 2000)
+    of_now.charges[0].amount = "twenty"
+    running.rating.live = [of_now]
+    [rated] = (await invoices.GetCurrentSpend(asked)).subscriptions
+    assert (rated.live, rated.total.minor_units) == (False, 1234)
 
     # The period ends; the invoice waits for the watermark.
     running.rating.charges = [a_charge("12.345", 7)]

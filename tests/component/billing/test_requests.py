@@ -26,6 +26,7 @@ from services.billing.usecases.create_tenant import CreateTenant
 from services.billing.usecases.get_customers import ListCustomers
 from services.billing.usecases.get_tenants import GetTenant, ListTenants
 from services.billing.usecases.list_api_keys import ListApiKeys
+from services.billing.usecases.ports import LiveCharges
 from services.billing.usecases.revoke_api_key import RevokeApiKey
 from tests.component.billing.world import EPOCH, World, a_key, a_request
 from tests.unit.billing.fakes import a_charge, utc
@@ -272,6 +273,40 @@ class TestSpend:
         ]
         assert {item.period.start for item in spend.invoices} == {utc(2026, 2, 1)}
 
+    async def test_is_live_where_rating_can_tell(self, world: World) -> None:
+        await world.add_tenant("acme", JANUARY)
+        await world.add_customer("acme")
+        keys = [a_key(JANUARY, f"sub-{number}") for number in range(3)]
+        for key in keys:
+            await world.subscribe("acme", key.subscription_id)
+        await world.apply("acme", [a_charge(key, amount="3") for key in keys])
+        january, shorter = Period(JANUARY, utc(2026, 2, 1)), Period(JANUARY, utc(2026, 1, 20))
+        world.rating.live = [
+            LiveCharges(keys[0], january, [a_charge(keys[0], amount="7")._replace(version=0)]),
+            LiveCharges(keys[1], shorter, [a_charge(keys[1], amount="8")._replace(version=0)]),
+            LiveCharges(a_key(JANUARY, "unknown"), january, []),
+        ]
+
+        spend = await self._spend(world)
+
+        assert [item.total.minor_units for item in spend.invoices] == [700, 300, 300]
+        assert spend.live == {keys[0]}
+        async with world.api("acme") as work:
+            stored = await work.charges.of(keys[:1])
+        assert [charge.amount for charge in stored[keys[0]]] == [3], "what is shown live is not stored"
+
+    async def test_is_as_rated_last_while_rating_is_away(self, world: World) -> None:
+        await world.add_tenant("acme", JANUARY)
+        await world.add_customer("acme")
+        await world.subscribe("acme")
+        await world.apply("acme", [a_charge(a_key(JANUARY), amount="3")])
+        world.rating.is_away = True
+
+        spend = await self._spend(world)
+
+        assert [item.total.minor_units for item in spend.invoices] == [300]
+        assert not spend.live
+
     async def test_is_refused_rather_than_told_in_part(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         await world.add_tenant("acme", JANUARY)
         await world.add_customer("acme")
@@ -286,7 +321,7 @@ class TestSpend:
         assert len((await self._spend(world)).invoices) == 2
 
     async def _spend(self, world: World) -> preview_invoice.CurrentSpend:
-        get = preview_invoice.GetCurrentSpend(unit_of_work=world.api, clock=world.real)
+        get = preview_invoice.GetCurrentSpend(unit_of_work=world.api, rating=world.rating, clock=world.real)
         return await get(tenant_id="acme", customer_id="cust-01")
 
 

@@ -12,7 +12,7 @@ from libs.periods import Period
 from services.billing.domain.charge import Charge, ChargePart, PeriodKey
 from services.billing.domain.invoice import PaymentNotCancelable
 from services.billing.domain.rate_card_facts import RateCardFacts
-from services.billing.usecases.ports import Confirmed
+from services.billing.usecases.ports import Confirmed, LiveCharges
 
 TRACE_PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -75,6 +75,7 @@ class FakeRating:
         self.periods: dict[PeriodKey, Period] = {}
         self.wholes: dict[PeriodKey, Period] = {}
         self.asked: list[list[PeriodKey]] = []
+        self.live: list[LiveCharges] = []
         self.is_away = False
         self.answers_max = 500
 
@@ -103,6 +104,11 @@ class FakeRating:
 
     async def charges(self, tenant_id: str, key: PeriodKey) -> list[Charge] | None:
         return list(self.by_period[key]) if key in self.by_period else None
+
+    async def live_charges(self, tenant_id: str, customer_id: str, at: datetime) -> list[LiveCharges]:
+        if self.is_away:
+            raise Unavailable("rating is away")
+        return self.live
 
     def change(self, charge: Charge, **changes: object) -> None:
         self.by_period[charge.key] = (charge._replace(**changes),)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.rating.wire.times import period_to_pb
+from services.rating.wire.times import instant_to_pb, period_to_pb
 from steelyard.rating.v1 import charge_service_pb2 as charges_pb
 from tests.component.rating.rpc.support import AS_ACME, card_of, failure, fee, key_of, per_unit, violations
 from tests.component.rating.running import Running
@@ -47,6 +47,40 @@ class TestCharges:
         ]
         assert found[0].period == period_to_pb(MARCH)
         assert (found[0].customer_id, found[0].rate_card_id, found[0].display_name) == (name, name, "tokens")
+
+    async def test_current_charges_have_what_has_not_arrived(
+        self, service: Running, cards: RateCardServiceAsyncStub, charges: ChargeServiceAsyncStub, name: str
+    ) -> None:
+        await self._use(service, cards, name, "3")
+        service.ingest.put(window("0.5", at=MARCH.start + HOUR, customer=name))
+
+        request = charges_pb.GetCurrentChargesRequest(customer_id=name, at_time=instant_to_pb(MARCH.start + HOUR))
+        [found] = (await charges.GetCurrentCharges(request, metadata=AS_ACME)).periods
+
+        assert (found.key, found.period) == (key_of(name), period_to_pb(MARCH))
+        assert [(charge.price_id, charge.quantity, charge.amount, charge.version) for charge in found.charges] == [
+            ("tokens", "3.5", "1.75", 0),
+            ("fee", "1", "20", 0),
+        ]
+
+    @pytest.mark.parametrize(
+        ("request_", "expected"),
+        [
+            (charges_pb.GetCurrentChargesRequest(), ("customer_id", "REQUIRED")),
+            (charges_pb.GetCurrentChargesRequest(customer_id="c" * 129), ("customer_id", "TOO_LONG")),
+            (
+                charges_pb.GetCurrentChargesRequest(customer_id="c", at_time=Timestamp(seconds=-(1 << 60))),
+                ("at_time", "INVALID_TIME"),
+            ),
+        ],
+    )
+    async def test_current_charges_are_of_a_customer_at_a_time(
+        self,
+        charges: ChargeServiceAsyncStub,
+        request_: charges_pb.GetCurrentChargesRequest,
+        expected: tuple[str, str],
+    ) -> None:
+        assert violations(await failure(charges.GetCurrentCharges(request_, metadata=AS_ACME))) == [expected]
 
     async def test_an_explanation_adds_up_to_the_charge(
         self, service: Running, cards: RateCardServiceAsyncStub, charges: ChargeServiceAsyncStub, name: str

@@ -297,8 +297,13 @@ class SubscriptionSpend(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     WATERMARK_TIME_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
     subscription_id: _builtins.str
     """The subscription."""
+    live: _builtins.bool
+    """Whether the lines contain all usage that was recorded when this was asked. Otherwise they are as rated last: rating
+    or ingest does not answer, or a price of the card needs more than the quantities of the billing period.
+    """
     @_builtins.property
     def period(self) -> _period_pb2.Period:
         """The period."""
@@ -323,10 +328,11 @@ class SubscriptionSpend(_message.Message):
         lines: _abc.Iterable[_invoice_pb2.InvoiceLine] | None = ...,
         total: _money_pb2.Money | None = ...,
         watermark_time: _timestamp_pb2.Timestamp | None = ...,
+        live: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "total", b"total", "watermark_time", b"watermark_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "period", b"period", "subscription_id", b"subscription_id", "total", b"total", "watermark_time", b"watermark_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "live", b"live", "period", b"period", "subscription_id", b"subscription_id", "total", b"total", "watermark_time", b"watermark_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

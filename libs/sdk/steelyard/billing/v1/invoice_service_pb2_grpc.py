@@ -112,7 +112,8 @@ class InvoiceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetCurrentSpend(self, request, context):
-        """GetCurrentSpend returns what a customer has used in its open billing periods, as rated so far.
+        """GetCurrentSpend returns what a customer has used in its open billing periods: all that is recorded now, priced as
+        the question is asked. What that is not possible for (see SubscriptionSpend.live) is as it was rated last.
 
         Caller: tenant key, internal. Errors: NOT_FOUND CUSTOMER_NOT_FOUND.
         """

@@ -58,7 +58,8 @@ class InvoiceServiceStub:
     processing or unknown); INVALID_ARGUMENT with field violations; ALREADY_EXISTS REQUEST_ID_REUSED; UNAVAILABLE.
     """
     GetCurrentSpend: _grpc.UnaryUnaryMultiCallable[_invoice_service_pb2.GetCurrentSpendRequest, _invoice_service_pb2.GetCurrentSpendResponse]
-    """GetCurrentSpend returns what a customer has used in its open billing periods, as rated so far.
+    """GetCurrentSpend returns what a customer has used in its open billing periods: all that is recorded now, priced as
+    the question is asked. What that is not possible for (see SubscriptionSpend.live) is as it was rated last.
 
     Caller: tenant key, internal. Errors: NOT_FOUND CUSTOMER_NOT_FOUND.
     """
@@ -98,7 +99,8 @@ class InvoiceServiceAsyncStub(InvoiceServiceStub):
     processing or unknown); INVALID_ARGUMENT with field violations; ALREADY_EXISTS REQUEST_ID_REUSED; UNAVAILABLE.
     """
     GetCurrentSpend: _aio.UnaryUnaryMultiCallable[_invoice_service_pb2.GetCurrentSpendRequest, _invoice_service_pb2.GetCurrentSpendResponse]  # type: ignore[assignment]
-    """GetCurrentSpend returns what a customer has used in its open billing periods, as rated so far.
+    """GetCurrentSpend returns what a customer has used in its open billing periods: all that is recorded now, priced as
+    the question is asked. What that is not possible for (see SubscriptionSpend.live) is as it was rated last.
 
     Caller: tenant key, internal. Errors: NOT_FOUND CUSTOMER_NOT_FOUND.
     """
@@ -165,7 +167,8 @@ class InvoiceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _invoice_service_pb2.GetCurrentSpendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_invoice_service_pb2.GetCurrentSpendResponse, _abc.Awaitable[_invoice_service_pb2.GetCurrentSpendResponse]]:
-        """GetCurrentSpend returns what a customer has used in its open billing periods, as rated so far.
+        """GetCurrentSpend returns what a customer has used in its open billing periods: all that is recorded now, priced as
+        the question is asked. What that is not possible for (see SubscriptionSpend.live) is as it was rated last.
 
         Caller: tenant key, internal. Errors: NOT_FOUND CUSTOMER_NOT_FOUND.
         """

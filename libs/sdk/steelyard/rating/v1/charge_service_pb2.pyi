@@ -108,6 +108,96 @@ class GetChargesResponse(_message.Message):
 Global___GetChargesResponse: _TypeAlias = GetChargesResponse  # noqa: Y015
 
 @_typing.final
+class GetCurrentChargesRequest(_message.Message):
+    """GetCurrentChargesRequest names a customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    AT_TIME_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """The customer."""
+    @_builtins.property
+    def at_time(self) -> _timestamp_pb2.Timestamp:
+        """An instant inside the billing periods: the tenant's now, as a rule."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        at_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at_time", b"at_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_time", b"at_time", "customer_id", b"customer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCurrentChargesRequest: _TypeAlias = GetCurrentChargesRequest  # noqa: Y015
+
+@_typing.final
+class GetCurrentChargesResponse(_message.Message):
+    """GetCurrentChargesResponse has the customer's billing periods that contain the instant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PERIODS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def periods(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurrentCharges]:
+        """Left out: those that cannot be priced at present, and those with prices by dimensions, by windows or by times of
+        day, which need more than the quantities of the billing period. Their charges are those of the last rating.
+        """
+
+    def __init__(
+        self,
+        *,
+        periods: _abc.Iterable[Global___CurrentCharges] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["periods", b"periods"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCurrentChargesResponse: _TypeAlias = GetCurrentChargesResponse  # noqa: Y015
+
+@_typing.final
+class CurrentCharges(_message.Message):
+    """CurrentCharges are what a billing period costs now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    CHARGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___BillingPeriodKey:
+        """The period."""
+
+    @_builtins.property
+    def period(self) -> _period_pb2.Period:
+        """Its length."""
+
+    @_builtins.property
+    def charges(self) -> _containers.RepeatedCompositeFieldContainer[_charge_pb2.Charge]:
+        """In the order of the card, without versions."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___BillingPeriodKey | None = ...,
+        period: _period_pb2.Period | None = ...,
+        charges: _abc.Iterable[_charge_pb2.Charge] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charges", b"charges", "key", b"key", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CurrentCharges: _TypeAlias = CurrentCharges  # noqa: Y015
+
+@_typing.final
 class PreviewChargeRequest(_message.Message):
     """PreviewChargeRequest has quantities to be priced."""
 

@@ -40,6 +40,11 @@ class ChargeServiceStub(object):
                 request_serializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetChargesRequest.SerializeToString,
                 response_deserializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetChargesResponse.FromString,
                 _registered_method=True)
+        self.GetCurrentCharges = channel.unary_unary(
+                '/steelyard.rating.v1.ChargeService/GetCurrentCharges',
+                request_serializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetCurrentChargesRequest.SerializeToString,
+                response_deserializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetCurrentChargesResponse.FromString,
+                _registered_method=True)
         self.PreviewCharge = channel.unary_unary(
                 '/steelyard.rating.v1.ChargeService/PreviewCharge',
                 request_serializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.PreviewChargeRequest.SerializeToString,
@@ -73,6 +78,17 @@ class ChargeServiceServicer(object):
         Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; INVALID_ARGUMENT. With known_at also
         FAILED_PRECONDITION NOT_RATED (it could not have been priced then; metadata: problem) or NOT_KNOWN (a price needs
         more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCurrentCharges(self, request, context):
+        """GetCurrentCharges prices what ingest has recorded for a customer at this moment, whether or not it has been rated
+        yet. Nothing is stored: the same charges follow once the usage has arrived here. Quantities of meters that do not add
+        up (unique counts, percentiles) are those of the last rating.
+
+        Caller: internal. Errors: INVALID_ARGUMENT; UNAVAILABLE if ingest does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +146,11 @@ def add_ChargeServiceServicer_to_server(servicer, server):
                     request_deserializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetChargesRequest.FromString,
                     response_serializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetChargesResponse.SerializeToString,
             ),
+            'GetCurrentCharges': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCurrentCharges,
+                    request_deserializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetCurrentChargesRequest.FromString,
+                    response_serializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetCurrentChargesResponse.SerializeToString,
+            ),
             'PreviewCharge': grpc.unary_unary_rpc_method_handler(
                     servicer.PreviewCharge,
                     request_deserializer=steelyard_dot_rating_dot_v1_dot_charge__service__pb2.PreviewChargeRequest.FromString,
@@ -179,6 +200,33 @@ class ChargeService(object):
             '/steelyard.rating.v1.ChargeService/GetCharges',
             steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetChargesRequest.SerializeToString,
             steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetChargesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCurrentCharges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/steelyard.rating.v1.ChargeService/GetCurrentCharges',
+            steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetCurrentChargesRequest.SerializeToString,
+            steelyard_dot_rating_dot_v1_dot_charge__service__pb2.GetCurrentChargesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,13 @@ class ChargeServiceStub:
     FAILED_PRECONDITION NOT_RATED (it could not have been priced then; metadata: problem) or NOT_KNOWN (a price needs
     more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
     """
+    GetCurrentCharges: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.GetCurrentChargesRequest, _charge_service_pb2.GetCurrentChargesResponse]
+    """GetCurrentCharges prices what ingest has recorded for a customer at this moment, whether or not it has been rated
+    yet. Nothing is stored: the same charges follow once the usage has arrived here. Quantities of meters that do not add
+    up (unique counts, percentiles) are those of the last rating.
+
+    Caller: internal. Errors: INVALID_ARGUMENT; UNAVAILABLE if ingest does not answer.
+    """
     PreviewCharge: _grpc.UnaryUnaryMultiCallable[_charge_service_pb2.PreviewChargeRequest, _charge_service_pb2.PreviewChargeResponse]
     """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
 
@@ -82,6 +89,13 @@ class ChargeServiceAsyncStub(ChargeServiceStub):
     Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; INVALID_ARGUMENT. With known_at also
     FAILED_PRECONDITION NOT_RATED (it could not have been priced then; metadata: problem) or NOT_KNOWN (a price needs
     more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
+    """
+    GetCurrentCharges: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.GetCurrentChargesRequest, _charge_service_pb2.GetCurrentChargesResponse]  # type: ignore[assignment]
+    """GetCurrentCharges prices what ingest has recorded for a customer at this moment, whether or not it has been rated
+    yet. Nothing is stored: the same charges follow once the usage has arrived here. Quantities of meters that do not add
+    up (unique counts, percentiles) are those of the last rating.
+
+    Caller: internal. Errors: INVALID_ARGUMENT; UNAVAILABLE if ingest does not answer.
     """
     PreviewCharge: _aio.UnaryUnaryMultiCallable[_charge_service_pb2.PreviewChargeRequest, _charge_service_pb2.PreviewChargeResponse]  # type: ignore[assignment]
     """PreviewCharge prices hypothetical quantities with a rate card. Nothing is stored.
@@ -127,6 +141,19 @@ class ChargeServiceServicer(metaclass=_abc_1.ABCMeta):
         Caller: tenant key, internal. Errors: NOT_FOUND BILLING_PERIOD_NOT_FOUND; INVALID_ARGUMENT. With known_at also
         FAILED_PRECONDITION NOT_RATED (it could not have been priced then; metadata: problem) or NOT_KNOWN (a price needs
         more than quantities, one by dimensions for example); UNAVAILABLE if ingest does not answer.
+        """
+
+    @_abc_1.abstractmethod
+    def GetCurrentCharges(
+        self,
+        request: _charge_service_pb2.GetCurrentChargesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_charge_service_pb2.GetCurrentChargesResponse, _abc.Awaitable[_charge_service_pb2.GetCurrentChargesResponse]]:
+        """GetCurrentCharges prices what ingest has recorded for a customer at this moment, whether or not it has been rated
+        yet. Nothing is stored: the same charges follow once the usage has arrived here. Quantities of meters that do not add
+        up (unique counts, percentiles) are those of the last rating.
+
+        Caller: internal. Errors: INVALID_ARGUMENT; UNAVAILABLE if ingest does not answer.
         """
 
     @_abc_1.abstractmethod
