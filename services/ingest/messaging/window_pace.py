@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from libs.outbox import StepPace
 
-_UNDER_LOAD = StepPace(shortest_s=0.1, longest_s=0.5, factor=3)
+_UNDER_LOAD = StepPace(shortest_s=0.1, longest_s=1.5, factor=6)
 _SHARE_OF_LAG = 0.25
 _LONGEST_S = 5.0
 
