@@ -1,8 +1,8 @@
 """From the quantity of a billing period to the amount of a price, in stages.
 
 Each stage takes what the one before it has left, and shows what it did as parts whose amounts add up:
-convert -> included -> model -> minimum and maximum -> commitment -> discounts. What is selected and aggregated comes
-from the meter, and rounding to minor units is the invoice line's.
+convert -> included -> model -> minimum and maximum -> commitment -> discounts -> price unit. What is selected and
+aggregated comes from the meter, and rounding to minor units is the invoice line's.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from services.rating.domain.price_terms import (
     PriceTerms,
     UnitConversion,
 )
+from services.rating.domain.price_unit import in_currency
 from services.rating.domain.prices import ONE, ZERO, Flat, LinesBefore, Matrix, PriceModel, PricingOptions, TimeOfDay
 from services.rating.domain.pricing import amount_of, rate
 from services.rating.domain.pricing.matrix import rate_matrix
@@ -42,8 +43,22 @@ def rate_price(
     so_far: TermSoFar = FIRST_OF_TERM,
     by_week_time: Sequence[WindowQuantity] = (),
 ) -> RatedPrice:
-    """Price a quantity and number of events; `by_dimensions` is the same quantity for a matrix, `by_week_time` for a
-    price by time of day.
+    """Price a quantity and number of events, in the currency of the card: see `rate_in_units`."""
+    rated = rate_in_units(price, quantity, event_count, by_dimensions, so_far, by_week_time)
+    return in_currency(rated, price.terms.price_unit)
+
+
+def rate_in_units(
+    price: Price,
+    quantity: Decimal,
+    event_count: int = 0,
+    by_dimensions: Sequence[DimensionedQuantity] = (),
+    so_far: TermSoFar = FIRST_OF_TERM,
+    by_week_time: Sequence[WindowQuantity] = (),
+) -> RatedPrice:
+    """Price a quantity and number of events in the unit that the price is agreed on in, which is money if it has none.
+
+    `by_dimensions` is the same quantity for a matrix, `by_week_time` for a price by time of day.
 
     `so_far`: what the term of its commitment has come to before, if that is over several periods.
 

@@ -59,6 +59,8 @@ def _factors(price: Price) -> Iterator[Sequence[Decimal]]:
         yield [QUANTITY_CONTEXT.divide(ONE, price.model.per)]
     if terms.commitment is not None:
         yield [terms.commitment.overage_factor]
+    if terms.price_unit is not None:
+        yield [terms.price_unit.amount]
     for discount in terms.discounts:
         if isinstance(discount, PercentDiscount):
             yield [discount.percent.scaleb(-2)]

@@ -1,6 +1,6 @@
 """What a price agrees on beside its model: conversion of units, minimum and maximum, commitment, discounts.
 
-All amounts are in major units of the rate card's currency and exact.
+All amounts are in major units of the rate card's currency, or in the price's own unit, and exact.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from libs.money import RoundingFunction
+from services.rating.domain.price_unit import PriceUnit
 from services.rating.domain.prices import ONE
 
 
@@ -76,6 +77,7 @@ class PriceTerms:
     maximum_amount: Decimal | None = None
     commitment: Commitment | None = None
     discounts: tuple[Discount, ...] = ()
+    price_unit: PriceUnit | None = None
 
 
 NO_TERMS = PriceTerms()

@@ -45,6 +45,8 @@ class PartKind(StrEnum):
     """What they have left of it; no amount."""
     DISCOUNT = "discount"
     """Negative."""
+    PRICE_UNIT = "price_unit"
+    """All parts before it are in the unit that `label` names: takes `quantity` of them off, and adds what they cost."""
 
 
 class RatedPart(NamedTuple):

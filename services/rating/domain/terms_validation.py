@@ -19,6 +19,7 @@ from services.rating.domain.price_terms import (
     PercentDiscount,
     UnitConversion,
 )
+from services.rating.domain.price_unit import check_price_unit
 from services.rating.domain.prices import Flat, LinesBefore, Matrix, Percentage, TimeOfDay
 from services.rating.domain.prorated_price import has_shares
 from services.rating.domain.proration import Proration
@@ -44,6 +45,8 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
             yield Violation(f"{path}.unit_conversion", "NOT_ALLOWED", "the lines before are no quantity")
         if terms.commitment is not None and terms.commitment.kind is CommitmentKind.QUANTITY:
             yield Violation(f"{path}.commitment.quantity", "NOT_ALLOWED", "the lines before are no quantity")
+        if terms.price_unit is not None:
+            yield Violation(f"{path}.price_unit", "NOT_ALLOWED", "the lines before are money")
     if isinstance(price.model, Flat):
         present = {
             "unit_conversion": terms.conversion,
@@ -64,6 +67,11 @@ def _found(price: Price, path: str) -> Iterator[Violation | None]:
         yield _check_maximum(terms.maximum_amount, terms.minimum_amount, f"{path}.maximum_amount")
     if terms.commitment is not None:
         yield from _check_commitment(terms.commitment, price, f"{path}.commitment")
+    if terms.price_unit is not None:
+        yield from check_price_unit(terms.price_unit, f"{path}.price_unit")
+        if terms.commitment is not None and terms.commitment.periods > 1:
+            description = "a unit may cost something else in a later version: such a commitment is money"
+            yield Violation(f"{path}.price_unit", "NOT_ALLOWED", description)
     if len(terms.discounts) > MAX_DISCOUNTS:
         yield Violation(f"{path}.discounts", "TOO_MANY", f"must be at most {MAX_DISCOUNTS}")
         return

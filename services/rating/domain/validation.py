@@ -8,6 +8,7 @@ from libs.money import MINOR_DIGITS
 from services.rating.domain.model_validation import check_model
 from services.rating.domain.number_checks import check_number
 from services.rating.domain.precision import check_precision
+from services.rating.domain.price_unit import PriceUnit
 from services.rating.domain.prices import Flat, LinesBefore
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.terms_validation import check_terms
@@ -28,11 +29,16 @@ def check_rate_card(card: RateCard) -> list[Violation]:
         violations.append(Violation("prices", "TOO_MANY", f"must have at most {MAX_PRICES} prices"))
         return violations
     seen: set[str] = set()
+    units: dict[str, PriceUnit] = {}
     for index, price in enumerate(card.prices):
         violations += check_price(price, f"prices[{index}]")
         if price.price_id in seen:
             violations.append(Violation(f"prices[{index}].price_id", "NOT_UNIQUE", "names another price of the card"))
         seen.add(price.price_id)
+        unit = price.terms.price_unit
+        if unit is not None and units.setdefault(unit.name, unit) != unit:
+            field = f"prices[{index}].price_unit.amount"
+            violations.append(Violation(field, "NOT_UNIQUE", f"{unit.name} costs something else in a price before"))
     return violations
 
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from libs.money import exact
 from services.rating.domain.commitment_term import FIRST_OF_TERM, TermSoFar
-from services.rating.domain.pipeline import rate_price
+from services.rating.domain.pipeline import rate_in_units, rate_price
 from services.rating.domain.price_terms import AmountDiscount, PriceTerms
+from services.rating.domain.price_unit import in_currency
 from services.rating.domain.prices import ZERO, EmptyWindows, TimeOfDay
 from services.rating.domain.rate_card import Price, RateCard
 from services.rating.domain.rated_price import PartKind, RatedPart, RatedPrice
@@ -66,13 +67,14 @@ def rate_windowed(price: Price, cut: MeterCut, usage: WindowedUsage, so_far: Ter
     if price.per_window.empty is EmptyWindows.PRICE:
         counts[ZERO] += len(window_starts(usage.period, cut.cut, cut.time_zone)) - counts.total()
     # Windows that are alike cost the same: an idle month is priced once.
-    rated = [(Decimal(count), rate_price(price, quantity)) for quantity, count in counts.items() if count]
+    rated = [(Decimal(count), rate_in_units(price, quantity)) for quantity, count in counts.items() if count]
     with exact():
         amount = sum((count * each.amount for count, each in rated), ZERO)
         windows = RatedPart(
             PartKind.WINDOWS, Decimal(counts.total()), ZERO, ZERO, label=f"{price.per_window.size.value}s"
         )
-        return RatedPrice(amount, (windows, *_added_up(price.terms, rated)))
+        in_units = RatedPrice(amount, (windows, *_added_up(price.terms, rated)))
+    return in_currency(in_units, price.terms.price_unit)
 
 
 def priced_windows(

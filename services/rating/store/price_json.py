@@ -55,7 +55,8 @@ class ProratedJson(TypedDict):
 
 
 class WindowedJson(TypedDict):
-    """A price as the third version could not have it; `per_window` is size and what is done with empty windows."""
+    """A price as the third version could not have it, or, in units, the fourth; `per_window` is size and what is done
+    with empty windows."""
 
     included_quantity: str
     model: ModelJson
@@ -76,14 +77,18 @@ class PriceJson(TypedDict):
     prorated: NotRequired[ProratedJson]
     """Instead of those of `extended`, which then are stand-ins too."""
     windowed: NotRequired[WindowedJson]
-    """Instead of those of all others, which then are stand-ins."""
+    """Instead of those of all before, which then are stand-ins."""
+    in_units: NotRequired[WindowedJson]
+    """Instead of those of all others, which then are stand-ins or left out."""
 
 
 def price_to_json(price: Price) -> PriceJson:
     """Return a price as it is stored."""
-    model, included, windowed = model_to_json(price.model), plain(price.included_quantity), None
-    if price.per_window is not None or isinstance(price.model, TimeOfDay):
-        windowed = WindowedJson(included_quantity=included, model=model, per_window=_per_window_to_json(price))
+    model, included = model_to_json(price.model), plain(price.included_quantity)
+    in_units = price.terms.price_unit is not None
+    whole = None
+    if in_units or price.per_window is not None or isinstance(price.model, TimeOfDay):
+        whole = WindowedJson(included_quantity=included, model=model, per_window=_per_window_to_json(price))
         model, included = _STAND_IN, _NOT_FOR_OLD_CODE
     stored = PriceJson(
         price_id=price.price_id,
@@ -93,8 +98,8 @@ def price_to_json(price: Price) -> PriceJson:
         rounding_mode=price.rounding_mode.value,
         model=model,
     )
-    if windowed is not None:
-        stored["windowed"] = windowed
+    if whole is not None:
+        stored["in_units" if in_units else "windowed"] = whole
     if not _is_known_to_old_code(price, stored["model"]):
         stored["extended"] = ExtendedJson(
             included_quantity=stored["included_quantity"],
@@ -120,7 +125,8 @@ def price_to_json(price: Price) -> PriceJson:
 
 def price_from_json(stored: PriceJson) -> Price:
     """Return the price that `price_to_json` was given."""
-    extended, prorated, windowed = stored.get("extended"), stored.get("prorated"), stored.get("windowed")
+    extended, prorated = stored.get("extended"), stored.get("prorated")
+    windowed = stored.get("in_units") or stored.get("windowed")
     if windowed is not None:
         included, model = windowed["included_quantity"], windowed["model"]
     elif prorated is not None:

@@ -16,6 +16,7 @@ from services.rating.domain.price_terms import (
     PriceTerms,
     UnitConversion,
 )
+from services.rating.domain.price_unit import PriceUnit
 from services.rating.domain.prices import NegativeQuantity, PricingOptions, ZeroQuantityFlat
 
 
@@ -47,6 +48,8 @@ class TermsJson(TypedDict):
     maximum_amount: NotRequired[str]
     commitment: NotRequired[CommitmentJson]
     discounts: NotRequired[list[tuple[str, str]]]
+    price_unit: NotRequired[tuple[str, str]]
+    """Name, and what one costs."""
 
 
 class OptionsJson(TypedDict):
@@ -81,6 +84,8 @@ def terms_to_json(terms: PriceTerms) -> TermsJson:
             stored["commitment"]["periods"] = commitment.periods
     if terms.discounts:
         stored["discounts"] = [_discount_to_json(discount) for discount in terms.discounts]
+    if (unit := terms.price_unit) is not None:
+        stored["price_unit"] = (unit.name, plain(unit.amount))
     return stored
 
 
@@ -94,6 +99,7 @@ def terms_from_json(stored: TermsJson) -> PriceTerms:
         maximum_amount=None if maximum is None else Decimal(maximum),
         commitment=None if commitment is None else _commitment_from_json(commitment),
         discounts=tuple(_discount_from_json(*discount) for discount in stored.get("discounts", [])),
+        price_unit=_price_unit_from_json(*stored["price_unit"]) if "price_unit" in stored else None,
     )
 
 
@@ -127,6 +133,10 @@ def _commitment_from_json(stored: CommitmentJson) -> Commitment:
         stored["true_up"],
         stored.get("periods", 1),
     )
+
+
+def _price_unit_from_json(name: str, amount: str) -> PriceUnit:
+    return PriceUnit(name, Decimal(amount))
 
 
 def _discount_to_json(discount: Discount) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from services.rating.domain.price_terms import (
     PriceTerms,
     UnitConversion,
 )
+from services.rating.domain.price_unit import PriceUnit
 from services.rating.domain.prices import DEFAULT_OPTIONS, ONE, NegativeQuantity, PricingOptions, ZeroQuantityFlat
 from services.rating.domain.proration import Proration
 from services.rating.wire.card_reading import Reading
@@ -62,6 +63,11 @@ def terms_from_pb(message: pb.Price, path: str, reading: Reading) -> PriceTerms:
         maximum_amount=reading.number_or_none(message.maximum_amount, f"{path}.maximum_amount"),
         commitment=_commitment(message.commitment, f"{path}.commitment", reading) if has("commitment") else None,
         discounts=_discounts(message.discounts, f"{path}.discounts", reading),
+        price_unit=PriceUnit(
+            message.price_unit.name, reading.number(message.price_unit.amount, f"{path}.price_unit.amount")
+        )
+        if has("price_unit")
+        else None,
     )
 
 
@@ -110,6 +116,8 @@ def terms_to_pb(terms: PriceTerms, message: pb.Price) -> None:
         else:
             message.commitment.quantity = plain(commitment.value)
     message.discounts.extend(map(_discount_to_pb, terms.discounts))
+    if (unit := terms.price_unit) is not None:
+        message.price_unit.name, message.price_unit.amount = unit.name, plain(unit.amount)
 
 
 def options_to_pb(options: PricingOptions, message: pb.Price) -> None:

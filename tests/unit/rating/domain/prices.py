@@ -18,6 +18,7 @@ from services.rating.domain.price_terms import (
     PriceTerms,
     UnitConversion,
 )
+from services.rating.domain.price_unit import PriceUnit
 from services.rating.domain.prices import (
     Dynamic,
     EmptyWindows,
@@ -153,6 +154,18 @@ any_prices = prices() | st.one_of(
     ),
 )
 """Any valid price."""
+
+price_units = st.builds(PriceUnit, st.sampled_from(["credits", "coins"]), decimals("0.000001", "1000", 6))
+
+
+@st.composite
+def prices_in_units(draw: st.DrawFn) -> Price:
+    """Any valid price whose amounts are no money."""
+    price = draw(prices() | st.builds(Price, st.just("p"), st.builds(Flat, amounts)))
+    price = replace(price, terms=replace(price.terms, price_unit=draw(price_units)))
+    assume(not check_price(price))
+    return price
+
 
 quarters = st.integers(0, 95).map(lambda quarter: quarter * 15)
 time_bands = st.builds(

@@ -21,10 +21,11 @@ from services.rating.domain.price_terms import (
     PriceTerms,
     UnitConversion,
 )
+from services.rating.domain.price_unit import PriceUnit
 from services.rating.domain.prices import Package, PerUnit
 from services.rating.domain.rate_card import Price
 from services.rating.domain.rated_price import PartKind
-from tests.unit.rating.domain.prices import prices, signed_quantities, terms
+from tests.unit.rating.domain.prices import prices, prices_in_units, signed_quantities, terms
 
 TWO = PerUnit(Decimal(2))
 GIB = UnitConversion(ConversionOperation.DIVIDE, Decimal(1 << 30))
@@ -140,6 +141,40 @@ class TestLinesBefore:
             assert amount + together.amount == alone.amount >= 0
             assert sum(part.amount for part in together.parts) == together.amount
         assert together.parts == alone.parts[1:]
+
+
+class TestPriceUnit:
+    CREDITS = PriceUnit("credits", Decimal("0.01"))
+
+    def test_comes_last(self) -> None:
+        terms: dict[str, Any] = {
+            "minimum_amount": Decimal(100),
+            "discounts": (PercentDiscount(Decimal(10)),),
+            "price_unit": self.CREDITS,
+        }
+        assert steps("5", **terms) == [
+            (PartKind.PER_UNIT, "5", "10"),
+            (PartKind.MINIMUM, "1", "90"),
+            (PartKind.DISCOUNT, "100", "-10"),
+            (PartKind.PRICE_UNIT, "90", "-89.1"),
+        ]
+        assert amount("5", **terms) == "0.9"
+
+    @given(prices_in_units(), signed_quantities)
+    def test_costs_so_many_units_and_nothing_else(self, price: Price, quantity: Decimal) -> None:
+        unit = price.terms.price_unit
+        assert unit is not None
+        in_units = rate_price(replace(price, terms=replace(price.terms, price_unit=None)), quantity)
+
+        rated = rate_price(price, quantity)
+
+        with exact():
+            assert rated.amount == in_units.amount * unit.amount
+            assert sum(part.amount for part in rated.parts) == rated.amount
+            last = rated.parts[-1]
+            assert last.amount == last.quantity * last.unit_amount + last.flat_amount
+        assert rated.parts[:-1] == in_units.parts
+        assert (last.label, last.quantity) == (unit.name, in_units.amount)
 
 
 class TestEveryPrice:

@@ -18,6 +18,7 @@ from services.rating.domain.price_terms import (
     PriceTerms,
     UnitConversion,
 )
+from services.rating.domain.price_unit import PriceUnit
 from services.rating.domain.prices import Flat, LinesBefore, Percentage, PerUnit
 from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price
@@ -101,6 +102,34 @@ def test_the_lines_before_are_money_and_need_terms() -> None:
         ("unit_conversion", "NOT_ALLOWED"),
         ("commitment.quantity", "NOT_ALLOWED"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        (PriceUnit("credits", Decimal("0.01")), []),
+        (PriceUnit("", ONE), [("price_unit.name", "REQUIRED")]),
+        (PriceUnit("two words", ONE), [("price_unit.name", "INVALID_ID")]),
+        (PriceUnit("credits", Decimal(0)), [("price_unit.amount", "NOT_POSITIVE")]),
+        (PriceUnit("credits", Decimal(-1)), [("price_unit.amount", "NEGATIVE")]),
+        (PriceUnit("credits", Decimal("Infinity")), [("price_unit.amount", "NOT_A_NUMBER")]),
+    ],
+)
+def test_a_unit_has_a_name_and_costs_something(unit: PriceUnit, expected: list[tuple[str, str]]) -> None:
+    assert found_in(price_unit=unit) == expected
+
+
+def test_what_has_to_be_money_has_no_unit() -> None:
+    unit = PriceUnit("credits", ONE)
+    together = Price("p", LinesBefore(), terms=PriceTerms(minimum_amount=ONE, price_unit=unit))
+    assert found(together) == [("price_unit", "NOT_ALLOWED")]
+    assert found_in(price_unit=unit, commitment=Commitment(AMOUNT, ONE, periods=12)) == [("price_unit", "NOT_ALLOWED")]
+    assert found_in(price_unit=unit, commitment=Commitment(AMOUNT, ONE)) == []
+
+
+def test_what_a_unit_costs_is_a_factor_too() -> None:
+    price = Price("p", PerUnit(Decimal(10**19)), "m", terms=PriceTerms(price_unit=PriceUnit("c", Decimal(10**19))))
+    assert found(price) == [("price", "TOO_MANY_DIGITS")]
 
 
 @pytest.mark.parametrize(("percent", "expected"), [("10", []), ("10.1", [("price", "TOO_PRECISE")])])

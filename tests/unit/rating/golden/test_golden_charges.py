@@ -20,7 +20,7 @@ def test_every_model_and_term_is_among_them() -> None:
     assert kinds >= {
         *("flat", "per_unit", "package", "tier", "step", "percentage", "events", "dynamic", "row", "band"),
         *("windows", "converted", "included", "minimum", "maximum", "overage", "true_up", "discount"),
-        *("term_used", "term_left"),
+        *("term_used", "term_left", "price_unit"),
     }
 
 

@@ -11,11 +11,22 @@ from hypothesis import strategies as st
 from libs.money import RoundingMode
 from services.rating.domain.pipeline import rate_lines_before, rate_price
 from services.rating.domain.price_terms import Commitment, CommitmentKind, PriceTerms
-from services.rating.domain.prices import Flat, Graduated, LinesBefore, Package, PerUnit, PriceModel, Tier, Volume
+from services.rating.domain.prices import (
+    Flat,
+    Graduated,
+    LinesBefore,
+    Package,
+    PerUnit,
+    PriceModel,
+    Tier,
+    Volume,
+    WindowPricing,
+    WindowSize,
+)
 from services.rating.domain.proration import Proration
 from services.rating.domain.rate_card import Price
 from services.rating.store.price_json import price_from_json, price_to_json
-from tests.unit.rating.domain.prices import any_prices, windowed_prices
+from tests.unit.rating.domain.prices import any_prices, prices_in_units, windowed_prices
 
 TIERS = (Tier(Decimal("10.5"), Decimal("0.000000000001"), Decimal(3)), Tier(None, Decimal("12345678901234567890")))
 
@@ -122,6 +133,21 @@ class TestWindowedPrices:
 
         # Each release in turn: what it does not know is not there.
         for unknown in ("windowed", "prorated", "extended"):
+            stored.pop(unknown, None)
+            with pytest.raises(ArithmeticError):
+                rate_price(price_from_json(stored), Decimal(5))
+
+
+class TestPricesInUnits:
+    @given(prices_in_units(), st.sampled_from([None, WindowPricing(WindowSize.HOUR)]), st.booleans())
+    def test_survive_json_and_keep_code_that_does_not_know_them_from_pricing(
+        self, price: Price, per_window: WindowPricing | None, exact_usage: bool
+    ) -> None:
+        price = replace(price, per_window=per_window, exact_usage=exact_usage)
+        stored = json.loads(json.dumps(price_to_json(price)))
+        assert price_from_json(stored) == price
+
+        for unknown in ("in_units", "prorated", "extended"):
             stored.pop(unknown, None)
             with pytest.raises(ArithmeticError):
                 rate_price(price_from_json(stored), Decimal(5))

@@ -91,6 +91,7 @@ def test_a_commitment_over_several_periods_survives_the_wire(periods: int) -> No
             "UNKNOWN_VALUE",
         ),
         (pb.Price(dynamic=pb.DynamicPrice(), discounts=[pb.Discount()]), "discounts[0].discount", "REQUIRED"),
+        (pb.Price(dynamic=pb.DynamicPrice(), price_unit=pb.PriceUnit(name="c")), "price_unit.amount", "EMPTY"),
         (pb.Price(dynamic=pb.DynamicPrice(), minimum_amount="1,5"), "minimum_amount", "NOT_A_NUMBER"),
         (pb.Price(dynamic=pb.DynamicPrice(), proration=9), "proration", "UNKNOWN_VALUE"),  # type: ignore[arg-type]
         (pb.Price(dynamic=pb.DynamicPrice(), zero_quantity=7), "zero_quantity", "UNKNOWN_VALUE"),  # type: ignore[arg-type]

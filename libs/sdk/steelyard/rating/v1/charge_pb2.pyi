@@ -140,7 +140,9 @@ class ChargePart(_message.Message):
     missing), "maximum" (what was above, negative), "overage" (what is due beyond the price for usage above the
     commitment), "true_up" (what was missing to the commitment), "discount" (negative). Before the last three, of a
     commitment over several billing periods: "term_used" (what the earlier ones have used of it, `label` counts them as
-    "period 3 of 12") and "term_left" (what they have left); money, and no amount.
+    "period 3 of 12") and "term_left" (what they have left); money, and no amount. Last,
+    of a price in a unit of its own: "price_unit" (all parts before are in the unit that `label` names; it takes `quantity`
+    of them off, as flat_amount, and adds what they cost).
     """
     from_quantity: _builtins.str
     """Lower bound of the tier or step, exclusive; empty if there are none."""

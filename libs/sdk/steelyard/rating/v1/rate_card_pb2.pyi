@@ -381,6 +381,7 @@ class Price(_message.Message):
     DISCOUNTS_FIELD_NUMBER: _builtins.int
     PRORATION_FIELD_NUMBER: _builtins.int
     PER_WINDOW_FIELD_NUMBER: _builtins.int
+    PRICE_UNIT_FIELD_NUMBER: _builtins.int
     price_id: _builtins.str
     """Names the line, for example "input_tokens"; unique in the card; 1 to 64 of letters, digits and _ . : @ -."""
     display_name: _builtins.str
@@ -479,6 +480,12 @@ class Price(_message.Message):
         add up.
         """
 
+    @_builtins.property
+    def price_unit(self) -> Global___PriceUnit:
+        """All amounts of the price are in this unit, credits for example, and become money at the end, exactly. Unset: they are
+        money. Not of lines_before, nor with a commitment over several billing periods.
+        """
+
     def __init__(
         self,
         *,
@@ -508,16 +515,43 @@ class Price(_message.Message):
         discounts: _abc.Iterable[Global___Discount] | None = ...,
         proration: Global___Proration.ValueType = ...,
         per_window: Global___WindowPricing | None = ...,
+        price_unit: Global___PriceUnit | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "lines_before", b"lines_before", "matrix", b"matrix", "model", b"model", "package", b"package", "per_unit", b"per_unit", "per_window", b"per_window", "percentage", b"percentage", "stairstep", b"stairstep", "time_of_day", b"time_of_day", "unit_conversion", b"unit_conversion", "volume", b"volume"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "lines_before", b"lines_before", "matrix", b"matrix", "model", b"model", "package", b"package", "per_unit", b"per_unit", "per_window", b"per_window", "percentage", b"percentage", "price_unit", b"price_unit", "stairstep", b"stairstep", "time_of_day", b"time_of_day", "unit_conversion", b"unit_conversion", "volume", b"volume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "discounts", b"discounts", "display_name", b"display_name", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "included_quantity", b"included_quantity", "lines_before", b"lines_before", "matrix", b"matrix", "maximum_amount", b"maximum_amount", "meter_id", b"meter_id", "minimum_amount", b"minimum_amount", "model", b"model", "negative_quantity", b"negative_quantity", "package", b"package", "per_unit", b"per_unit", "per_window", b"per_window", "percentage", b"percentage", "price_id", b"price_id", "proration", b"proration", "rounding_mode", b"rounding_mode", "stairstep", b"stairstep", "time_of_day", b"time_of_day", "unit_conversion", b"unit_conversion", "volume", b"volume", "zero_quantity", b"zero_quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment", "discounts", b"discounts", "display_name", b"display_name", "dynamic", b"dynamic", "flat", b"flat", "graduated", b"graduated", "graduated_percentage", b"graduated_percentage", "included_quantity", b"included_quantity", "lines_before", b"lines_before", "matrix", b"matrix", "maximum_amount", b"maximum_amount", "meter_id", b"meter_id", "minimum_amount", b"minimum_amount", "model", b"model", "negative_quantity", b"negative_quantity", "package", b"package", "per_unit", b"per_unit", "per_window", b"per_window", "percentage", b"percentage", "price_id", b"price_id", "price_unit", b"price_unit", "proration", b"proration", "rounding_mode", b"rounding_mode", "stairstep", b"stairstep", "time_of_day", b"time_of_day", "unit_conversion", b"unit_conversion", "volume", b"volume", "zero_quantity", b"zero_quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_model: _TypeAlias = _typing.Literal["flat", "per_unit", "package", "graduated", "volume", "stairstep", "graduated_percentage", "percentage", "dynamic", "lines_before", "matrix", "time_of_day"]  # noqa: Y015
     _WhichOneofArgType_model: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_model) -> _WhichOneofReturnType_model | None: ...
 
 Global___Price: _TypeAlias = Price  # noqa: Y015
+
+@_typing.final
+class PriceUnit(_message.Message):
+    """PriceUnit is what prices may be agreed on in instead of money. In one version of a card a name has one amount."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required, as price_id: "credits"."""
+    amount: _builtins.str
+    """Required: what one unit costs, in major units of the card's currency; above 0."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        amount: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriceUnit: _TypeAlias = PriceUnit  # noqa: Y015
 
 @_typing.final
 class WindowPricing(_message.Message):
