@@ -34,7 +34,7 @@ class _Readings:
 
 def run_soak(scale: float) -> Report:
     """Send at a steady rate: a scale of 17 makes it ten million events."""
-    return _run("soak", Workload(round(_EVENTS_PER_S * _SOAK_S * scale), spread=timedelta(minutes=1)), _soak)
+    return _run("soak", _workload(_SOAK_S * scale, _SOAK_S * scale), _soak)
 
 
 def run_catch_up(scale: float) -> Report:
@@ -42,7 +42,12 @@ def run_catch_up(scale: float) -> Report:
 
     A scale of 20 makes it ten minutes.
     """
-    return _run("catch-up", Workload(round(_EVENTS_PER_S * _OUTAGE_S * scale), spread=timedelta(minutes=1)), _catch_up)
+    return _run("catch-up", _workload(_OUTAGE_S * scale, 2 * _OUTAGE_S * scale), _catch_up)
+
+
+def _workload(seconds: float, spread_s: float) -> Workload:
+    """Times advance as they do for producers that send at once: an index that is written all over is another test."""
+    return Workload(round(_EVENTS_PER_S * seconds), spread=timedelta(seconds=max(spread_s, 60)), advancing=True)
 
 
 def _run(
@@ -87,12 +92,12 @@ async def _catch_up(stack: Stack, workload: Workload, tenant: Tenant) -> list[Fi
     recorder.send_signal(signal.SIGSTOP)
     try:
         say(f"sending {workload.events:,} events while the recorder is stopped")
-        await _send(tenant, workload.stream(), [0])
+        await _send(tenant, workload.stream(part=(0.0, 0.5)), [0])
     finally:
         recorder.send_signal(signal.SIGCONT)
     say("catching up, with arrivals going on")
     began_s, sent = monotonic_s(), [0]
-    arriving = asyncio.create_task(_send(tenant, workload.stream(), sent))
+    arriving = asyncio.create_task(_send(tenant, workload.stream(part=(0.5, 1.0)), sent))
     while True:
         recorded = await _recorded(tenant)
         if recorded >= workload.events + sent[0] - _EVENTS_PER_S or arriving.done():

@@ -28,13 +28,15 @@ class Workload:
     """`events` of `customers`, with times spread evenly over the last `spread` of the period.
 
     The spread decides how many 15-minute windows the events fall into: over the whole month nearly every event has
-    windows of its own, over the last minute a customer's events share one per meter.
+    windows of its own, over the last minute a customer's events share one per meter. `advancing`: in the order in which
+    they are sent, as time passes where producers send at once; else at random.
     """
 
     events: int
     customers: int = 1_000
     spread: timedelta = PERIOD_END - PERIOD_START
     random_ids: bool = False
+    advancing: bool = False
 
     def scaled(self, scale: float) -> Workload:
         """Return it with fewer (or more) events and customers."""
@@ -49,13 +51,17 @@ class Workload:
         """Return all events as serialised IngestEventsRequests; the same but for their ids at every call."""
         return list(self.stream(batch_events=batch_events))
 
-    def stream(self, *, batch_events: int = BATCH_EVENTS) -> Iterator[bytes]:
-        """Make them one after another, for workloads that are too large to be kept."""
+    def stream(self, *, batch_events: int = BATCH_EVENTS, part: tuple[float, float] = (0.0, 1.0)) -> Iterator[bytes]:
+        """Make them one after another, for workloads that are too large to be kept.
+
+        :param part: where in `spread` the first and the last one lie, from 0 to 1, if times are advancing
+        """
         rng = random.Random(_SEED)
         customers = self.customer_ids()
         for at in range(0, self.events, batch_events):
             count = min(batch_events, self.events - at)
-            yield request([self._event(rng, rng.choice(customers)) for _ in range(count)])
+            over = part[0] + (part[1] - part[0]) * at / self.events if self.advancing else None
+            yield request([self._event(rng, rng.choice(customers), over) for _ in range(count)])
 
     def facts(self) -> dict[str, Value]:
         """What is fixed and printed."""
@@ -68,11 +74,13 @@ class Workload:
             "events": self.events,
             "event_bytes": sample.ByteSize(),
             "event_ids": "random" if self.random_ids else "UUIDv7",
-            "event_times": f"spread over {self.spread}",
+            "event_times": f"{'advancing' if self.advancing else 'spread'} over {self.spread}",
         }
 
-    def _event(self, rng: random.Random, customer_id: str) -> usage_event_pb2.UsageEvent:
-        at = PERIOD_END - timedelta(seconds=1 + rng.random() * (self.spread.total_seconds() - 1))
+    def _event(self, rng: random.Random, customer_id: str, over: float | None = None) -> usage_event_pb2.UsageEvent:
+        """`over`: how much of the spread has passed; None: any time of it."""
+        before_end_s = (rng.random() if over is None else 1 - over) * (self.spread.total_seconds() - 1)
+        at = PERIOD_END - timedelta(seconds=1 + before_end_s)
         made = event(customer_id, at, 1 + int(rng.lognormvariate(6.4, 1.1)), 1 + int(rng.lognormvariate(4.6, 1.0)))
         if self.random_ids:
             made.event_id = str(uuid.uuid4())
