@@ -9,16 +9,19 @@ from datetime import datetime
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 from services.rating.domain.charges import NO_DIMENSIONS
 from services.rating.domain.commitment_term import TermSoFar
+from services.rating.domain.current_usage import CurrentUsage, needs_windows, usage_of_windows
 from services.rating.domain.exact_usage import ExactUsage
-from services.rating.domain.period_charge import NO_WINDOWS, PeriodCharge, exact_meters, matrix_meters
+from services.rating.domain.period_charge import NO_WINDOWS, PeriodCharge, exact_meters
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
-from services.rating.domain.usage import MeterUsage, UsageDigest, UsageScope
-from services.rating.domain.windowed_price import cuts_of
+from services.rating.domain.usage import MeterUsage, UsageScope, WindowRow
 from services.rating.usecases.commitment_terms import read_terms
 from services.rating.usecases.fetch_usage import SCOPES_MAX
 from services.rating.usecases.ports import IngestWindows, OpenWork
 from services.rating.usecases.rate_periods import cards_of, charges_of
+
+MAX_WINDOWS = 50_000
+"""That a question may look at one by one, of one billing period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +34,20 @@ class CurrentCharges:
 
 @dataclass(frozen=True, slots=True)
 class _Priced:
-    """A billing period that can be priced by what its windows add up to, and what else its price depends on."""
+    """A billing period with the card in force, and what its price depends on beside usage that adds up."""
 
     period: BillingPeriod
     card: RateCard
     told: Mapping[str, ExactUsage]
     so_far: Mapping[str, TermSoFar]
 
-    def charges(self, digests: Mapping[str, UsageDigest]) -> list[PeriodCharge] | RatingProblem:
-        usage = {meter_id: MeterUsage(digest, "") for meter_id, digest in digests.items()}
-        return charges_of(self.period, self.card, usage, self.told, NO_DIMENSIONS, self.so_far, NO_WINDOWS)
+    def charges(self, usage: CurrentUsage) -> list[PeriodCharge] | RatingProblem:
+        by_meter, by_dimensions, by_cut = usage
+        return charges_of(self.period, self.card, by_meter, self.told, by_dimensions, self.so_far, by_cut)
 
 
 class GetCurrentCharges:
-    """Prices what ingest's windows add up to now, by the function that rates. Stores nothing.
+    """Prices what ingest's windows are now, by the function that rates. Stores nothing.
 
     Usage arrives here in steps, the larger the more there is of it; who asks does not have to wait for them. No
     transaction is open while ingest is asked.
@@ -57,15 +60,22 @@ class GetCurrentCharges:
     async def __call__(self, tenant_id: str, customer_id: str, at: datetime) -> list[CurrentCharges]:
         """Return the charges of the customer's billing periods that contain `at`.
 
-        Left out: what cannot be priced at present, or by more than the quantities of the billing period. Quantities
-        that do not add up are those that ingest told last.
+        Left out: what cannot be priced at present, and a period with more than `MAX_WINDOWS` windows to look at one by
+        one. Quantities that do not add up are those that ingest told last.
 
         :raises ServiceError: if ingest does not answer
         """
         priced = await self._priced(tenant_id, customer_id, at)
-        digests = await self._digests(tenant_id, {item.period.scope for item in priced})
-        charges = [(item.period, item.charges(digests[item.period.scope])) for item in priced]
-        return [CurrentCharges(period, found) for period, found in charges if not isinstance(found, RatingProblem)]
+        digests = await self._digests(tenant_id, {item.period.scope for item in priced if not needs_windows(item.card)})
+        current: list[CurrentCharges] = []
+        for item in priced:
+            usage = digests.get(item.period.scope)
+            if needs_windows(item.card):
+                usage = await self._windows(tenant_id, item)
+            charges = None if usage is None else item.charges(usage)
+            if charges is not None and not isinstance(charges, RatingProblem):
+                current.append(CurrentCharges(item.period, charges))
+        return current
 
     async def _priced(self, tenant_id: str, customer_id: str, at: datetime) -> list[_Priced]:
         async with self._open_work(tenant_id) as work:
@@ -79,18 +89,24 @@ class GetCurrentCharges:
         return [
             _Priced(period, cards[period.key], told[period.key], terms.so_far(period.key))
             for period in periods
-            if period.key in cards and _by_quantities(cards[period.key], told[period.key])
+            if period.key in cards and exact_meters(cards[period.key]) <= told[period.key].keys()
         ]
 
-    async def _digests(self, tenant_id: str, distinct: set[UsageScope]) -> dict[UsageScope, Mapping[str, UsageDigest]]:
-        found: dict[UsageScope, Mapping[str, UsageDigest]] = {}
+    async def _digests(self, tenant_id: str, distinct: set[UsageScope]) -> dict[UsageScope, CurrentUsage]:
+        found: dict[UsageScope, CurrentUsage] = {}
         scopes = list(distinct)
         for first in range(0, len(scopes), SCOPES_MAX):
             asked = scopes[first : first + SCOPES_MAX]
-            found |= zip(asked, await self._ingest.digests(tenant_id, asked), strict=True)
+            for scope, digests in zip(asked, await self._ingest.digests(tenant_id, asked), strict=True):
+                by_meter = {meter_id: MeterUsage(digest, "") for meter_id, digest in digests.items()}
+                found[scope] = CurrentUsage(by_meter, NO_DIMENSIONS, NO_WINDOWS)
         return found
 
-
-def _by_quantities(card: RateCard, told: Mapping[str, ExactUsage]) -> bool:
-    """Whether quantities are all that has to be known of the usage."""
-    return not matrix_meters(card) and not cuts_of(card, "") and exact_meters(card) <= told.keys()
+    async def _windows(self, tenant_id: str, priced: _Priced) -> CurrentUsage | None:
+        """Return the usage by windows of one period; None if there are too many."""
+        rows: list[WindowRow] = []
+        async for batch in self._ingest.windows(tenant_id, [priced.period.scope]):
+            rows += batch.rows()
+            if len(rows) > MAX_WINDOWS:
+                return None
+        return usage_of_windows(rows, priced.card, priced.period)

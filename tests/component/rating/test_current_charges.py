@@ -9,8 +9,18 @@ import pytest
 from libs.errors import Unavailable
 from services.rating.domain.exact_usage import ExactUsage
 from services.rating.domain.period_charge import PeriodCharge
-from services.rating.domain.prices import Flat, Matrix, PerUnit
+from services.rating.domain.prices import (
+    Flat,
+    Matrix,
+    MatrixRow,
+    PerUnit,
+    TimeBand,
+    TimeOfDay,
+    WindowPricing,
+    WindowSize,
+)
 from services.rating.domain.rate_card import Price
+from services.rating.usecases import current_charges
 from services.rating.usecases.current_charges import GetCurrentCharges
 from tests.component.rating.support import (
     HOUR,
@@ -62,12 +72,9 @@ class TestCurrentCharges:
 
         assert amounts((await current(rating))["sub-1"])["tokens"] == Decimal(5)
 
-    async def test_are_of_every_subscription_that_quantities_are_enough_for(self, rating: Rating) -> None:
-        by_region = Price("tokens", Matrix((), Decimal(1)), meter_id=TOKENS)
-        await rating.start_march(rate_card(), rate_card(by_region, card_id="by-region"))
-        await rating.accept(
-            [billing_period("sub-2"), billing_period("sub-3", card="by-region"), billing_period("sub-4", card="none")]
-        )
+    async def test_are_of_every_subscription_that_can_be_priced(self, rating: Rating) -> None:
+        await rating.start_march()
+        await rating.accept([billing_period("sub-2"), billing_period("sub-3", card="none")])
         rating.ingest.put(window(300))
 
         found = await current(rating)
@@ -75,6 +82,48 @@ class TestCurrentCharges:
         assert sorted(found) == ["sub-1", "sub-2"]
         assert amounts(found["sub-1"]) == amounts(found["sub-2"])
         assert rating.ingest.calls.count("digests") == 1
+
+    @pytest.mark.parametrize(
+        "price",
+        [
+            Price("tokens", Matrix((MatrixRow((("region", "eu"),), Decimal(2)),), Decimal(1)), meter_id=TOKENS),
+            Price("tokens", PerUnit(Decimal(1)), TOKENS, Decimal(3), per_window=WindowPricing(WindowSize.HOUR)),
+            Price("tokens", PerUnit(Decimal(1)), TOKENS, Decimal(3), per_window=WindowPricing(WindowSize.DAY)),
+            Price("tokens", TimeOfDay((TimeBand("night", 1320, 360, Decimal(5)),), Decimal(1)), meter_id=TOKENS),
+        ],
+        ids=["matrix", "hours", "days", "times of day"],
+    )
+    async def test_are_of_prices_that_need_more_than_quantities(self, rating: Rating, price: Price) -> None:
+        """Clocks in Berlin change in the period, and days begin at 23:00 or 22:00 UTC."""
+        await rating.add_card(rate_card(price))
+        await rating.accept([billing_period(time_zone="Europe/Berlin")])
+        on_its_way = [
+            window(number, at=MARCH.start + (number * 7 % 744) * HOUR, dimensions=f'{{"region":"{region}"}}')
+            for number in range(1, 120)
+            for region in ("eu", "us")
+        ]
+        await rating.receive(*on_its_way[:50])
+        await rating.rate_all()
+        rating.ingest.put(*on_its_way)
+
+        now = (await current(rating))["sub-1"]
+        await rating.receive(*on_its_way)
+        await rating.rate_all()
+        after = await rating.charges()
+
+        assert amounts(now) == amounts(after)
+        assert now["tokens"].parts == after["tokens"].parts
+        assert now["tokens"].quantity == 2 * sum(range(1, 120))
+
+    async def test_are_not_told_of_too_many_windows(self, rating: Rating, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(current_charges, "MAX_WINDOWS", 2)
+        await rating.start_march(rate_card(Price("tokens", Matrix((), Decimal(1)), meter_id=TOKENS)))
+        rating.ingest.put(*(window(at=MARCH.start + number * HOUR) for number in range(2)))
+        assert amounts((await current(rating))["sub-1"]) == {"tokens": 2}
+
+        rating.ingest.put(window(at=MARCH.start + 2 * HOUR))
+
+        assert await current(rating) == {}
 
     async def test_have_quantities_that_do_not_add_up_as_they_were_told_last(self, rating: Rating) -> None:
         rating.ingest.not_additive = {TOKENS}

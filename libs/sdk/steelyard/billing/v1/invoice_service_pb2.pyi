@@ -302,7 +302,7 @@ class SubscriptionSpend(_message.Message):
     """The subscription."""
     live: _builtins.bool
     """Whether the lines contain all usage that was recorded when this was asked. Otherwise they are as rated last: rating
-    or ingest does not answer, or a price of the card needs more than the quantities of the billing period.
+    or ingest does not answer within a second, or the period cannot be priced at present.
     """
     @_builtins.property
     def period(self) -> _period_pb2.Period:

@@ -145,7 +145,7 @@ class GetCurrentChargesResponse(_message.Message):
     @_builtins.property
     def periods(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurrentCharges]:
         """Left out: those that cannot be priced at present, and those with prices by dimensions, by windows or by times of
-        day, which need more than the quantities of the billing period. Their charges are those of the last rating.
+        day and more than 50,000 usage windows. Their charges are those of the last rating.
         """
 
     def __init__(
