@@ -17,7 +17,7 @@ from steelyard.rating.v1 import rate_card_pb2, rate_card_service_pb2
 _COLUMNS: Columns = {
     "RATE CARD": lambda card: card.rate_card_id,
     "VERSION#": lambda card: card.version,
-    "CURRENCY": lambda card: card.currency,
+    "CURRENCY": lambda card: ", ".join([card.currency, *(item.currency for item in card.further_currencies)]),
     "EFFECTIVE": lambda card: instant(card.effective_time),
 }
 _OF_THE_SERVER = ("version", "create_time", "override_reason", "archive_time", "archive_reason")

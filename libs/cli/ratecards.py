@@ -47,7 +47,7 @@ AllowPast = Annotated[
 COLUMNS: Columns = {
     "RATE CARD": lambda card: card.rate_card_id,
     "VERSION#": lambda card: card.version,
-    "CURRENCY": lambda card: card.currency,
+    "CURRENCY": lambda card: ", ".join([card.currency, *(item.currency for item in card.further_currencies)]),
     "PRICES": lambda card: ", ".join(f"{price.price_id} ({price.WhichOneof('model')})" for price in card.prices),
     "EFFECTIVE": lambda card: instant(card.effective_time),
     "ARCHIVED": lambda card: instant(card.archive_time),
