@@ -15,6 +15,7 @@ from services.rating.domain.price_override import PriceOverride
 from services.rating.domain.prices import Flat, PerUnit, WindowPricing, WindowSize
 from services.rating.domain.rate_card import CurrencyPrices, Price, RateCard
 from services.rating.domain.rollout_guard import RolloutGuard
+from services.rating.usecases.current_charges import GetCurrentCharges
 from services.rating.usecases.errors import RateCardCurrencyFixed, RolloutGuardExceeded
 from services.rating.usecases.get_charges import PreviewCharge
 from services.rating.usecases.price_overrides import OverrideRequest
@@ -23,6 +24,10 @@ from tests.component.rating.support import APRIL, MARCH, TENANT, TOKENS, Rating,
 
 MARCH_OF_ALL = PeriodScope(TENANT, MARCH)
 DOLLARS, EUROS = ("10", "1"), ("9", "0.8")
+FEES = replace(
+    rate_card(Price("fee", Flat(Decimal(10)))),
+    further_currencies=(CurrencyPrices("EUR", (Price("fee", Flat(Decimal(9))),)),),
+)
 
 
 def prices(fee: str, unit: str) -> tuple[Price, ...]:
@@ -88,16 +93,27 @@ class TestRating:
 
         assert await amounts(rating, "sub-1", APRIL.start) == [("9", "EUR"), ("0", "EUR"), ("0", "EUR")]
 
+    async def test_a_period_from_before_gets_its_currency_from_a_later_state(self, sold: Rating) -> None:
+        await sold.accept([billing_period("old", customer="old", currency="EUR", version=2)])
+        await sold.rate_all()
+
+        assert await amounts(sold, "old") == [("9", "EUR"), ("80", "EUR"), ("80", "EUR")]
+
+    async def test_what_an_open_period_costs_now_is_in_its_currency(self, rating: Rating) -> None:
+        await rating.add_card(FEES)
+        await rating.accept([billing_period(currency="EUR")])
+
+        (found,) = await GetCurrentCharges(rating.open_api, rating.ingest)(TENANT, "cust-1", MARCH.start)
+
+        assert [(charge.amount, charge.currency) for charge in found.charges] == [(Decimal(9), "EUR")]
+
     async def test_windows_of_a_charge_are_those_of_its_currency(self, sold: Rating) -> None:
         explained = await sold.get_charges.explain(TENANT, "eur", MARCH.start, "hourly")
 
         assert [found.amount for found in explained.windows.windows] == [Decimal(80)]
 
     async def test_a_forecast_is_in_the_currency(self, rating: Rating) -> None:
-        fees = (Price("fee", Flat(Decimal(9))),)
-        await rating.add_card(
-            replace(rate_card(Price("fee", Flat(Decimal(10)))), further_currencies=(CurrencyPrices("EUR", fees),))
-        )
+        await rating.add_card(FEES)
         await rating.accept([billing_period(currency="EUR")])
 
         forecast = await rating.forecast_charges(TENANT, "sub-1", MARCH.start, rating.now)
@@ -206,13 +222,21 @@ class TestSimulations:
 
         assert (refused.value.metadata["customerCount"], refused.value.metadata["customers"]) == ("1", "eur")
 
+    async def test_a_guard_does_not_set_one_currency_off_against_another(self, rating: Rating) -> None:
+        await rating.add_card(card())
+        await rating.accept([billing_period(code, customer="both", currency=code) for code in ("USD", "EUR")])
+        guard = RolloutGuard(MARCH, Decimal(10))
+
+        with pytest.raises(RolloutGuardExceeded) as refused:
+            await rating.add_card(card(("13", "1"), ("6", "0.8"), at=APRIL.start), guard)
+
+        # Once in each currency.
+        assert (refused.value.metadata["customerCount"], refused.value.metadata["customers"]) == ("2", "both")
+
 
 class TestPreviews:
     async def test_are_in_the_currency_that_is_asked_for(self, rating: Rating) -> None:
-        fees = {code: (Price("fee", Flat(Decimal(fee))),) for code, fee in (("USD", "10"), ("EUR", "9"))}
-        await rating.add_card(
-            replace(rate_card(*fees["USD"]), further_currencies=(CurrencyPrices("EUR", fees["EUR"]),))
-        )
+        await rating.add_card(FEES)
         preview = PreviewCharge(rating.get_rate_cards)
 
         for asked, currency, amount in (("", "USD", 10), ("USD", "USD", 10), ("EUR", "EUR", 9)):

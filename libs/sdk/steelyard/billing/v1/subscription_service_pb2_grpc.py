@@ -71,8 +71,8 @@ class SubscriptionServiceServicer(object):
 
         Idempotent by request_id. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations; NOT_FOUND CUSTOMER_NOT_FOUND or RATE_CARD_NOT_FOUND;
-        FAILED_PRECONDITION RATE_CARD_ARCHIVED or CURRENCY_DIFFERS (the card has no prices in the currency); ALREADY_EXISTS SUBSCRIPTION_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if rating
-        does not answer.
+        FAILED_PRECONDITION RATE_CARD_ARCHIVED or CURRENCY_DIFFERS (the card has no prices in the currency); ALREADY_EXISTS
+        SUBSCRIPTION_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
