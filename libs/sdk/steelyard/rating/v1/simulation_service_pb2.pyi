@@ -187,8 +187,8 @@ class SimulatedPeriod(_message.Message):
     """Sum of the simulated lines in minor units."""
     problem: _builtins.str
     """Why there is no comparison; empty as a rule. "CURRENCY_DIFFERS", or why rating itself could not price the usage:
-    "RATE_CARD_UNKNOWN", "RATE_CARD_NOT_IN_FORCE", "USAGE_UNAVAILABLE", "DIMENSIONS_DIFFER", "PRICING_FAILED",
-    or "EARLIER_PERIOD_NOT_RATED": that is so of an earlier billing period of a commitment's term.
+    "RATE_CARD_UNKNOWN", "RATE_CARD_NOT_IN_FORCE", "RATE_CARD_LACKS_CURRENCY", "USAGE_UNAVAILABLE", "DIMENSIONS_DIFFER",
+    "PRICING_FAILED", or "EARLIER_PERIOD_NOT_RATED": that is so of an earlier billing period of a commitment's term.
     """
     problem_description: _builtins.str
     """For people."""
