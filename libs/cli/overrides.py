@@ -20,6 +20,7 @@ COLUMNS: Columns = {
     "OVERRIDE": lambda item: item.override_id,
     "CARD": lambda item: item.rate_card_id,
     "FOR": lambda item: item.subscription_id or item.customer_id,
+    "CURRENCY": lambda item: item.currency,
     "PRICES": lambda item: ", ".join(f"{price.price_id} ({price.WhichOneof('model')})" for price in item.prices),
     "FROM": lambda item: instant(item.effective_time),
     "TO": lambda item: instant(item.end_time),

@@ -14,10 +14,16 @@ from libs.cli.yaml_messages import to_yaml
 from steelyard import Client
 from steelyard.rating.v1 import rate_card_pb2, rate_card_service_pb2
 
+
+def currencies(card: rate_card_pb2.RateCard) -> str:
+    """Those that a card has prices in."""
+    return ", ".join([card.currency, *(further.currency for further in card.further_currencies)])
+
+
 _COLUMNS: Columns = {
     "RATE CARD": lambda card: card.rate_card_id,
     "VERSION#": lambda card: card.version,
-    "CURRENCY": lambda card: card.currency,
+    "CURRENCY": currencies,
     "EFFECTIVE": lambda card: instant(card.effective_time),
 }
 _OF_THE_SERVER = ("version", "create_time", "override_reason", "archive_time", "archive_reason")

@@ -43,6 +43,7 @@ def preview(
         list[str] | None,
         typer.Option("--term", help="price=number:used, which billing period of a commitment over several it is"),
     ] = None,
+    currency: Annotated[str, typer.Option(help="one of the card's; default: its first")] = "",
     version: Annotated[int, typer.Option(min=0, max=MAX_INT32, help="0 means the newest")] = 0,
     output: Output = Format.TABLE,
 ) -> None:
@@ -54,6 +55,7 @@ def preview(
         by_dimensions=list(map(_by_dimensions, by_dimensions or [])),
         event_counts={meter: _count(text) for meter, text in pairs(events or [], "--events").items()},
         part=_part(period, whole, zone),
+        currency=currency,
         terms={price: _place(text) for price, text in pairs(terms or [], "--term").items()},
     )
 

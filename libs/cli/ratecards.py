@@ -24,7 +24,7 @@ from libs.cli.output import (
 )
 from libs.cli.parsing import MAX_INT32
 from libs.cli.ratecard_archive import archive, unarchive
-from libs.cli.ratecard_copies import clear_what_the_server_sets, clone, diff
+from libs.cli.ratecard_copies import clear_what_the_server_sets, clone, currencies, diff
 from libs.cli.ratecard_preview import preview
 from libs.cli.simulations import DEADLINE_S, rollout_guard, simulate
 from libs.cli.yaml_messages import Document, read_documents, to_yaml
@@ -47,7 +47,7 @@ AllowPast = Annotated[
 COLUMNS: Columns = {
     "RATE CARD": lambda card: card.rate_card_id,
     "VERSION#": lambda card: card.version,
-    "CURRENCY": lambda card: card.currency,
+    "CURRENCY": currencies,
     "PRICES": lambda card: ", ".join(f"{price.price_id} ({price.WhichOneof('model')})" for price in card.prices),
     "EFFECTIVE": lambda card: instant(card.effective_time),
     "ARCHIVED": lambda card: instant(card.archive_time),

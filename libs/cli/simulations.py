@@ -69,7 +69,8 @@ def simulate(
     if output is Format.JSON:
         print_json(as_dict(summary))
     else:
-        _print(summary)
+        for part in (summary, *summary.further_currencies):
+            _print(part)
 
 
 def rollout_guard(

@@ -20,6 +20,7 @@ COLUMNS: Columns = {
     "SUBSCRIPTION": lambda item: item.subscription_id,
     "CUSTOMER": lambda item: item.customer_id,
     "RATE CARD": lambda item: item.rate_card_id,
+    "CURRENCY": lambda item: item.currency,
     "CURRENT PERIOD": lambda item: f"{instant(item.current_period.start)} to {instant(item.current_period.end)}",
     "ENDS": lambda item: instant(item.end_time),
 }
@@ -39,6 +40,7 @@ def create(
     start: Annotated[str, typer.Option(help="first local date, YYYY-MM-DD; default: today")] = "",
     anchor: Annotated[Anchor, typer.Option(help="months from the start's day, or calendar months")] = Anchor.CALENDAR,
     subscription_id: Annotated[str, typer.Option("--id", help="default: made by the server")] = "",
+    currency: Annotated[str, typer.Option(help="one of the card's, for good; default: its first")] = "",
     output: Output = Format.TABLE,
 ) -> None:
     """Bill CUSTOMER monthly by RATE_CARD."""
@@ -48,6 +50,7 @@ def create(
         rate_card_id=rate_card,
         start_date=start,
         billing_anchor=pb.BillingAnchor.Value(f"BILLING_ANCHOR_{anchor.name}"),
+        currency=currency,
     )
 
     async def work(client: Client) -> pb.CreateSubscriptionResponse:

@@ -1407,3 +1407,67 @@ def _issued(shell: CommandLine, count: int) -> Any:
 def _share(part: int, whole: int) -> int:
     """Of 99.99, in cents."""
     return int((Decimal(9999 * part) / whole).quantize(Decimal(1), ROUND_HALF_EVEN))
+
+
+IN_EUROS = """
+further_currencies:
+- currency: EUR
+  prices:
+  - {price_id: fee, flat: {amount: 18}}
+  - {price_id: calls, meter_id: calls, per_unit: {unit_amount: 0.04}}
+"""
+IN_DOLLARS = """
+rate_card_id: worldwide
+currency: USD
+prices:
+- {price_id: fee, flat: {amount: 20}}
+- {price_id: calls, meter_id: calls, per_unit: {unit_amount: 0.05}}
+"""
+
+
+class TestCurrencies:
+    def test_two_subscriptions_to_one_card_are_invoiced_in_their_currencies(self, shell: CommandLine) -> None:
+        key = shell.json("tenants", "create", "currencies", "--test-clock", "2026-01-20")["secret"]
+        tenant = shell.having(STEELYARD_API_KEY=key)
+        tenant.table("meters", "create", "calls", "--event-type", "call")
+        (tenant.folder / "worldwide.yaml").write_text(IN_DOLLARS + IN_EUROS)
+        (tenant.folder / "dollars.yaml").write_text(IN_DOLLARS.replace("worldwide", "dollars"))
+        (tenant.folder / "differs.yaml").write_text((IN_DOLLARS + IN_EUROS).replace("{amount: 18}", "{amount: -1}"))
+        wrong = tenant.run("ratecards", "apply", "-f", "differs.yaml")
+        assert (wrong.code, "line 11: further_currencies[0].prices[0].flat.amount" in wrong.err) == (4, True), wrong
+        assert "USD, EUR" in tenant.table("ratecards", "apply", "-f", "worldwide.yaml")
+        assert tenant.json("ratecards", "apply", "-f", "worldwide.yaml")[0]["plan"] == "unchanged"
+        tenant.table("ratecards", "apply", "-f", "dollars.yaml")
+        tenant.table("customers", "create", "cust-1")
+        tenant.table("payments", "set-method", "cust-1", "tok_ok")
+        create = ("subscriptions", "create", "cust-1", "worldwide", "--start", "2026-01-01", "--id")
+        assert tenant.json(*create, "sub-usd")[0]["currency"] == "USD"
+        assert tenant.json(*create, "sub-eur", "--currency", "EUR")[0]["currency"] == "EUR"
+        refused = tenant.run(*create, "sub-gbp", "--currency", "GBP")
+        assert (refused.code, "worldwide has prices in USD, EUR" in refused.err) == (4, True), refused
+        assert tenant.run("subscriptions", "change-card", "sub-eur", "dollars").code == 4
+        call = {
+            "customer_id": "cust-1",
+            "event_type": "call",
+            "event_time": "2026-01-15T12:00:00Z",
+            "source": "gateway",
+        }
+        (tenant.folder / "calls.jsonl").write_text(
+            "\n".join(json.dumps({**call, "event_id": str(n)}) for n in range(10))
+        )
+        tenant.table("events", "send", "calls.jsonl")
+
+        tenant.table("tenants", "advance-clock", "currencies", "2026-02-02")
+        invoices = eventually(partial(paid_invoices, tenant, 2))
+
+        assert {
+            invoice["subscription_id"]: (invoice["total"]["minor_units"], invoice["total"]["currency"])
+            for invoice in invoices
+        } == {"sub-usd": ("2050", "USD"), "sub-eur": ("1840", "EUR")}
+        simulated = tenant.json(
+            "ratecards", "simulate", "--card", "worldwide", "--start", "2026-01-01", "--end", "2026-02-01"
+        )
+        assert (simulated["currency"], simulated["current_minor"]) == ("USD", "2050")
+        (euros,) = simulated["further_currencies"]
+        assert (euros["currency"], euros["current_minor"], euros["simulated_minor"]) == ("EUR", "1840", "1840")
+        assert all(check["ok"] for items in tenant.json("reconcile").values() for check in items)

@@ -33,7 +33,9 @@ class GrpcRating:
         request = rate_card_service_pb2.GetRateCardRequest(rate_card_id=rate_card_id)
         with typed_errors():
             response = await self._cards.GetRateCard(request, metadata=as_tenant(tenant_id))
-        return RateCardFacts(response.rate_card.currency, response.rate_card.HasField("archive_time"))
+        card = response.rate_card
+        further = tuple(item.currency for item in card.further_currencies)
+        return RateCardFacts(card.currency, card.HasField("archive_time"), further)
 
     async def confirm_charges(self, tenant_id: str, keys: Sequence[PeriodKey]) -> list[Confirmed]:
         request = charge_service_pb2.ConfirmChargesRequest(keys=map(_key_to_pb, keys))

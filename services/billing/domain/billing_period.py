@@ -10,7 +10,8 @@ from services.billing.domain.charge import PeriodKey
 
 @dataclass(frozen=True, slots=True)
 class BillingPeriod:
-    """One stored period of a subscription; `version` grows with every change, `time_zone` is the subscription's.
+    """One stored period of a subscription; `version` grows with every change, `time_zone` and `currency` are the
+    subscription's.
 
     `whole` is what it is a part of if the subscription starts or ends inside, None if it is not shortened.
     """
@@ -22,6 +23,7 @@ class BillingPeriod:
     version: int
     time_zone: str
     whole: Period | None = None
+    currency: str = ""
 
     @property
     def key(self) -> PeriodKey:

@@ -40,12 +40,6 @@ class BillingPeriodClosing(FailedPrecondition):
     reason = "BILLING_PERIOD_CLOSING"
 
 
-class CurrencyDiffers(FailedPrecondition):
-    """The rate card has another currency than the subscription."""
-
-    reason = "CURRENCY_DIFFERS"
-
-
 class BillingAnchor(StrEnum):
     """Where months begin: on the start's day of the month, or on the first."""
 

@@ -51,8 +51,9 @@ class SubscriptionServicer(subscription_service_pb2_grpc.SubscriptionServiceServ
         self, request: subscription_service_pb2.CreateSubscriptionRequest, context: Context
     ) -> subscription_service_pb2.CreateSubscriptionResponse:
         order = _order_from_pb(request.subscription)
+        meaning = (order, order.currency) if order.currency else (order,)
         view = await self._do.create_subscription(
-            request=Request.of("CreateSubscription", request.request_id, order),
+            request=Request.of("CreateSubscription", request.request_id, *meaning),
             tenant_id=current_tenant(),
             order=order,
         )
@@ -118,6 +119,7 @@ def _order_from_pb(message: subscription_service_pb2.Subscription) -> Subscripti
         rate_card_id=message.rate_card_id,
         starts_on=_date(message.start_date, "subscription.start_date") if message.start_date else None,
         anchor=_ANCHORS[message.billing_anchor],
+        currency=message.currency,
     )
 
 
@@ -141,4 +143,5 @@ def _subscription_to_pb(view: SubscriptionView) -> subscription_service_pb2.Subs
         current_period=period_to_pb(view.current_period),
         end_time=time_to_pb(subscription.ended_at),
         create_time=time_to_pb(subscription.created_at),
+        currency=subscription.currency,
     )

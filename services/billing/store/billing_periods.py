@@ -163,7 +163,7 @@ def with_zones() -> sa.Select[tuple[object, ...]]:
         subscriptions.c.tenant_id == billing_periods.c.tenant_id,
         subscriptions.c.subscription_id == billing_periods.c.subscription_id,
     )
-    return sa.select(billing_periods, subscriptions.c.time_zone).join(subscriptions, same)
+    return sa.select(billing_periods, subscriptions.c.time_zone, subscriptions.c.currency).join(subscriptions, same)
 
 
 def billing_period_from_row(row: sa.Row[tuple[object, ...]]) -> BillingPeriod:
@@ -171,7 +171,14 @@ def billing_period_from_row(row: sa.Row[tuple[object, ...]]) -> BillingPeriod:
     period = Period(row.period_start, row.period_end)
     whole = _whole(row.whole_start, row.whole_end)
     return BillingPeriod(
-        row.subscription_id, row.customer_id, row.rate_card_id, period, row.version, row.time_zone, whole
+        row.subscription_id,
+        row.customer_id,
+        row.rate_card_id,
+        period,
+        row.version,
+        row.time_zone,
+        whole,
+        row.currency,
     )
 
 

@@ -9,10 +9,9 @@ from libs.errors import InvalidInput
 from libs.ids import check_resource_id
 from libs.periods import Period
 from services.billing.domain.charge import PeriodKey
-from services.billing.domain.rate_card_facts import RateCardFacts, check_open
+from services.billing.domain.rate_card_facts import RateCardFacts, check_currency, check_open
 from services.billing.domain.subscription import (
     BillingPeriodClosing,
-    CurrencyDiffers,
     Subscription,
 )
 from services.billing.usecases.current_subscription import lock_current
@@ -50,9 +49,7 @@ class ChangeRateCard:
             now = (await work.tenants.lock_clock()).now(real_now)
             if await request.claim(work, subscription_id, real_now) is None:
                 subscription = await lock_current(work, subscription_id, now)
-                if subscription.currency != card.currency:
-                    message = f"{rate_card_id} is in {card.currency}, the subscription in {subscription.currency}"
-                    raise CurrencyDiffers(message, subscriptionId=subscription_id)
+                check_currency(subscription.currency, rate_card_id, card)
                 await _change(work, subscription, (rate_card_id, card), first_date, now)
             return await view_of(work, await work.subscriptions.get(subscription_id), now)
 

@@ -17,4 +17,5 @@ def billing_period_to_pb(item: BillingPeriod) -> billing_period_pb2.BillingPerio
         version=item.version,
         time_zone=item.time_zone,
         whole_period=period_to_pb(item.whole) if item.whole else None,
+        currency=item.currency,
     )

@@ -35,7 +35,8 @@ class BillingPeriod:
     """A billing period as billing has it; `version` grows with every change.
 
     `time_zone` is the IANA zone whose days prorated usage counts. `whole` is what the period is a part of if its
-    subscription starts or ends inside it, None if it is not shortened.
+    subscription starts or ends inside it, None if it is not shortened. `currency` is that of its prices, empty for
+    that of the card's `prices`.
     """
 
     key: PeriodKey
@@ -45,6 +46,7 @@ class BillingPeriod:
     version: int
     time_zone: str = "UTC"
     whole: Period | None = None
+    currency: str = ""
 
     @property
     def period(self) -> Period:

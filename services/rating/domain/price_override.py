@@ -16,7 +16,8 @@ class PriceOverride:
     """Prices for all subscriptions of a customer or for one subscription: the other id is empty.
 
     It prices billing periods that start at or after `effective_at` (None: always) and before `end_at` (None: without
-    end), as far as the card prices them. `number` orders overrides by their creation.
+    end), as far as the card prices them. `number` orders overrides by their creation. Its amounts
+    are in `currency`, and price nothing in another; empty is that of the card's `prices`.
     """
 
     override_id: str
@@ -29,6 +30,7 @@ class PriceOverride:
     reason: str = ""
     created_at: datetime | None = None
     number: int = 0
+    currency: str = ""
 
     def in_force(self, at: datetime) -> bool:
         """Whether it prices billing periods that start then."""
@@ -52,11 +54,21 @@ class OverrideFilter(NamedTuple):
     subscription_id: str = ""
 
 
-def overridden(card: RateCard, overrides: Iterable[PriceOverride]) -> RateCard:
-    """Return a card with the prices of overrides that are in force; prices that the card lacks are left out.
+def agreed_card(card: RateCard, currency: str, overrides: Iterable[PriceOverride]) -> RateCard | None:
+    """Return a card in one currency (empty: that of its `prices`) with the prices of overrides that are in force.
 
+    None if it has no prices in the currency. Overrides in another one, and prices that the card lacks, are left out.
     One of a subscription beats one of a customer, the later of two alike the earlier one.
     """
+    priced = card.in_currency(currency)
+    if priced is None:
+        return None
+    return _overridden(
+        priced, (override for override in overrides if (override.currency or card.currency) == priced.currency)
+    )
+
+
+def _overridden(card: RateCard, overrides: Iterable[PriceOverride]) -> RateCard:
     prices: dict[str, Price] = {}
     for override in sorted(overrides, key=lambda item: (bool(item.subscription_id), item.number)):
         for price in override.prices:

@@ -1,8 +1,8 @@
-"""A rate card: the prices of one agreement, in one currency, by version."""
+"""A rate card: the prices of one agreement, in one currency or several, by version."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -40,10 +40,19 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class CurrencyPrices:
+    """The prices of a card with amounts in another currency; alike in everything else."""
+
+    currency: str
+    prices: tuple[Price, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RateCard:
     """One version of a card; a version never changes.
 
     It prices the billing periods that start at or after `effective_at` (UTC; None: always), until the next version's.
+    `prices` are in `currency`.
     """
 
     rate_card_id: str
@@ -52,3 +61,18 @@ class RateCard:
     effective_at: datetime | None
     prices: tuple[Price, ...]
     display_name: str = ""
+    further_currencies: tuple[CurrencyPrices, ...] = ()
+
+    @property
+    def currencies(self) -> list[str]:
+        """In which there are prices, that of `prices` first."""
+        return [self.currency, *(further.currency for further in self.further_currencies)]
+
+    def in_currency(self, currency: str) -> RateCard | None:
+        """Return the card with the prices of one currency only, empty for that of `prices`; None if it has none."""
+        if currency in ("", self.currency):
+            return replace(self, further_currencies=()) if self.further_currencies else self
+        for further in self.further_currencies:
+            if further.currency == currency:
+                return replace(self, currency=currency, prices=further.prices, further_currencies=())
+        return None

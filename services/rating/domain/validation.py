@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from libs.errors import Violation
 from libs.ids import check_resource_id, check_text
 from libs.money import MINOR_DIGITS
+from services.rating.domain.currency_validation import check_further_currencies
 from services.rating.domain.model_validation import check_model
 from services.rating.domain.number_checks import check_number
 from services.rating.domain.precision import check_precision
@@ -23,21 +26,31 @@ def check_rate_card(card: RateCard) -> list[Violation]:
     violations = [violation for violation in found if violation]
     if card.currency not in MINOR_DIGITS:
         violations.append(Violation("currency", "UNKNOWN_CURRENCY", "must be an active ISO 4217 code"))
-    if not card.prices:
-        violations.append(Violation("prices", "REQUIRED", "must have at least one price"))
-    if len(card.prices) > MAX_PRICES:
-        violations.append(Violation("prices", "TOO_MANY", f"must have at most {MAX_PRICES} prices"))
-        return violations
+    violations += _check_prices(card.prices, "prices")
+    if card.further_currencies:
+        violations += check_further_currencies(card)
+        if not violations:
+            for index, further in enumerate(card.further_currencies):
+                violations += _check_prices(further.prices, f"further_currencies[{index}].prices")
+    return violations
+
+
+def _check_prices(prices: Sequence[Price], path: str) -> list[Violation]:
+    if not prices:
+        return [Violation(path, "REQUIRED", "must have at least one price")]
+    if len(prices) > MAX_PRICES:
+        return [Violation(path, "TOO_MANY", f"must have at most {MAX_PRICES} prices")]
+    violations: list[Violation] = []
     seen: set[str] = set()
     units: dict[str, PriceUnit] = {}
-    for index, price in enumerate(card.prices):
-        violations += check_price(price, f"prices[{index}]")
+    for index, price in enumerate(prices):
+        violations += check_price(price, f"{path}[{index}]")
         if price.price_id in seen:
-            violations.append(Violation(f"prices[{index}].price_id", "NOT_UNIQUE", "names another price of the card"))
+            violations.append(Violation(f"{path}[{index}].price_id", "NOT_UNIQUE", "names another price of the card"))
         seen.add(price.price_id)
         unit = price.terms.price_unit
         if unit is not None and units.setdefault(unit.name, unit) != unit:
-            field = f"prices[{index}].price_unit.amount"
+            field = f"{path}[{index}].price_unit.amount"
             violations.append(Violation(field, "NOT_UNIQUE", f"{unit.name} costs something else in a price before"))
     return violations
 

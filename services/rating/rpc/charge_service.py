@@ -96,6 +96,7 @@ class ChargeServicer(pb_grpc.ChargeServiceServicer):
             by_dimensions,
             require.part_of_period(request.part) if request.HasField("part") else None,
             terms,
+            request.currency,
         )
         return pb.PreviewChargeResponse(charges=[previewed_charge_to_pb(card, charge) for charge in charges])
 

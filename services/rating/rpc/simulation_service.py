@@ -14,7 +14,7 @@ from services.rating.usecases.create_rate_card import GetRateCards
 from services.rating.usecases.simulate import Simulate
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.rate_cards import rate_card_from_pb
-from services.rating.wire.simulations import simulated_to_pb, summary_to_pb
+from services.rating.wire.simulations import simulated_to_pb, summaries_to_pb
 from steelyard.rating.v1 import simulation_service_pb2 as pb
 from steelyard.rating.v1 import simulation_service_pb2_grpc as pb_grpc
 
@@ -45,7 +45,7 @@ class SimulationServicer(pb_grpc.SimulationServiceServicer):
         self, request: pb.SummarizeSimulationRequest, context: Context
     ) -> pb.SummarizeSimulationResponse:
         scope, card = _scope(request.simulation), await self._card(request.simulation)
-        return summary_to_pb(await self._simulate.summary(scope, card), card.currency)
+        return summaries_to_pb(await self._simulate.summaries(scope, card), card.currency)
 
     async def _card(self, simulation: pb.Simulation) -> RateCard:
         chosen = simulation.WhichOneof("card")

@@ -15,27 +15,27 @@ from services.rating.store.keys import KEYS, OF_KEY, key_columns
 
 _NAMES = (
     "tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version, time_zone,"
-    " whole_start, whole_end"
+    " whole_start, whole_end, currency"
 )
 _COLUMNS = (
     "p.tenant_id, p.subscription_id, p.period_start, p.period_end, p.customer_id, p.rate_card_id, p.version,"
-    " p.time_zone, p.whole_start, p.whole_end"
+    " p.time_zone, p.whole_start, p.whole_end, p.currency"
 )
 
 _SAVE = """
 INSERT INTO billing_periods AS p (tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id,
-                                  version, time_zone, whole_start, whole_end, fetched)
+                                  version, time_zone, whole_start, whole_end, currency, fetched)
 SELECT n.tenant_id, n.subscription_id, n.period_start, n.period_end, n.customer_id, n.rate_card_id, n.version,
-    n.time_zone, n.whole_start, n.whole_end, false
+    n.time_zone, n.whole_start, n.whole_end, n.currency, false
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[], $7::bigint[],
-        $8::text[], $9::timestamptz[], $10::timestamptz[])
+        $8::text[], $9::timestamptz[], $10::timestamptz[], $11::text[])
     AS n(tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version, time_zone,
-        whole_start, whole_end)
+        whole_start, whole_end, currency)
 ORDER BY tenant_id, subscription_id, period_start
 ON CONFLICT (tenant_id, subscription_id, period_start) DO UPDATE
     SET period_end = excluded.period_end, customer_id = excluded.customer_id, rate_card_id = excluded.rate_card_id,
         version = excluded.version, time_zone = excluded.time_zone, whole_start = excluded.whole_start,
-        whole_end = excluded.whole_end, fetched = false
+        whole_end = excluded.whole_end, currency = excluded.currency, fetched = false
     WHERE p.version < excluded.version
 RETURNING p.tenant_id, p.subscription_id, p.period_start
 """
@@ -111,6 +111,7 @@ class PostgresBillingPeriodStore:
             [period.time_zone for period in periods],
             [period.whole.start if period.whole else None for period in periods],
             [period.whole.end if period.whole else None for period in periods],
+            [period.currency for period in periods],
         )
         return [PeriodKey(*row) for row in rows]
 
@@ -161,7 +162,8 @@ class PostgresBillingPeriodStore:
 
 
 def _period(row: Sequence[object]) -> BillingPeriod:
-    tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version, time_zone, *whole = row
+    tenant_id, subscription_id, period_start, period_end, customer_id, rate_card_id, version, time_zone, *rest = row
+    *whole, currency = rest
     return BillingPeriod(
         PeriodKey(str(tenant_id), str(subscription_id), period_start),  # type: ignore[arg-type]
         period_end,  # type: ignore[arg-type]
@@ -170,4 +172,5 @@ def _period(row: Sequence[object]) -> BillingPeriod:
         int(version),  # type: ignore[call-overload]
         str(time_zone),
         None if whole[0] is None else Period(*whole),  # type: ignore[arg-type]
+        str(currency),
     )

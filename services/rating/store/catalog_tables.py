@@ -20,6 +20,7 @@ rate_cards = sa.Table(
     sa.Column("prices", JSONB, nullable=False),
     instant("created_at"),
     text("override_reason"),
+    sa.Column("further_currencies", JSONB, nullable=False),
 )
 
 # Closed for new subscriptions, all versions of them.
@@ -47,6 +48,7 @@ price_overrides = sa.Table(
     instant("end_at", nullable=True),
     text("reason"),
     instant("created_at"),
+    text("currency"),
     sa.Index("price_overrides_customer_id", "tenant_id", "customer_id", postgresql_where=sa.text("customer_id <> ''")),
     sa.Index(
         "price_overrides_subscription_id",

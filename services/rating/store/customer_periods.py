@@ -10,7 +10,7 @@ from libs.periods import Period
 from services.rating.domain.billing_period import BillingPeriod, PeriodKey
 
 _CONTAINING = """
-SELECT subscription_id, period_start, period_end, rate_card_id, version, time_zone, whole_start, whole_end
+SELECT subscription_id, period_start, period_end, rate_card_id, version, time_zone, whole_start, whole_end, currency
 FROM billing_periods
 WHERE tenant_id = $1 AND customer_id = $2 AND period_start <= $3 AND period_end > $3
 ORDER BY subscription_id, period_start
@@ -35,6 +35,7 @@ class PostgresCustomerPeriodStore:
                 row["version"],
                 row["time_zone"],
                 None if row["whole_start"] is None else Period(row["whole_start"], row["whole_end"]),
+                row["currency"],
             )
             for row in rows
         ]

@@ -16,12 +16,13 @@ from services.rating.domain.price_override import OverrideFilter, PriceOverride
 from services.rating.store.price_json import price_from_json, price_to_json
 
 _NAMES = (
-    "override_id, rate_card_id, customer_id, subscription_id, prices, effective_at, end_at, reason, created_at, number"
+    "override_id, rate_card_id, customer_id, subscription_id, prices, effective_at, end_at, reason, created_at, number,"
+    " currency"
 )
 _ADD = """
 INSERT INTO price_overrides (tenant_id, override_id, rate_card_id, customer_id, subscription_id, prices, effective_at,
-                             end_at, reason, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                             end_at, reason, created_at, currency)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 ON CONFLICT DO NOTHING
 RETURNING override_id
 """
@@ -64,7 +65,7 @@ class PostgresPriceOverrideStore:
         added = await self._connection.fetchval(
             _ADD,
             *(tenant_id, override.override_id, *target, prices, override.effective_at, override.end_at),
-            *(override.reason, override.created_at),
+            *(override.reason, override.created_at, override.currency),
         )
         return added is not None
 
@@ -109,4 +110,5 @@ def _override(row: asyncpg.Record) -> PriceOverride:
         reason=row["reason"],
         created_at=row["created_at"],
         number=row["number"],
+        currency=row["currency"],
     )

@@ -11,11 +11,14 @@ from datetime import datetime
 
 import asyncpg
 
-from services.rating.domain.rate_card import RateCard
+from services.rating.domain.rate_card import CurrencyPrices, RateCard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.store.price_json import price_from_json, price_to_json
 
-_NAMES = "rate_card_id, version, display_name, currency, effective_at, prices, created_at, override_reason"
+_NAMES = (
+    "rate_card_id, version, display_name, currency, effective_at, prices, further_currencies, created_at,"
+    " override_reason"
+)
 _COLUMNS = ", ".join(f"c.{name}" for name in _NAMES.split(", "))
 _STORED = f"{_COLUMNS}, archived_at, coalesce(reason, '') AS archive_reason"
 _CARDS = "rate_cards c LEFT JOIN archived_rate_cards USING (tenant_id, rate_card_id)"
@@ -24,8 +27,8 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('rate-card:' || $1 || ':'
 
 _INSERT = """
 INSERT INTO rate_cards (tenant_id, rate_card_id, version, display_name, currency, effective_at, prices, created_at,
-                        override_reason)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                        override_reason, further_currencies)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 
 _VERSION = f"""
@@ -67,6 +70,10 @@ class PostgresRateCardStore:
     async def add(self, tenant_id: str, card: RateCard, created_at: datetime, override_reason: str = "") -> None:
         """Add a version that does not exist yet."""
         prices = json.dumps([price_to_json(price) for price in card.prices])
+        further = [
+            {"currency": item.currency, "prices": [price_to_json(price) for price in item.prices]}
+            for item in card.further_currencies
+        ]
         await self._connection.execute(
             _INSERT,
             tenant_id,
@@ -78,6 +85,7 @@ class PostgresRateCardStore:
             prices,
             created_at,
             override_reason,
+            json.dumps(further),
         )
 
     async def archive(self, tenant_id: str, rate_card_id: str, at: datetime, reason: str) -> None:
@@ -118,6 +126,10 @@ def _card(row: asyncpg.Record) -> RateCard:
         effective_at=row["effective_at"],
         prices=tuple(price_from_json(price) for price in row["prices"]),
         display_name=row["display_name"],
+        further_currencies=tuple(
+            CurrencyPrices(item["currency"], tuple(price_from_json(price) for price in item["prices"]))
+            for item in row["further_currencies"]
+        ),
     )
 
 

@@ -85,6 +85,7 @@ billing_periods = sa.Table(
     instant("whole_start", nullable=True),
     instant("whole_end", nullable=True),
     sa.Column("fetched", sa.Boolean, nullable=False),
+    text("currency"),
     sa.Index("billing_periods_of_customer", "customer_id", "tenant_id"),
     sa.Index("billing_periods_of_rate_card", "rate_card_id"),
     sa.Index("billing_periods_by_customer", "tenant_id", "customer_id", "subscription_id", "period_start"),

@@ -60,5 +60,6 @@ async def _price_of(work: Work, charge: PeriodCharge) -> Price | None:
         prices = override.prices if override else ()
     else:
         stored = await work.cards.find(tenant_id, charge.rate_card_id, charge.rate_card_version)
-        prices = stored.card.prices if stored else ()
+        card = stored.card.in_currency(charge.currency) if stored else None
+        prices = card.prices if card else ()
     return next((price for price in prices if price.price_id == charge.price_id), None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from libs.errors import InvalidInput, Violation
 from services.rating.domain.meter_use import meter_violations
-from services.rating.domain.rate_card import RateCard
+from services.rating.domain.rate_card import Price, RateCard
+from services.rating.domain.usage import MeterFacts
 from services.rating.domain.validation import check_rate_card
 from services.rating.usecases.ports import IngestMeters
 
@@ -34,9 +35,13 @@ class CheckRateCard:
         facts = await self._meters.facts(tenant_id, {price.meter_id for price in card.prices if price.meter_id})
         if wrong := meter_violations(card, facts):
             raise InvalidInput(wrong)
-        prices = [
-            replace(price, exact_usage=price.meter_id is not None and not facts[price.meter_id].additive)
-            for price in card.prices
-        ]
+        further = [replace(item, prices=_with_facts(item.prices, facts)) for item in card.further_currencies]
         archived = {meter_id for meter_id, meter in facts.items() if meter.archived}
-        return replace(card, prices=tuple(prices)), archived
+        return replace(card, prices=_with_facts(card.prices, facts), further_currencies=tuple(further)), archived
+
+
+def _with_facts(prices: Sequence[Price], facts: Mapping[str, MeterFacts]) -> tuple[Price, ...]:
+    return tuple(
+        replace(price, exact_usage=price.meter_id is not None and not facts[price.meter_id].additive)
+        for price in prices
+    )

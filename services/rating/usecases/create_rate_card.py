@@ -212,6 +212,10 @@ def _check_succession(newest: RateCard, card: RateCard) -> None:
         raise RateCardCurrencyFixed(
             f"rate card {card.rate_card_id} is in {newest.currency}", rateCardId=card.rate_card_id
         )
+    # Subscriptions keep their currency, and would have no prices.
+    if missing := [currency for currency in newest.currencies if currency not in card.currencies]:
+        message = f"rate card {card.rate_card_id} has prices in {', '.join(missing)}, which a further version needs too"
+        raise RateCardCurrencyFixed(message, rateCardId=card.rate_card_id, missing=",".join(missing))
     if card.effective_at is None or (newest.effective_at is not None and card.effective_at <= newest.effective_at):
         since = newest.effective_at.isoformat() if newest.effective_at else "always"
         raise RateCardEffectiveTimeNotLater(

@@ -24,7 +24,7 @@ class RateCardNotFound(NotFound):
 
 
 class RateCardCurrencyFixed(FailedPrecondition):
-    """All versions of a card have the currency of the first."""
+    """All versions of a card have the currency of the first, and the further ones of those before."""
 
     reason = "RATE_CARD_CURRENCY_FIXED"
 

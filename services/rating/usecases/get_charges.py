@@ -95,16 +95,23 @@ class PreviewCharge:
         by_dimensions: Mapping[str, Sequence[DimensionedQuantity]],
         shortened: PartOfPeriod | None = None,
         terms: Mapping[str, PlaceInTerm] = NO_PLACES,
+        currency: str = "",
     ) -> tuple[RateCard, tuple[Charge, ...]]:
         """Return the card and what the quantities and numbers of events (by meter) cost; the newest version for 0.
 
         What is given by dimensions is added to the quantity of its meter. `shortened`: they are those of a part of a
         billing period. `terms`: by price, which one of the term of its commitment it is; the first one if left out.
+        `currency`: empty for that of the card's `prices`.
 
         :raises RateCardNotFound: if there is no such card
-        :raises InvalidInput: if a price of it depends on when usage happened, or naming what is wrong with `terms`
+        :raises InvalidInput: if a price of it depends on when usage happened, if it has no prices in the currency, or
+            naming what is wrong with `terms`
         """
-        card = (await self._get_rate_cards.get(tenant_id, rate_card_id, version)).card
+        found = (await self._get_rate_cards.get(tenant_id, rate_card_id, version)).card
+        card = found.in_currency(currency)
+        if card is None:
+            description = f"{rate_card_id} has prices in {', '.join(found.currencies)}"
+            raise InvalidInput.of("currency", "CURRENCY_NOT_ON_CARD", description)
         if by_window := [price.price_id for price in card.prices if cut_of(price, "UTC")]:
             description = f"what {', '.join(by_window)} cost depends on when usage happens: simulate the card instead"
             raise InvalidInput.of("rate_card_id", "PRICED_BY_WINDOW", description)

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
+
 from libs.money import plain
 from services.rating.domain.billing_period import PeriodScope
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.rollout_guard import RolloutGuard
+from services.rating.domain.simulation import SimulatedPeriod
 from services.rating.domain.simulation_summary import CustomerChange, SimulationSummary, keep_largest
 from services.rating.usecases.errors import RolloutGuardExceeded
 from services.rating.usecases.simulate import Simulate
+
+
+class _Judge:
+    """Finds those customers who pay in one currency and whose payments would change by too much."""
+
+    def __init__(self, max_change_percent: Decimal) -> None:
+        self._max_change_percent = max_change_percent
+        self._summary = SimulationSummary()
+        self._largest: list[tuple[int, str, CustomerChange]] = []
+        self.exceeding = 0
+
+    @property
+    def problems(self) -> int:
+        return sum(self._summary.problem_counts.values())
+
+    @property
+    def largest(self) -> Sequence[str]:
+        return [customer_id for _, customer_id, _ in sorted(self._largest, reverse=True)]
+
+    def add(self, compared: SimulatedPeriod) -> None:
+        self._count(self._summary.add(compared))
+
+    def finish(self) -> None:
+        self._count(self._summary.finish())
+
+    def _count(self, customer: CustomerChange | None) -> None:
+        if customer is not None and customer.exceeds(self._max_change_percent):
+            self.exceeding += 1
+            keep_largest(self._largest, (abs(customer.change), customer.customer_id, customer))
 
 
 class GuardRollout:
@@ -25,25 +58,21 @@ class GuardRollout:
         """
         if guard.override_reason:
             return
-        summary, exceeding = SimulationSummary(), 0
-        largest: list[tuple[int, str, CustomerChange]] = []
-
-        def judge(customer: CustomerChange | None) -> None:
-            nonlocal exceeding
-            if customer is not None and customer.exceeds(guard.max_change_percent):
-                exceeding += 1
-                keep_largest(largest, (abs(customer.change), customer.customer_id, customer))
-
+        judges: dict[str, _Judge] = {}
         async for compared in self._simulate.all(PeriodScope(tenant_id, guard.within, card.rate_card_id), card):
-            judge(summary.add(compared))
-        judge(summary.finish())
-        problems = sum(summary.problem_counts.values())
+            judges.setdefault(compared.currency, _Judge(guard.max_change_percent)).add(compared)
+        for judge in judges.values():
+            judge.finish()
+        exceeding = sum(judge.exceeding for judge in judges.values())
+        problems = sum(judge.problems for judge in judges.values())
         if exceeding or problems:
+            # Amounts in different currencies have no order.
+            customers = dict.fromkeys(name for _, judge in sorted(judges.items()) for name in judge.largest)
             raise RolloutGuardExceeded(
                 f"{card.rate_card_id} would change what {exceeding} customers pay by more than"
                 f" {plain(guard.max_change_percent)} %, and {problems} billing periods cannot be compared",
                 rateCardId=card.rate_card_id,
                 customerCount=str(exceeding),
                 problemCount=str(problems),
-                customers=",".join(customer_id for _, customer_id, _ in sorted(largest, reverse=True)),
+                customers=",".join(customers),
             )

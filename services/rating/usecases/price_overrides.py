@@ -60,9 +60,13 @@ class PriceOverrides:
         if wrong:
             raise InvalidInput(list({violation.field: violation for violation in reversed(wrong)}.values()))
         newest = (await self._get_rate_cards.get(request.tenant_id, override.rate_card_id, 0)).card
+        in_currency = newest.in_currency(override.currency)
+        if in_currency is None:
+            description = f"{newest.rate_card_id} has prices in {', '.join(newest.currencies)}"
+            raise InvalidInput.of("price_override.currency", "CURRENCY_NOT_ON_CARD", description)
         _check_known(override, newest)
         # As a card of its own: a price has to be right whatever stands beside it.
-        alone = RateCard(newest.rate_card_id, 0, newest.currency, None, override.prices)
+        alone = RateCard(newest.rate_card_id, 0, in_currency.currency, None, override.prices)
         checked, _ = await self._check(request.tenant_id, alone, [])
         override = replace(override, prices=checked.prices)
         async with self._open_work(request.tenant_id) as work:

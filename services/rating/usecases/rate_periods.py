@@ -22,7 +22,7 @@ from services.rating.domain.period_charge import (
     matrix_meters,
     withdrawn_charge,
 )
-from services.rating.domain.price_override import PriceOverride, overridden
+from services.rating.domain.price_override import PriceOverride, agreed_card
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.usage import DimensionedQuantity, MeterUsage, differing_dimensions
@@ -34,6 +34,7 @@ from services.rating.usecases.usage_by_window import UsageByCut, in_slices, read
 
 RATE_CARD_UNKNOWN = "RATE_CARD_UNKNOWN"
 RATE_CARD_NOT_IN_FORCE = "RATE_CARD_NOT_IN_FORCE"
+RATE_CARD_LACKS_CURRENCY = "RATE_CARD_LACKS_CURRENCY"
 PRICING_FAILED = "PRICING_FAILED"
 USAGE_UNAVAILABLE = "USAGE_UNAVAILABLE"
 DIMENSIONS_DIFFER = "DIMENSIONS_DIFFER"
@@ -201,7 +202,11 @@ def card_of(
     if card is None:
         start = period.key.period_start.isoformat()
         return RatingProblem(RATE_CARD_NOT_IN_FORCE, f"no version of {period.rate_card_id} is in force at {start}")
-    return overridden(card, overrides)
+    agreed = agreed_card(card, period.currency, overrides)
+    if agreed is None:
+        description = f"version {card.version} of {period.rate_card_id} has no prices in {period.currency}"
+        return RatingProblem(RATE_CARD_LACKS_CURRENCY, description)
+    return agreed
 
 
 def charges_of(

@@ -12,7 +12,7 @@ from services.rating.domain.charges import NO_DIMENSIONS
 from services.rating.domain.commitment_term import TermSoFar
 from services.rating.domain.exact_usage import ExactUsage, QuantityScope, Questions
 from services.rating.domain.period_charge import NO_WINDOWS, PeriodCharge, exact_meters, matrix_meters
-from services.rating.domain.price_override import overridden
+from services.rating.domain.price_override import PriceOverride, agreed_card
 from services.rating.domain.queue import RatingProblem
 from services.rating.domain.rate_card import RateCard
 from services.rating.domain.simulation import SimulatedPeriod, compare
@@ -85,12 +85,8 @@ class Simulate:
             )
             for period in periods
         }
-        # What was agreed for the prices of this card stays agreed in a further version of it.
         tried = {
-            period.key: overridden(card, overrides.get(period.key, ()))
-            if period.rate_card_id == card.rate_card_id
-            else card
-            for period in periods
+            period.key: _tried(period, in_force[period.key], card, overrides.get(period.key, ())) for period in periods
         }
         compared: dict[PeriodKey, SimulatedPeriod] = {}
         for _ in range(_TRIES):
@@ -112,13 +108,14 @@ class Simulate:
                 return
             after = page[-1].place
 
-    async def summary(self, scope: PeriodScope, card: RateCard) -> SimulationSummary:
-        """Compare all of them, and tell who would pay more and who less."""
-        summary = SimulationSummary()
+    async def summaries(self, scope: PeriodScope, card: RateCard) -> dict[str, SimulationSummary]:
+        """Compare all of them, and tell who would pay more and who less, by currency; the card's own is there."""
+        summaries = {card.currency: SimulationSummary()}
         async for compared in self.all(scope, card):
-            summary.add(compared)
-        summary.finish()
-        return summary
+            summaries.setdefault(compared.currency, SimulationSummary()).add(compared)
+        for summary in summaries.values():
+            summary.finish()
+        return summaries
 
     async def _compare(
         self,
@@ -176,6 +173,16 @@ class Simulate:
         for (key, scope), exact in answers.told.items():
             found.setdefault(key, {})[scope.meter_id] = exact
         return found
+
+
+def _tried(
+    period: BillingPeriod, in_force: RateCard | RatingProblem, card: RateCard, overrides: Sequence[PriceOverride]
+) -> RateCard:
+    """Return the card in the currency that a billing period is paid in; in its own one if it lacks that."""
+    currency = in_force.currency if isinstance(in_force, RateCard) else period.currency
+    # What was agreed for the prices of this card stays agreed in a further version of it.
+    agreed = overrides if period.rate_card_id == card.rate_card_id else ()
+    return agreed_card(card, currency, agreed) or card
 
 
 def _cards(*found: RateCard | RatingProblem) -> list[RateCard]:

@@ -24,6 +24,7 @@ def billing_period_from_pb(tenant_id: str, state: billing_period_pb2.BillingPeri
         state.version,
         state.time_zone or "UTC",
         _whole(state),
+        state.currency,
     )
 
 

@@ -28,6 +28,7 @@ def override_from_pb(message: pb.PriceOverride, reading: Reading) -> PriceOverri
         if message.HasField("end_time")
         else None,
         reason=message.reason,
+        currency=message.currency,
     )
 
 
@@ -38,6 +39,7 @@ def override_to_pb(override: PriceOverride) -> pb.PriceOverride:
         rate_card_id=override.rate_card_id,
         prices=[price_to_pb(price) for price in override.prices],
         reason=override.reason,
+        currency=override.currency,
     )
     if override.subscription_id:
         message.subscription_id = override.subscription_id

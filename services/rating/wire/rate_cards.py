@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from libs.money import RoundingMode, plain
 from services.rating.domain.prices import ZERO
-from services.rating.domain.rate_card import Price, RateCard
+from services.rating.domain.rate_card import CurrencyPrices, Price, RateCard
 from services.rating.domain.rollout_guard import RolloutGuard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.wire.card_reading import Reading
@@ -40,9 +42,17 @@ def rate_card_from_pb(message: pb.RateCard, reading: Reading) -> RateCard:
         version=0,
         currency=message.currency,
         effective_at=effective_at,
-        prices=tuple(price_from_pb(price, f"prices[{index}]", reading) for index, price in enumerate(message.prices)),
+        prices=_prices_from_pb(message.prices, "", reading),
         display_name=message.display_name,
+        further_currencies=tuple(
+            CurrencyPrices(further.currency, _prices_from_pb(further.prices, f"further_currencies[{index}].", reading))
+            for index, further in enumerate(message.further_currencies)
+        ),
     )
+
+
+def _prices_from_pb(messages: Iterable[pb.Price], path: str, reading: Reading) -> tuple[Price, ...]:
+    return tuple(price_from_pb(price, f"{path}prices[{index}]", reading) for index, price in enumerate(messages))
 
 
 def guard_from_pb(message: rate_card_service_pb2.RolloutGuard, reading: Reading) -> RolloutGuard | None:
@@ -80,7 +90,11 @@ def rate_card_message(card: RateCard) -> pb.RateCard:
         version=card.version,
         display_name=card.display_name,
         currency=card.currency,
-        prices=[price_to_pb(price) for price in card.prices],
+        prices=map(price_to_pb, card.prices),
+        further_currencies=[
+            pb.CurrencyPrices(currency=further.currency, prices=map(price_to_pb, further.prices))
+            for further in card.further_currencies
+        ],
     )
     if card.effective_at is not None:
         message.effective_time.CopyFrom(instant_to_pb(card.effective_at))

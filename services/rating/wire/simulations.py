@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from libs.money import plain
 from services.rating.domain.simulation import SimulatedLine, SimulatedPeriod
 from services.rating.domain.simulation_summary import Bucket, CustomerChange, SimulationSummary
@@ -27,8 +29,15 @@ def simulated_to_pb(compared: SimulatedPeriod) -> pb.SimulatedPeriod:
     )
 
 
-def summary_to_pb(summary: SimulationSummary, currency: str) -> pb.SummarizeSimulationResponse:
-    """Return a summary for the wire."""
+def summaries_to_pb(summaries: Mapping[str, SimulationSummary], currency: str) -> pb.SummarizeSimulationResponse:
+    """Return summaries by currency for the wire, that of one currency first."""
+    message = _summary_to_pb(summaries[currency], currency)
+    for further in sorted(summaries.keys() - {currency}):
+        message.further_currencies.append(_summary_to_pb(summaries[further], further))
+    return message
+
+
+def _summary_to_pb(summary: SimulationSummary, currency: str) -> pb.SummarizeSimulationResponse:
     return pb.SummarizeSimulationResponse(
         currency=currency,
         period_count=summary.periods,

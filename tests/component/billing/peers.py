@@ -30,6 +30,7 @@ class RatingPeer(charge_service_pb2_grpc.ChargeServiceServicer, rate_card_servic
 
     def __init__(self) -> None:
         self.charges: list[charge_pb2.Charge] = []
+        self.further_currencies: list[str] = []
         self.live: list[charge_service_pb2.CurrentCharges] | None = None
         """What costs now; None: it cannot tell, as before it could."""
 
@@ -38,7 +39,8 @@ class RatingPeer(charge_service_pb2_grpc.ChargeServiceServicer, rate_card_servic
     ) -> rate_card_service_pb2.GetRateCardResponse:
         if request.rate_card_id != "standard":
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such card")
-        card = rate_card_pb2.RateCard(rate_card_id="standard", version=1, currency="EUR")
+        further = [rate_card_pb2.CurrencyPrices(currency=currency) for currency in self.further_currencies]
+        card = rate_card_pb2.RateCard(rate_card_id="standard", version=1, currency="EUR", further_currencies=further)
         return rate_card_service_pb2.GetRateCardResponse(rate_card=card)
 
     async def GetCharges(

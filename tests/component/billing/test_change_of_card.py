@@ -13,10 +13,10 @@ import pytest
 from libs.errors import InvalidInput, NotFound
 from services.billing.domain.charge import PeriodKey
 from services.billing.domain.invoice import Invoice
+from services.billing.domain.rate_card_facts import CurrencyDiffers
 from services.billing.domain.subscription import (
     BillingAnchor,
     BillingPeriodClosing,
-    CurrencyDiffers,
     SubscriptionEnded,
 )
 from services.billing.usecases.close_periods import PERIOD_DIFFERS

@@ -75,10 +75,11 @@ class World:
         starts_on: date | None = None,
         anchor: BillingAnchor = BillingAnchor.ANNIVERSARY,
         customer_id: str = "cust-01",
+        currency: str = "",
         request: Request | None = None,
     ) -> SubscriptionView:
         create = CreateSubscription(unit_of_work=self.api, rating=self.rating, clock=self.real)
-        order = SubscriptionOrder(subscription_id, customer_id, "standard", starts_on, anchor)
+        order = SubscriptionOrder(subscription_id, customer_id, "standard", starts_on, anchor, currency)
         return await create(request=request or a_request("CreateSubscription"), tenant_id=tenant_id, order=order)
 
     async def cancel(

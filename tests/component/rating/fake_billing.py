@@ -30,6 +30,7 @@ def state_to_pb(period: BillingPeriod) -> billing_period_pb2.BillingPeriodState:
         version=period.version,
         time_zone=period.time_zone,
         whole_period=period_to_pb(period.whole) if period.whole else None,
+        currency=period.currency,
     )
 
 

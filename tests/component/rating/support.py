@@ -80,9 +80,10 @@ def billing_period(
     version: int = 1,
     time_zone: str = "UTC",
     whole: Period | None = None,
+    currency: str = "",
 ) -> BillingPeriod:
     key = PeriodKey(tenant, subscription, period.start)
-    return BillingPeriod(key, period.end, customer, card, version, time_zone, whole)
+    return BillingPeriod(key, period.end, customer, card, version, time_zone, whole, currency)
 
 
 def rate_card(

@@ -180,7 +180,7 @@ class TestScope:
         assert found == [("cust-a", "sub-2"), ("cust-b", "sub-1"), ("cust-c", "sub-0")]
 
     async def test_the_summary_is_of_all(self, three: Rating) -> None:
-        summary = await three.simulate.summary(MARCH_OF_ALL, DEARER)
+        summary = (await three.simulate.summaries(MARCH_OF_ALL, DEARER))["USD"]
 
         assert (summary.periods, summary.losers, summary.current, summary.simulated) == (3, 3, 60_00, 78_00)
 

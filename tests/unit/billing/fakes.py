@@ -70,6 +70,7 @@ class FakeRating:
     def __init__(self) -> None:
         self.currencies = {"standard": "EUR"}
         self.archived: set[str] = set()
+        self.further_currencies: dict[str, tuple[str, ...]] = {}
         self.by_period: dict[PeriodKey, tuple[Charge, ...]] = {}
         self.refusals: dict[PeriodKey, str] = {}
         self.periods: dict[PeriodKey, Period] = {}
@@ -87,7 +88,9 @@ class FakeRating:
             raise Unavailable("rating is away")
         if rate_card_id not in self.currencies:
             raise NotFound(f"no rate card {rate_card_id}", reason="RATE_CARD_NOT_FOUND")
-        return RateCardFacts(self.currencies[rate_card_id], rate_card_id in self.archived)
+        return RateCardFacts(
+            self.currencies[rate_card_id], rate_card_id in self.archived, self.further_currencies.get(rate_card_id, ())
+        )
 
     async def confirm_charges(self, tenant_id: str, keys: Sequence[PeriodKey]) -> list[Confirmed]:
         self.asked.append(list(keys))

@@ -46,3 +46,10 @@ class TestBillingPeriods:
 
     def test_of_older_versions_are_in_utc(self) -> None:
         assert billing_period_from_pb("acme", state()).time_zone == "UTC"
+
+    def test_are_in_the_currency_that_billing_says(self) -> None:
+        euros = state()
+        euros.currency = "EUR"
+
+        assert billing_period_from_pb("acme", euros).currency == "EUR"
+        assert billing_period_from_pb("acme", state()).currency == ""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from services.rating.domain.price_terms import Commitment, CommitmentKind, PriceTerms
 from services.rating.domain.prices import Flat, PerUnit
 from services.rating.domain.proration import Proration
-from services.rating.domain.rate_card import Price, RateCard
+from services.rating.domain.rate_card import CurrencyPrices, Price, RateCard
 from services.rating.domain.stored_card import StoredRateCard
 from services.rating.wire.card_reading import Reading
 from services.rating.wire.rate_cards import rate_card_from_pb, rate_card_to_pb
@@ -26,7 +26,8 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 @given(any_prices | windowed_prices, st.sampled_from(Proration))
 def test_a_card_survives_the_wire(price: Price, proration: Proration) -> None:
     price = replace(price, proration=proration)
-    card = RateCard("card", 0, "EUR", NOW, (price, Price("fee", Flat(Decimal(5)))), "Name")
+    prices = (price, Price("fee", Flat(Decimal(5))))
+    card = RateCard("card", 0, "EUR", NOW, prices, "Name", (CurrencyPrices("USD", prices[::-1]),))
     reading = Reading()
 
     message = rate_card_to_pb(StoredRateCard(card, NOW))

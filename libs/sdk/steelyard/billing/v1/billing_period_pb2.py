@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from steelyard.common.v1 import period_pb2 as steelyard_dot_common_dot_v1_dot_period__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)steelyard/billing/v1/billing_period.proto\x12\x14steelyard.billing.v1\x1a steelyard/common/v1/period.proto\"\xdc\x01\n\x12\x42illingPeriodState\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x14\n\x0crate_card_id\x18\x03 \x01(\t\x12+\n\x06period\x18\x04 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x31\n\x0cwhole_period\x18\x07 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\"m\n\x15\x42illingPeriodsChanged\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x41\n\x0f\x62illing_periods\x18\x02 \x03(\x0b\x32(.steelyard.billing.v1.BillingPeriodStateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)steelyard/billing/v1/billing_period.proto\x12\x14steelyard.billing.v1\x1a steelyard/common/v1/period.proto\"\xee\x01\n\x12\x42illingPeriodState\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x14\n\x0crate_card_id\x18\x03 \x01(\t\x12+\n\x06period\x18\x04 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x0f\n\x07version\x18\x05 \x01(\x03\x12\x11\n\ttime_zone\x18\x06 \x01(\t\x12\x31\n\x0cwhole_period\x18\x07 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12\x10\n\x08\x63urrency\x18\n \x01(\t\"m\n\x15\x42illingPeriodsChanged\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x41\n\x0f\x62illing_periods\x18\x02 \x03(\x0b\x32(.steelyard.billing.v1.BillingPeriodStateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.billing.v1.billin
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BILLINGPERIODSTATE']._serialized_start=102
-  _globals['_BILLINGPERIODSTATE']._serialized_end=322
-  _globals['_BILLINGPERIODSCHANGED']._serialized_start=324
-  _globals['_BILLINGPERIODSCHANGED']._serialized_end=433
+  _globals['_BILLINGPERIODSTATE']._serialized_end=340
+  _globals['_BILLINGPERIODSCHANGED']._serialized_start=342
+  _globals['_BILLINGPERIODSCHANGED']._serialized_end=451
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class BillingPeriodState(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     WHOLE_PERIOD_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     subscription_id: _builtins.str
     """The subscription."""
     customer_id: _builtins.str
@@ -43,6 +44,10 @@ class BillingPeriodState(_message.Message):
     time_zone: _builtins.str
     """The IANA zone in which the period was computed, whose days prorated usage counts. Empty in messages of older
     versions: UTC.
+    """
+    currency: _builtins.str
+    """The currency of the subscription, ISO 4217: which prices of the card count. Empty in messages of older versions: the
+    card's `currency`.
     """
     @_builtins.property
     def period(self) -> _period_pb2.Period:
@@ -64,10 +69,11 @@ class BillingPeriodState(_message.Message):
         version: _builtins.int = ...,
         time_zone: _builtins.str = ...,
         whole_period: _period_pb2.Period | None = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period", "whole_period", b"whole_period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "period", b"period", "rate_card_id", b"rate_card_id", "subscription_id", b"subscription_id", "time_zone", b"time_zone", "version", b"version", "whole_period", b"whole_period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "customer_id", b"customer_id", "period", b"period", "rate_card_id", b"rate_card_id", "subscription_id", b"subscription_id", "time_zone", b"time_zone", "version", b"version", "whole_period", b"whole_period"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

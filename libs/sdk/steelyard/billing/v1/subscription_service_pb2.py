@@ -26,37 +26,37 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from steelyard.common.v1 import period_pb2 as steelyard_dot_common_dot_v1_dot_period__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/steelyard/billing/v1/subscription_service.proto\x12\x14steelyard.billing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a steelyard/common/v1/period.proto\"\xb7\x02\n\x0cSubscription\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x14\n\x0crate_card_id\x18\x03 \x01(\t\x12\x12\n\nstart_date\x18\x04 \x01(\t\x12;\n\x0e\x62illing_anchor\x18\x05 \x01(\x0e\x32#.steelyard.billing.v1.BillingAnchor\x12\x33\n\x0e\x63urrent_period\x18\x06 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"i\n\x19\x43reateSubscriptionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x38\n\x0csubscription\x18\x02 \x01(\x0b\x32\".steelyard.billing.v1.Subscription\"V\n\x1a\x43reateSubscriptionResponse\x12\x38\n\x0csubscription\x18\x01 \x01(\x0b\x32\".steelyard.billing.v1.Subscription\"1\n\x16GetSubscriptionRequest\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\"S\n\x17GetSubscriptionResponse\x12\x38\n\x0csubscription\x18\x01 \x01(\x0b\x32\".steelyard.billing.v1.Subscription\"V\n\x18ListSubscriptionsRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"o\n\x19ListSubscriptionsResponse\x12\x39\n\rsubscriptions\x18\x01 \x03(\x0b\x32\".steelyard.billing.v1.Subscription\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"[\n\x19\x43\x61ncelSubscriptionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0fsubscription_id\x18\x02 \x01(\t\x12\x11\n\tlast_date\x18\x03 \x01(\t\"V\n\x1a\x43\x61ncelSubscriptionResponse\x12\x38\n\x0csubscription\x18\x01 \x01(\x0b\x32\".steelyard.billing.v1.Subscription\"n\n\x15\x43hangeRateCardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0fsubscription_id\x18\x02 \x01(\t\x12\x14\n\x0crate_card_id\x18\x03 \x01(\t\x12\x12\n\nfirst_date\x18\x04 \x01(\t\"R\n\x16\x43hangeRateCardResponse\x12\x38\n\x0csubscription\x18\x01 \x01(\x0b\x32\".steelyard.billing.v1.Subscription*l\n\rBillingAnchor\x12\x1e\n\x1a\x42ILLING_ANCHOR_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x42ILLING_ANCHOR_ANNIVERSARY\x10\x01\x12\x1b\n\x17\x42ILLING_ANCHOR_CALENDAR\x10\x02\x32\xda\x04\n\x13SubscriptionService\x12w\n\x12\x43reateSubscription\x12/.steelyard.billing.v1.CreateSubscriptionRequest\x1a\x30.steelyard.billing.v1.CreateSubscriptionResponse\x12n\n\x0fGetSubscription\x12,.steelyard.billing.v1.GetSubscriptionRequest\x1a-.steelyard.billing.v1.GetSubscriptionResponse\x12t\n\x11ListSubscriptions\x12..steelyard.billing.v1.ListSubscriptionsRequest\x1a/.steelyard.billing.v1.ListSubscriptionsResponse\x12w\n\x12\x43\x61ncelSubscription\x12/.steelyard.billing.v1.CancelSubscriptionRequest\x1a\x30.steelyard.billing.v1.CancelSubscriptionResponse\x12k\n\x0e\x43hangeRateCard\x12+.steelyard.billing.v1.ChangeRateCardRequest\x1a,.steelyard.billing.v1.ChangeRateCardResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/steelyard/billing/v1/subscription_service.proto\x12\x14steelyard.billing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a steelyard/common/v1/period.proto\"\xc9\x02\n\x0cSubscription\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x14\n\x0crate_card_id\x18\x03 \x01(\t\x12\x12\n\nstart_date\x18\x04 \x01(\t\x12;\n\x0e\x62illing_anchor\x18\x05 \x01(\x0e\x32#.steelyard.billing.v1.BillingAnchor\x12\x33\n\x0e\x63urrent_period\x18\x06 \x01(\x0b\x32\x1b.steelyard.common.v1.Period\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63urrency\x18\x0c \x01(\t\"i\n\x19\x43reateSubscriptionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x38\n\x0csubscription\x18\x02 \x01(\x0b\x32\".steelyard.billing.v1.Subscription\"V\n\x1a\x43reateSubscriptionResponse\x12\x38\n\x0csubscription\x18\x01 \x01(\x0b\x32\".steelyard.billing.v1.Subscription\"1\n\x16GetSubscriptionRequest\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\"S\n\x17GetSubscriptionResponse\x12\x38\n\x0csubscription\x18\x01 \x01(\x0b\x32\".steelyard.billing.v1.Subscription\"V\n\x18ListSubscriptionsRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"o\n\x19ListSubscriptionsResponse\x12\x39\n\rsubscriptions\x18\x01 \x03(\x0b\x32\".steelyard.billing.v1.Subscription\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"[\n\x19\x43\x61ncelSubscriptionRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0fsubscription_id\x18\x02 \x01(\t\x12\x11\n\tlast_date\x18\x03 \x01(\t\"V\n\x1a\x43\x61ncelSubscriptionResponse\x12\x38\n\x0csubscription\x18\x01 \x01(\x0b\x32\".steelyard.billing.v1.Subscription\"n\n\x15\x43hangeRateCardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x17\n\x0fsubscription_id\x18\x02 \x01(\t\x12\x14\n\x0crate_card_id\x18\x03 \x01(\t\x12\x12\n\nfirst_date\x18\x04 \x01(\t\"R\n\x16\x43hangeRateCardResponse\x12\x38\n\x0csubscription\x18\x01 \x01(\x0b\x32\".steelyard.billing.v1.Subscription*l\n\rBillingAnchor\x12\x1e\n\x1a\x42ILLING_ANCHOR_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x42ILLING_ANCHOR_ANNIVERSARY\x10\x01\x12\x1b\n\x17\x42ILLING_ANCHOR_CALENDAR\x10\x02\x32\xda\x04\n\x13SubscriptionService\x12w\n\x12\x43reateSubscription\x12/.steelyard.billing.v1.CreateSubscriptionRequest\x1a\x30.steelyard.billing.v1.CreateSubscriptionResponse\x12n\n\x0fGetSubscription\x12,.steelyard.billing.v1.GetSubscriptionRequest\x1a-.steelyard.billing.v1.GetSubscriptionResponse\x12t\n\x11ListSubscriptions\x12..steelyard.billing.v1.ListSubscriptionsRequest\x1a/.steelyard.billing.v1.ListSubscriptionsResponse\x12w\n\x12\x43\x61ncelSubscription\x12/.steelyard.billing.v1.CancelSubscriptionRequest\x1a\x30.steelyard.billing.v1.CancelSubscriptionResponse\x12k\n\x0e\x43hangeRateCard\x12+.steelyard.billing.v1.ChangeRateCardRequest\x1a,.steelyard.billing.v1.ChangeRateCardResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.billing.v1.subscription_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BILLINGANCHOR']._serialized_start=1363
-  _globals['_BILLINGANCHOR']._serialized_end=1471
+  _globals['_BILLINGANCHOR']._serialized_start=1381
+  _globals['_BILLINGANCHOR']._serialized_end=1489
   _globals['_SUBSCRIPTION']._serialized_start=141
-  _globals['_SUBSCRIPTION']._serialized_end=452
-  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_start=454
-  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_end=559
-  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_start=561
-  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_end=647
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=649
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=698
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=700
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=783
-  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_start=785
-  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_end=871
-  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_start=873
-  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_end=984
-  _globals['_CANCELSUBSCRIPTIONREQUEST']._serialized_start=986
-  _globals['_CANCELSUBSCRIPTIONREQUEST']._serialized_end=1077
-  _globals['_CANCELSUBSCRIPTIONRESPONSE']._serialized_start=1079
-  _globals['_CANCELSUBSCRIPTIONRESPONSE']._serialized_end=1165
-  _globals['_CHANGERATECARDREQUEST']._serialized_start=1167
-  _globals['_CHANGERATECARDREQUEST']._serialized_end=1277
-  _globals['_CHANGERATECARDRESPONSE']._serialized_start=1279
-  _globals['_CHANGERATECARDRESPONSE']._serialized_end=1361
-  _globals['_SUBSCRIPTIONSERVICE']._serialized_start=1474
-  _globals['_SUBSCRIPTIONSERVICE']._serialized_end=2076
+  _globals['_SUBSCRIPTION']._serialized_end=470
+  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_start=472
+  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_end=577
+  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_start=579
+  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_end=665
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=667
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=716
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=718
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=801
+  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_start=803
+  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_end=889
+  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_start=891
+  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_end=1002
+  _globals['_CANCELSUBSCRIPTIONREQUEST']._serialized_start=1004
+  _globals['_CANCELSUBSCRIPTIONREQUEST']._serialized_end=1095
+  _globals['_CANCELSUBSCRIPTIONRESPONSE']._serialized_start=1097
+  _globals['_CANCELSUBSCRIPTIONRESPONSE']._serialized_end=1183
+  _globals['_CHANGERATECARDREQUEST']._serialized_start=1185
+  _globals['_CHANGERATECARDREQUEST']._serialized_end=1295
+  _globals['_CHANGERATECARDRESPONSE']._serialized_start=1297
+  _globals['_CHANGERATECARDRESPONSE']._serialized_end=1379
+  _globals['_SUBSCRIPTIONSERVICE']._serialized_start=1492
+  _globals['_SUBSCRIPTIONSERVICE']._serialized_end=2094
 # @@protoc_insertion_point(module_scope)

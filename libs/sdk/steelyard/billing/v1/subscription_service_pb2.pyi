@@ -59,6 +59,7 @@ class Subscription(_message.Message):
     CURRENT_PERIOD_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     subscription_id: _builtins.str
     """Chosen by the tenant; made by the server if empty; 1 to 64 of letters, digits and _ . : @ -."""
     customer_id: _builtins.str
@@ -73,6 +74,8 @@ class Subscription(_message.Message):
     """
     billing_anchor: Global___BillingAnchor.ValueType
     """Where months begin."""
+    currency: _builtins.str
+    """ISO 4217 code of its prices, invoices and payments, one of the card's; empty is the card's `currency`. It never changes."""
     @_builtins.property
     def current_period(self) -> _period_pb2.Period:
         """The period that contains the tenant's now, or the first one. Set by the server."""
@@ -96,10 +99,11 @@ class Subscription(_message.Message):
         current_period: _period_pb2.Period | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "current_period", b"current_period", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_anchor", b"billing_anchor", "create_time", b"create_time", "current_period", b"current_period", "customer_id", b"customer_id", "end_time", b"end_time", "rate_card_id", b"rate_card_id", "start_date", b"start_date", "subscription_id", b"subscription_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_anchor", b"billing_anchor", "create_time", b"create_time", "currency", b"currency", "current_period", b"current_period", "customer_id", b"customer_id", "end_time", b"end_time", "rate_card_id", b"rate_card_id", "start_date", b"start_date", "subscription_id", b"subscription_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,7 +337,7 @@ class ChangeRateCardRequest(_message.Message):
     subscription_id: _builtins.str
     """The subscription."""
     rate_card_id: _builtins.str
-    """The card, in the currency of the subscription."""
+    """The card, with prices in the currency of the subscription."""
     first_date: _builtins.str
     """The first local date that is billed by the card, YYYY-MM-DD in the subscription's zone, within its current billing
     period or the day after it. Empty: the first date of the next billing period.

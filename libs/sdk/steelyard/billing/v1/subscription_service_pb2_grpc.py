@@ -71,8 +71,8 @@ class SubscriptionServiceServicer(object):
 
         Idempotent by request_id. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations; NOT_FOUND CUSTOMER_NOT_FOUND or RATE_CARD_NOT_FOUND;
-        FAILED_PRECONDITION RATE_CARD_ARCHIVED; ALREADY_EXISTS SUBSCRIPTION_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if rating
-        does not answer.
+        FAILED_PRECONDITION RATE_CARD_ARCHIVED or CURRENCY_DIFFERS (the card has no prices in the currency); ALREADY_EXISTS
+        SUBSCRIPTION_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,8 +118,8 @@ class SubscriptionServiceServicer(object):
         Idempotent by request_id. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations, among them INVALID_DATE, OUT_OF_RANGE (first_date is neither in the
         current billing period nor the day after it) and UNCHANGED (it is the subscription's card); NOT_FOUND
-        SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (between the card and the
-        subscription), RATE_CARD_ARCHIVED, SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
+        SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (the card has no prices in the
+        currency of the subscription), RATE_CARD_ARCHIVED, SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
         that would change is being made); ALREADY_EXISTS REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

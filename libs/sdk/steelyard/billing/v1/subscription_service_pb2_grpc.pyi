@@ -38,8 +38,8 @@ class SubscriptionServiceStub:
 
     Idempotent by request_id. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations; NOT_FOUND CUSTOMER_NOT_FOUND or RATE_CARD_NOT_FOUND;
-    FAILED_PRECONDITION RATE_CARD_ARCHIVED; ALREADY_EXISTS SUBSCRIPTION_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if rating
-    does not answer.
+    FAILED_PRECONDITION RATE_CARD_ARCHIVED or CURRENCY_DIFFERS (the card has no prices in the currency); ALREADY_EXISTS
+    SUBSCRIPTION_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
     """
     GetSubscription: _grpc.UnaryUnaryMultiCallable[_subscription_service_pb2.GetSubscriptionRequest, _subscription_service_pb2.GetSubscriptionResponse]
     """GetSubscription returns a subscription with its current billing period.
@@ -69,8 +69,8 @@ class SubscriptionServiceStub:
     Idempotent by request_id. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations, among them INVALID_DATE, OUT_OF_RANGE (first_date is neither in the
     current billing period nor the day after it) and UNCHANGED (it is the subscription's card); NOT_FOUND
-    SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (between the card and the
-    subscription), RATE_CARD_ARCHIVED, SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
+    SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (the card has no prices in the
+    currency of the subscription), RATE_CARD_ARCHIVED, SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
     that would change is being made); ALREADY_EXISTS REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
     """
 
@@ -84,8 +84,8 @@ class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
 
     Idempotent by request_id. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations; NOT_FOUND CUSTOMER_NOT_FOUND or RATE_CARD_NOT_FOUND;
-    FAILED_PRECONDITION RATE_CARD_ARCHIVED; ALREADY_EXISTS SUBSCRIPTION_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if rating
-    does not answer.
+    FAILED_PRECONDITION RATE_CARD_ARCHIVED or CURRENCY_DIFFERS (the card has no prices in the currency); ALREADY_EXISTS
+    SUBSCRIPTION_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
     """
     GetSubscription: _aio.UnaryUnaryMultiCallable[_subscription_service_pb2.GetSubscriptionRequest, _subscription_service_pb2.GetSubscriptionResponse]  # type: ignore[assignment]
     """GetSubscription returns a subscription with its current billing period.
@@ -115,8 +115,8 @@ class SubscriptionServiceAsyncStub(SubscriptionServiceStub):
     Idempotent by request_id. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations, among them INVALID_DATE, OUT_OF_RANGE (first_date is neither in the
     current billing period nor the day after it) and UNCHANGED (it is the subscription's card); NOT_FOUND
-    SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (between the card and the
-    subscription), RATE_CARD_ARCHIVED, SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
+    SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (the card has no prices in the
+    currency of the subscription), RATE_CARD_ARCHIVED, SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
     that would change is being made); ALREADY_EXISTS REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
     """
 
@@ -133,8 +133,8 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent by request_id. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations; NOT_FOUND CUSTOMER_NOT_FOUND or RATE_CARD_NOT_FOUND;
-        FAILED_PRECONDITION RATE_CARD_ARCHIVED; ALREADY_EXISTS SUBSCRIPTION_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if rating
-        does not answer.
+        FAILED_PRECONDITION RATE_CARD_ARCHIVED or CURRENCY_DIFFERS (the card has no prices in the currency); ALREADY_EXISTS
+        SUBSCRIPTION_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
         """
 
     @_abc_1.abstractmethod
@@ -188,8 +188,8 @@ class SubscriptionServiceServicer(metaclass=_abc_1.ABCMeta):
         Idempotent by request_id. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations, among them INVALID_DATE, OUT_OF_RANGE (first_date is neither in the
         current billing period nor the day after it) and UNCHANGED (it is the subscription's card); NOT_FOUND
-        SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (between the card and the
-        subscription), RATE_CARD_ARCHIVED, SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
+        SUBSCRIPTION_NOT_FOUND or RATE_CARD_NOT_FOUND; FAILED_PRECONDITION CURRENCY_DIFFERS (the card has no prices in the
+        currency of the subscription), RATE_CARD_ARCHIVED, SUBSCRIPTION_ENDED (before the change would count) or BILLING_PERIOD_CLOSING (the invoice of a period
         that would change is being made); ALREADY_EXISTS REQUEST_ID_REUSED; UNAVAILABLE if rating does not answer.
         """
 

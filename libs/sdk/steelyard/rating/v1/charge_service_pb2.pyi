@@ -271,10 +271,13 @@ class PreviewChargeRequest(_message.Message):
     BY_DIMENSIONS_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
     TERMS_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     rate_card_id: _builtins.str
     """The card."""
     rate_card_version: _builtins.int
     """Its version; 0 is the newest."""
+    currency: _builtins.str
+    """ISO 4217 code, one of the card's; empty is the card's `currency`."""
     @_builtins.property
     def quantities(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Decimal strings by meter id; a meter that is left out is 0."""
@@ -307,10 +310,11 @@ class PreviewChargeRequest(_message.Message):
         by_dimensions: _abc.Iterable[Global___DimensionedQuantity] | None = ...,
         part: Global___PartOfBillingPeriod | None = ...,
         terms: _abc.Mapping[_builtins.str, Global___PlaceInTerm] | None = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_dimensions", b"by_dimensions", "event_counts", b"event_counts", "part", b"part", "quantities", b"quantities", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_dimensions", b"by_dimensions", "currency", b"currency", "event_counts", b"event_counts", "part", b"part", "quantities", b"quantities", "rate_card_id", b"rate_card_id", "rate_card_version", b"rate_card_version", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from steelyard.rating.v1 import rate_card_pb2 as steelyard_dot_rating_dot_v1_dot_rate__card__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0steelyard/rating/v1/price_override_service.proto\x12\x13steelyard.rating.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#steelyard/rating/v1/rate_card.proto\"\xc5\x02\n\rPriceOverride\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\x12\x14\n\x0crate_card_id\x18\x02 \x01(\t\x12\x15\n\x0b\x63ustomer_id\x18\x03 \x01(\tH\x00\x12\x19\n\x0fsubscription_id\x18\x04 \x01(\tH\x00\x12*\n\x06prices\x18\x05 \x03(\x0b\x32\x1a.steelyard.rating.v1.Price\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06target\"l\n\x1a\x43reatePriceOverrideRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12:\n\x0eprice_override\x18\x02 \x01(\x0b\x32\".steelyard.rating.v1.PriceOverride\"Y\n\x1b\x43reatePriceOverrideResponse\x12:\n\x0eprice_override\x18\x01 \x01(\x0b\x32\".steelyard.rating.v1.PriceOverride\"p\n\x17\x45ndPriceOverrideRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0boverride_id\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x18\x45ndPriceOverrideResponse\x12:\n\x0eprice_override\x18\x01 \x01(\x0b\x32\".steelyard.rating.v1.PriceOverride\".\n\x17GetPriceOverrideRequest\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\"V\n\x18GetPriceOverrideResponse\x12:\n\x0eprice_override\x18\x01 \x01(\x0b\x32\".steelyard.rating.v1.PriceOverride\"\x86\x01\n\x19ListPriceOverridesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x0crate_card_id\x18\x03 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\t\x12\x17\n\x0fsubscription_id\x18\x05 \x01(\t\"r\n\x1aListPriceOverridesResponse\x12;\n\x0fprice_overrides\x18\x01 \x03(\x0b\x32\".steelyard.rating.v1.PriceOverride\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe9\x03\n\x14PriceOverrideService\x12x\n\x13\x43reatePriceOverride\x12/.steelyard.rating.v1.CreatePriceOverrideRequest\x1a\x30.steelyard.rating.v1.CreatePriceOverrideResponse\x12o\n\x10\x45ndPriceOverride\x12,.steelyard.rating.v1.EndPriceOverrideRequest\x1a-.steelyard.rating.v1.EndPriceOverrideResponse\x12o\n\x10GetPriceOverride\x12,.steelyard.rating.v1.GetPriceOverrideRequest\x1a-.steelyard.rating.v1.GetPriceOverrideResponse\x12u\n\x12ListPriceOverrides\x12..steelyard.rating.v1.ListPriceOverridesRequest\x1a/.steelyard.rating.v1.ListPriceOverridesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0steelyard/rating/v1/price_override_service.proto\x12\x13steelyard.rating.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#steelyard/rating/v1/rate_card.proto\"\xd7\x02\n\rPriceOverride\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\x12\x14\n\x0crate_card_id\x18\x02 \x01(\t\x12\x15\n\x0b\x63ustomer_id\x18\x03 \x01(\tH\x00\x12\x19\n\x0fsubscription_id\x18\x04 \x01(\tH\x00\x12*\n\x06prices\x18\x05 \x03(\x0b\x32\x1a.steelyard.rating.v1.Price\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63urrency\x18\n \x01(\tB\x08\n\x06target\"l\n\x1a\x43reatePriceOverrideRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12:\n\x0eprice_override\x18\x02 \x01(\x0b\x32\".steelyard.rating.v1.PriceOverride\"Y\n\x1b\x43reatePriceOverrideResponse\x12:\n\x0eprice_override\x18\x01 \x01(\x0b\x32\".steelyard.rating.v1.PriceOverride\"p\n\x17\x45ndPriceOverrideRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0boverride_id\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x18\x45ndPriceOverrideResponse\x12:\n\x0eprice_override\x18\x01 \x01(\x0b\x32\".steelyard.rating.v1.PriceOverride\".\n\x17GetPriceOverrideRequest\x12\x13\n\x0boverride_id\x18\x01 \x01(\t\"V\n\x18GetPriceOverrideResponse\x12:\n\x0eprice_override\x18\x01 \x01(\x0b\x32\".steelyard.rating.v1.PriceOverride\"\x86\x01\n\x19ListPriceOverridesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x14\n\x0crate_card_id\x18\x03 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x04 \x01(\t\x12\x17\n\x0fsubscription_id\x18\x05 \x01(\t\"r\n\x1aListPriceOverridesResponse\x12;\n\x0fprice_overrides\x18\x01 \x03(\x0b\x32\".steelyard.rating.v1.PriceOverride\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe9\x03\n\x14PriceOverrideService\x12x\n\x13\x43reatePriceOverride\x12/.steelyard.rating.v1.CreatePriceOverrideRequest\x1a\x30.steelyard.rating.v1.CreatePriceOverrideResponse\x12o\n\x10\x45ndPriceOverride\x12,.steelyard.rating.v1.EndPriceOverrideRequest\x1a-.steelyard.rating.v1.EndPriceOverrideResponse\x12o\n\x10GetPriceOverride\x12,.steelyard.rating.v1.GetPriceOverrideRequest\x1a-.steelyard.rating.v1.GetPriceOverrideResponse\x12u\n\x12ListPriceOverrides\x12..steelyard.rating.v1.ListPriceOverridesRequest\x1a/.steelyard.rating.v1.ListPriceOverridesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,23 +34,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'steelyard.rating.v1.price_o
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PRICEOVERRIDE']._serialized_start=144
-  _globals['_PRICEOVERRIDE']._serialized_end=469
-  _globals['_CREATEPRICEOVERRIDEREQUEST']._serialized_start=471
-  _globals['_CREATEPRICEOVERRIDEREQUEST']._serialized_end=579
-  _globals['_CREATEPRICEOVERRIDERESPONSE']._serialized_start=581
-  _globals['_CREATEPRICEOVERRIDERESPONSE']._serialized_end=670
-  _globals['_ENDPRICEOVERRIDEREQUEST']._serialized_start=672
-  _globals['_ENDPRICEOVERRIDEREQUEST']._serialized_end=784
-  _globals['_ENDPRICEOVERRIDERESPONSE']._serialized_start=786
-  _globals['_ENDPRICEOVERRIDERESPONSE']._serialized_end=872
-  _globals['_GETPRICEOVERRIDEREQUEST']._serialized_start=874
-  _globals['_GETPRICEOVERRIDEREQUEST']._serialized_end=920
-  _globals['_GETPRICEOVERRIDERESPONSE']._serialized_start=922
-  _globals['_GETPRICEOVERRIDERESPONSE']._serialized_end=1008
-  _globals['_LISTPRICEOVERRIDESREQUEST']._serialized_start=1011
-  _globals['_LISTPRICEOVERRIDESREQUEST']._serialized_end=1145
-  _globals['_LISTPRICEOVERRIDESRESPONSE']._serialized_start=1147
-  _globals['_LISTPRICEOVERRIDESRESPONSE']._serialized_end=1261
-  _globals['_PRICEOVERRIDESERVICE']._serialized_start=1264
-  _globals['_PRICEOVERRIDESERVICE']._serialized_end=1753
+  _globals['_PRICEOVERRIDE']._serialized_end=487
+  _globals['_CREATEPRICEOVERRIDEREQUEST']._serialized_start=489
+  _globals['_CREATEPRICEOVERRIDEREQUEST']._serialized_end=597
+  _globals['_CREATEPRICEOVERRIDERESPONSE']._serialized_start=599
+  _globals['_CREATEPRICEOVERRIDERESPONSE']._serialized_end=688
+  _globals['_ENDPRICEOVERRIDEREQUEST']._serialized_start=690
+  _globals['_ENDPRICEOVERRIDEREQUEST']._serialized_end=802
+  _globals['_ENDPRICEOVERRIDERESPONSE']._serialized_start=804
+  _globals['_ENDPRICEOVERRIDERESPONSE']._serialized_end=890
+  _globals['_GETPRICEOVERRIDEREQUEST']._serialized_start=892
+  _globals['_GETPRICEOVERRIDEREQUEST']._serialized_end=938
+  _globals['_GETPRICEOVERRIDERESPONSE']._serialized_start=940
+  _globals['_GETPRICEOVERRIDERESPONSE']._serialized_end=1026
+  _globals['_LISTPRICEOVERRIDESREQUEST']._serialized_start=1029
+  _globals['_LISTPRICEOVERRIDESREQUEST']._serialized_end=1163
+  _globals['_LISTPRICEOVERRIDESRESPONSE']._serialized_start=1165
+  _globals['_LISTPRICEOVERRIDESRESPONSE']._serialized_end=1279
+  _globals['_PRICEOVERRIDESERVICE']._serialized_start=1282
+  _globals['_PRICEOVERRIDESERVICE']._serialized_end=1771
 # @@protoc_insertion_point(module_scope)

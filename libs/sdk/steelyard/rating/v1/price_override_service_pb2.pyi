@@ -40,6 +40,7 @@ class PriceOverride(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     override_id: _builtins.str
     """Chosen by the tenant; 1 to 64 of letters, digits and _ . : @ -."""
     rate_card_id: _builtins.str
@@ -50,6 +51,8 @@ class PriceOverride(_message.Message):
     """This subscription only."""
     reason: _builtins.str
     """For people: what was agreed, and where that is written; at most 500 characters."""
+    currency: _builtins.str
+    """ISO 4217 code of its amounts, one of the card's: only subscriptions in it are concerned. Empty: `currency` of the card."""
     @_builtins.property
     def prices(self) -> _containers.RepeatedCompositeFieldContainer[_rate_card_pb2.Price]:
         """Whole prices, each in the place of the one with its price_id: model, tiers, included usage, commitment, discounts
@@ -80,10 +83,11 @@ class PriceOverride(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customer_id", b"customer_id", "effective_time", b"effective_time", "end_time", b"end_time", "subscription_id", b"subscription_id", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customer_id", b"customer_id", "effective_time", b"effective_time", "end_time", b"end_time", "override_id", b"override_id", "prices", b"prices", "rate_card_id", b"rate_card_id", "reason", b"reason", "subscription_id", b"subscription_id", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "currency", b"currency", "customer_id", b"customer_id", "effective_time", b"effective_time", "end_time", b"end_time", "override_id", b"override_id", "prices", b"prices", "rate_card_id", b"rate_card_id", "reason", b"reason", "subscription_id", b"subscription_id", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["customer_id", "subscription_id"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015

@@ -65,8 +65,8 @@ class PriceOverrideServiceServicer(object):
         """CreatePriceOverride stores an override, and has the billing periods that it prices rated again.
 
         Idempotent by request_id. Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations (also those
-        of the prices, as CreateRateCard has them, and UNKNOWN_PRICE if the newest version of the card has none of that
-        id); NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS PRICE_OVERRIDE_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if
+        of the prices, as CreateRateCard has them, UNKNOWN_PRICE if the newest version of the card has none of that id,
+        and CURRENCY_NOT_ON_CARD if it has no prices in the currency); NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS PRICE_OVERRIDE_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if
         ingest does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

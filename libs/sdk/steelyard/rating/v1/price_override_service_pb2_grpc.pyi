@@ -37,8 +37,8 @@ class PriceOverrideServiceStub:
     """CreatePriceOverride stores an override, and has the billing periods that it prices rated again.
 
     Idempotent by request_id. Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations (also those
-    of the prices, as CreateRateCard has them, and UNKNOWN_PRICE if the newest version of the card has none of that
-    id); NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS PRICE_OVERRIDE_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if
+    of the prices, as CreateRateCard has them, UNKNOWN_PRICE if the newest version of the card has none of that id,
+    and CURRENCY_NOT_ON_CARD if it has no prices in the currency); NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS PRICE_OVERRIDE_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if
     ingest does not answer.
     """
     EndPriceOverride: _grpc.UnaryUnaryMultiCallable[_price_override_service_pb2.EndPriceOverrideRequest, _price_override_service_pb2.EndPriceOverrideResponse]
@@ -68,8 +68,8 @@ class PriceOverrideServiceAsyncStub(PriceOverrideServiceStub):
     """CreatePriceOverride stores an override, and has the billing periods that it prices rated again.
 
     Idempotent by request_id. Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations (also those
-    of the prices, as CreateRateCard has them, and UNKNOWN_PRICE if the newest version of the card has none of that
-    id); NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS PRICE_OVERRIDE_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if
+    of the prices, as CreateRateCard has them, UNKNOWN_PRICE if the newest version of the card has none of that id,
+    and CURRENCY_NOT_ON_CARD if it has no prices in the currency); NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS PRICE_OVERRIDE_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if
     ingest does not answer.
     """
     EndPriceOverride: _aio.UnaryUnaryMultiCallable[_price_override_service_pb2.EndPriceOverrideRequest, _price_override_service_pb2.EndPriceOverrideResponse]  # type: ignore[assignment]
@@ -102,8 +102,8 @@ class PriceOverrideServiceServicer(metaclass=_abc_1.ABCMeta):
         """CreatePriceOverride stores an override, and has the billing periods that it prices rated again.
 
         Idempotent by request_id. Caller: tenant key, internal. Errors: INVALID_ARGUMENT with field violations (also those
-        of the prices, as CreateRateCard has them, and UNKNOWN_PRICE if the newest version of the card has none of that
-        id); NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS PRICE_OVERRIDE_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if
+        of the prices, as CreateRateCard has them, UNKNOWN_PRICE if the newest version of the card has none of that id,
+        and CURRENCY_NOT_ON_CARD if it has no prices in the currency); NOT_FOUND RATE_CARD_NOT_FOUND; ALREADY_EXISTS PRICE_OVERRIDE_EXISTS or REQUEST_ID_REUSED; UNAVAILABLE if
         ingest does not answer.
         """
 

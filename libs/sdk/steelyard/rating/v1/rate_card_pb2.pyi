@@ -294,6 +294,7 @@ class RateCard(_message.Message):
     OVERRIDE_REASON_FIELD_NUMBER: _builtins.int
     ARCHIVE_TIME_FIELD_NUMBER: _builtins.int
     ARCHIVE_REASON_FIELD_NUMBER: _builtins.int
+    FURTHER_CURRENCIES_FIELD_NUMBER: _builtins.int
     rate_card_id: _builtins.str
     """Chosen by the tenant; 1 to 64 of letters, digits and _ . : @ -."""
     version: _builtins.int
@@ -301,7 +302,7 @@ class RateCard(_message.Message):
     display_name: _builtins.str
     """For people."""
     currency: _builtins.str
-    """ISO 4217 code of all its prices."""
+    """ISO 4217 code of `prices`: the currency of subscriptions that state none."""
     override_reason: _builtins.str
     """Why it was stored although its rollout guard was not heeded; set by the server, empty as a rule."""
     archive_reason: _builtins.str
@@ -322,6 +323,12 @@ class RateCard(_message.Message):
     def archive_time(self) -> _timestamp_pb2.Timestamp:
         """Since when the card, all versions of it, is closed for new subscriptions; set by the server, unset if it is not."""
 
+    @_builtins.property
+    def further_currencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurrencyPrices]:
+        """The same prices with amounts in other currencies, for subscriptions in them; up to 20. Nothing is ever converted. A
+        further version has at least the currencies of the one before.
+        """
+
     def __init__(
         self,
         *,
@@ -335,14 +342,45 @@ class RateCard(_message.Message):
         override_reason: _builtins.str = ...,
         archive_time: _timestamp_pb2.Timestamp | None = ...,
         archive_reason: _builtins.str = ...,
+        further_currencies: _abc.Iterable[Global___CurrencyPrices] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["archive_time", b"archive_time", "create_time", b"create_time", "effective_time", b"effective_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_reason", b"archive_reason", "archive_time", b"archive_time", "create_time", b"create_time", "currency", b"currency", "display_name", b"display_name", "effective_time", b"effective_time", "override_reason", b"override_reason", "prices", b"prices", "rate_card_id", b"rate_card_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_reason", b"archive_reason", "archive_time", b"archive_time", "create_time", b"create_time", "currency", b"currency", "display_name", b"display_name", "effective_time", b"effective_time", "further_currencies", b"further_currencies", "override_reason", b"override_reason", "prices", b"prices", "rate_card_id", b"rate_card_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RateCard: _TypeAlias = RateCard  # noqa: Y015
+
+@_typing.final
+class CurrencyPrices(_message.Message):
+    """CurrencyPrices has the prices of a card with amounts in another currency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
+    currency: _builtins.str
+    """ISO 4217 code; unique in the card."""
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Price]:
+        """Those of the card in the same order: with the same ids, and alike in everything but amounts of money (those of models,
+        terms and commitments; bounds of graduated_percentage, which are money). Percentages and multipliers are alike.
+        """
+
+    def __init__(
+        self,
+        *,
+        currency: _builtins.str = ...,
+        prices: _abc.Iterable[Global___Price] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "prices", b"prices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CurrencyPrices: _TypeAlias = CurrencyPrices  # noqa: Y015
 
 @_typing.final
 class Price(_message.Message):

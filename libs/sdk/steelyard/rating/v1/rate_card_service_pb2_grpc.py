@@ -71,9 +71,11 @@ class RateCardServiceServicer(object):
 
         Idempotent by request_id. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, METER_ARCHIVED unless the version before prices
-        that meter, too, and EFFECTIVE_TIME_PAST unless that is allowed); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED,
-        RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, problemCount, and customers,
-        the ids of up to 10 of them with the largest changes).
+        that meter, too, and EFFECTIVE_TIME_PAST unless that is allowed); ALREADY_EXISTS REQUEST_ID_REUSED;
+        FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED (another currency than that of the version before, or one of its further
+        ones is missing), RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, where a
+        customer counts once in each currency, problemCount, and customers, the ids of up to 10 with the largest changes in
+        each currency).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,9 +38,11 @@ class RateCardServiceStub:
 
     Idempotent by request_id. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, METER_ARCHIVED unless the version before prices
-    that meter, too, and EFFECTIVE_TIME_PAST unless that is allowed); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED,
-    RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, problemCount, and customers,
-    the ids of up to 10 of them with the largest changes).
+    that meter, too, and EFFECTIVE_TIME_PAST unless that is allowed); ALREADY_EXISTS REQUEST_ID_REUSED;
+    FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED (another currency than that of the version before, or one of its further
+    ones is missing), RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, where a
+    customer counts once in each currency, problemCount, and customers, the ids of up to 10 with the largest changes in
+    each currency).
     """
     GetRateCard: _grpc.UnaryUnaryMultiCallable[_rate_card_service_pb2.GetRateCardRequest, _rate_card_service_pb2.GetRateCardResponse]
     """GetRateCard returns a version of a card.
@@ -75,9 +77,11 @@ class RateCardServiceAsyncStub(RateCardServiceStub):
 
     Idempotent by request_id. Caller: tenant key, internal.
     Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, METER_ARCHIVED unless the version before prices
-    that meter, too, and EFFECTIVE_TIME_PAST unless that is allowed); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED,
-    RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, problemCount, and customers,
-    the ids of up to 10 of them with the largest changes).
+    that meter, too, and EFFECTIVE_TIME_PAST unless that is allowed); ALREADY_EXISTS REQUEST_ID_REUSED;
+    FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED (another currency than that of the version before, or one of its further
+    ones is missing), RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, where a
+    customer counts once in each currency, problemCount, and customers, the ids of up to 10 with the largest changes in
+    each currency).
     """
     GetRateCard: _aio.UnaryUnaryMultiCallable[_rate_card_service_pb2.GetRateCardRequest, _rate_card_service_pb2.GetRateCardResponse]  # type: ignore[assignment]
     """GetRateCard returns a version of a card.
@@ -115,9 +119,11 @@ class RateCardServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent by request_id. Caller: tenant key, internal.
         Errors: INVALID_ARGUMENT with field violations (also METER_UNKNOWN, METER_ARCHIVED unless the version before prices
-        that meter, too, and EFFECTIVE_TIME_PAST unless that is allowed); ALREADY_EXISTS REQUEST_ID_REUSED; FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED,
-        RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, problemCount, and customers,
-        the ids of up to 10 of them with the largest changes).
+        that meter, too, and EFFECTIVE_TIME_PAST unless that is allowed); ALREADY_EXISTS REQUEST_ID_REUSED;
+        FAILED_PRECONDITION RATE_CARD_CURRENCY_FIXED (another currency than that of the version before, or one of its further
+        ones is missing), RATE_CARD_EFFECTIVE_TIME_NOT_LATER or ROLLOUT_GUARD_EXCEEDED (metadata: customerCount, where a
+        customer counts once in each currency, problemCount, and customers, the ids of up to 10 with the largest changes in
+        each currency).
         """
 
     @_abc_1.abstractmethod

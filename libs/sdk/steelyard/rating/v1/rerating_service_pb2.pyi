@@ -243,8 +243,8 @@ class RerateProblem(_message.Message):
     subscription_id: _builtins.str
     """The subscription."""
     reason: _builtins.str
-    """"USAGE_DIFFERS", or why it cannot be rated: "RATE_CARD_UNKNOWN", "RATE_CARD_NOT_IN_FORCE", "USAGE_UNAVAILABLE",
-    "DIMENSIONS_DIFFER", "PRICING_FAILED".
+    """"USAGE_DIFFERS", or why it cannot be rated: "RATE_CARD_UNKNOWN", "RATE_CARD_NOT_IN_FORCE",
+    "RATE_CARD_LACKS_CURRENCY", "USAGE_UNAVAILABLE", "DIMENSIONS_DIFFER", "PRICING_FAILED".
     """
     description: _builtins.str
     """For people."""

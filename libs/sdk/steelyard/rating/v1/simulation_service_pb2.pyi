@@ -187,8 +187,8 @@ class SimulatedPeriod(_message.Message):
     """Sum of the simulated lines in minor units."""
     problem: _builtins.str
     """Why there is no comparison; empty as a rule. "CURRENCY_DIFFERS", or why rating itself could not price the usage:
-    "RATE_CARD_UNKNOWN", "RATE_CARD_NOT_IN_FORCE", "USAGE_UNAVAILABLE", "DIMENSIONS_DIFFER", "PRICING_FAILED",
-    or "EARLIER_PERIOD_NOT_RATED": that is so of an earlier billing period of a commitment's term.
+    "RATE_CARD_UNKNOWN", "RATE_CARD_NOT_IN_FORCE", "RATE_CARD_LACKS_CURRENCY", "USAGE_UNAVAILABLE", "DIMENSIONS_DIFFER",
+    "PRICING_FAILED", or "EARLIER_PERIOD_NOT_RATED": that is so of an earlier billing period of a commitment's term.
     """
     problem_description: _builtins.str
     """For people."""
@@ -321,8 +321,9 @@ class SummarizeSimulationResponse(_message.Message):
     DISTRIBUTION_FIELD_NUMBER: _builtins.int
     LARGEST_INCREASES_FIELD_NUMBER: _builtins.int
     LARGEST_DECREASES_FIELD_NUMBER: _builtins.int
+    FURTHER_CURRENCIES_FIELD_NUMBER: _builtins.int
     currency: _builtins.str
-    """ISO 4217 code of all amounts, that of the simulated card."""
+    """ISO 4217 code of all amounts: `currency` of the simulated card."""
     period_count: _builtins.int
     """Billing periods that were compared."""
     winner_count: _builtins.int
@@ -351,6 +352,12 @@ class SummarizeSimulationResponse(_message.Message):
     def largest_decreases(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedCustomer]:
         """The 10 customers whose amounts would fall most, the greatest fall first."""
 
+    @_builtins.property
+    def further_currencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___SummarizeSimulationResponse]:
+        """The same of billing periods in further currencies, by code; currencies without a billing period are left out. What is
+        in different currencies is never added, and a customer who pays in two counts in both.
+        """
+
     def __init__(
         self,
         *,
@@ -365,10 +372,11 @@ class SummarizeSimulationResponse(_message.Message):
         distribution: _abc.Iterable[Global___SimulationBucket] | None = ...,
         largest_increases: _abc.Iterable[Global___SimulatedCustomer] | None = ...,
         largest_decreases: _abc.Iterable[Global___SimulatedCustomer] | None = ...,
+        further_currencies: _abc.Iterable[Global___SummarizeSimulationResponse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "current_minor", b"current_minor", "distribution", b"distribution", "largest_decreases", b"largest_decreases", "largest_increases", b"largest_increases", "loser_count", b"loser_count", "period_count", b"period_count", "problems", b"problems", "simulated_minor", b"simulated_minor", "unchanged_count", b"unchanged_count", "winner_count", b"winner_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "current_minor", b"current_minor", "distribution", b"distribution", "further_currencies", b"further_currencies", "largest_decreases", b"largest_decreases", "largest_increases", b"largest_increases", "loser_count", b"loser_count", "period_count", b"period_count", "problems", b"problems", "simulated_minor", b"simulated_minor", "unchanged_count", b"unchanged_count", "winner_count", b"winner_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
