@@ -21,6 +21,7 @@ from services.rating.domain.price_terms import (
     PercentDiscount,
     PriceTerms,
 )
+from services.rating.domain.price_unit import PriceUnit
 from services.rating.domain.prices import (
     AnyPriceModel,
     Dynamic,
@@ -73,6 +74,15 @@ def test_the_example_of_the_guide_is_a_card_that_can_be_made() -> None:
 
     exported = to_yaml(rate_card_message(made))
     assert valid_cards(exported) == [made]
+
+
+def test_a_unit_costs_something_of_its_own_in_each_currency() -> None:
+    def in_units(name: str, amount: Decimal) -> Price:
+        return replace(TOKENS, terms=PriceTerms(price_unit=PriceUnit(name, amount)))
+
+    assert found(in_units("credits", ONE), in_units("credits", TWO)) == []
+    assert found(in_units("credits", ONE), in_units("coins", ONE)) == [(f"{AT}[0].price_unit", "PRICES_DIFFER")]
+    assert found(in_units("credits", ONE), TOKENS) == [(f"{AT}[0].price_unit", "PRICES_DIFFER")]
 
 
 @given(any_prices)
