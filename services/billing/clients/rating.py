@@ -8,7 +8,7 @@ from datetime import datetime
 import grpc
 
 from libs.errors import InvalidInput, NotFound, Unavailable
-from libs.rpc import as_tenant, typed_errors
+from libs.rpc import as_tenant, remaining_s, typed_errors
 from services.billing.domain.charge import Charge, PeriodKey
 from services.billing.domain.rate_card_facts import RateCardFacts
 from services.billing.usecases.ports import Confirmed, LiveCharges
@@ -62,10 +62,13 @@ class GrpcRating:
 
     async def live_charges(self, tenant_id: str, customer_id: str, at: datetime) -> list[LiveCharges]:
         request = charge_service_pb2.GetCurrentChargesRequest(customer_id=customer_id, at_time=time_to_pb(at))
+        # Half of the caller's time is kept for what is known without rating.
+        left_s = remaining_s()
+        timeout_s = self._live_timeout_s if left_s is None else min(self._live_timeout_s, left_s / 2)
         try:
             with typed_errors():
                 response = await self._charges.GetCurrentCharges(
-                    request, metadata=as_tenant(tenant_id), timeout=self._live_timeout_s
+                    request, metadata=as_tenant(tenant_id), timeout=timeout_s
                 )
             return [_live(period) for period in response.periods]
         except (grpc.aio.AioRpcError, ChargeUnreadable, InvalidInput) as error:  # Of before, or ill.

@@ -33,6 +33,7 @@ class RatingPeer(charge_service_pb2_grpc.ChargeServiceServicer, rate_card_servic
         self.further_currencies: list[str] = []
         self.live: list[charge_service_pb2.CurrentCharges] | None = None
         """What costs now; None: it cannot tell, as before it could."""
+        self.hangs = False
 
     async def GetRateCard(
         self, request: rate_card_service_pb2.GetRateCardRequest, context: Context
@@ -51,6 +52,8 @@ class RatingPeer(charge_service_pb2_grpc.ChargeServiceServicer, rate_card_servic
     async def GetCurrentCharges(
         self, request: charge_service_pb2.GetCurrentChargesRequest, context: Context
     ) -> charge_service_pb2.GetCurrentChargesResponse:
+        if self.hangs:
+            await asyncio.sleep(60)
         if self.live is None:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not yet")
         return charge_service_pb2.GetCurrentChargesResponse(periods=self.live)

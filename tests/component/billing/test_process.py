@@ -222,6 +222,10 @@ async def test_usage_becomes_a_paid_invoice_in_one_trace(running: Running) -> No
     running.rating.live = [of_now]
     [rated] = (await invoices.GetCurrentSpend(asked)).subscriptions
     assert (rated.live, rated.total.minor_units) == (False, 1234)
+    running.rating.hangs = True
+    [rated] = (await invoices.GetCurrentSpend(asked, timeout=0.6)).subscriptions
+    assert (rated.live, rated.total.minor_units) == (False, 1234)
+    running.rating.hangs = False
 
     # The period ends; the invoice waits for the watermark.
     running.rating.charges = [a_charge("12.345", 7)]
